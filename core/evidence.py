@@ -1,0 +1,121 @@
+"""How a candidate stands: its present step measured, the document's verdict and checklist on it."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from core import measure, stages
+from core.rules import decision
+from core.rules.decision import CheckRow, Evidence, Terms, Verdict
+from core.rules.metrics import VariantMetrics
+from core.tables import AllocationStep, Experiment, PolicyVersion, Qualification, Variant
+from core.variants import baseline, required_version
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How a candidate stands at its present step, measured in one look."""
+
+    variant: Variant
+    since: datetime
+    days: float
+    share: Decimal
+    candidate: VariantMetrics
+    baseline: VariantMetrics
+    verdict: Verdict
+
+
+def step_start(session: Session, experiment: Experiment) -> datetime:
+    """When the present shares came into force."""
+    steps = _steps(session, experiment)
+    return steps[-1].started_at if steps else experiment.start_at or experiment.created_at
+
+
+def _steps(session: Session, experiment: Experiment) -> list[AllocationStep]:
+    query = select(AllocationStep).where(AllocationStep.experiment_id == experiment.id)
+    return list(session.scalars(query.order_by(AllocationStep.started_at, AllocationStep.id)))
+
+
+def _now(session: Session) -> datetime:
+    return session.execute(select(func.now())).scalar_one()
+
+
+def _days(since: datetime, until: datetime) -> float:
+    return (until - since).total_seconds() / 86_400
+
+
+def _periods(steps: Sequence[AllocationStep], variant: Variant, now: datetime) -> list[tuple[Decimal, float]]:
+    ends = [*(step.started_at for step in steps[1:]), now]
+    return [
+        (Decimal(step.shares.get(str(variant.id), "0")), _days(step.started_at, end))
+        for step, end in zip(steps, ends, strict=True)
+    ]
+
+
+def measure_step(session: Session, experiment: Experiment, terms: Terms) -> dict[uuid.UUID, VariantMetrics]:
+    """What each variant did since the present shares came into force."""
+    return measure.variant_metrics(
+        session,
+        experiment_id=experiment.id,
+        since=step_start(session, experiment),
+        price_per_1000_tokens=terms.price_per_1000_tokens,
+    )
+
+
+def standing(
+    session: Session,
+    experiment: Experiment,
+    variant: Variant,
+    terms: Terms,
+    measured: Mapping[uuid.UUID, VariantMetrics] | None = None,
+) -> Standing:
+    """Compares the candidate with the baseline over the present step and applies the document's rule."""
+    found = measure_step(session, experiment, terms) if measured is None else measured
+    since = step_start(session, experiment)
+    mine = found.get(variant.id, measure.NOTHING)
+    base = found.get(baseline(session, experiment).id, measure.NOTHING)
+    days = _days(since, _now(session))
+    verdict = decision.should_increase_allocation(
+        mine, base, days, variant.allocation, minimum_samples=terms.minimum_samples
+    )
+    return Standing(variant, since, days, variant.allocation, mine, base, verdict)
+
+
+def _evaluation(session: Session, version: PolicyVersion) -> tuple[bool | None, str]:
+    found = session.get(Qualification, stages.model_of(version))
+    if found is None:
+        return None, "no evaluation on record"
+    if found.source == "override":
+        return False, f"overridden: {found.reason}"
+    on = found.evidence.get("dataset_version")
+    return True, {"replay": f"replay on {on}", "run": f"MLflow run on {on}"}.get(found.source, "tagged by the pipeline")
+
+
+def checklist(
+    session: Session, experiment: Experiment, variant: Variant, terms: Terms, measured: Standing | None = None
+) -> tuple[CheckRow, ...]:
+    """The ten rows of the document's section 7 for a candidate, each with its numbers."""
+    version = required_version(session, variant)
+    look = measured or standing(session, experiment, variant, terms)
+    periods = _periods(_steps(session, experiment), variant, _now(session))
+    passed, detail = _evaluation(session, version)
+    return decision.checklist(
+        Evidence(
+            evaluation_passed=passed,
+            evaluation_detail=detail,
+            is_linked=True,
+            link_detail=f"{stages.label(version)} → {' '.join(stages.model_of(version))}",
+            initial_share=next((share for share, _ in periods if share), None),
+            held=decision.held(periods, terms.steps),
+            candidate=look.candidate,
+            baseline=look.baseline,
+            minimum_samples=terms.minimum_samples,
+        )
+    )

@@ -1,0 +1,133 @@
+"""Effects as rows: what has to be brought in line outside the database, and who carries it out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Engine, func, select, text, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from core import db
+from core.tables import Effect
+
+LONGEST_PAUSE_S = 300
+
+
+@dataclass(frozen=True)
+class Due:
+    """One effect as its handler sees it: what to look at, and whether somebody may have tried before."""
+
+    id: int
+    key: str
+    kind: str
+    subject: str
+    request_id: int | None
+    payload: Mapping[str, Any]
+    is_retry: bool
+
+
+Handler = Callable[[Session, Due], None]
+
+
+def put(session: Session, *, kind: str, subject: str, key: str, request_id: int | None = None, **payload: Any) -> None:
+    """Asks for an effect once this transaction commits. The same key is carried out once, however often it is put.
+
+    Effects with the same `subject` are carried out one at a time, so a later look never loses to an earlier one.
+    """
+    row = {"kind": kind, "subject": subject, "key": key, "request_id": request_id, "payload": payload}
+    session.execute(insert(Effect).values(row).on_conflict_do_nothing(index_elements=["key"]))
+
+
+def pending(session: Session, *, request_id: int) -> list[Effect]:
+    """The effects of a request that are still on their way."""
+    query = select(Effect).where(Effect.request_id == request_id, Effect.done_at.is_(None)).order_by(Effect.id)
+    return list(session.scalars(query))
+
+
+def _pause_s(attempts: int) -> int:
+    return min(1 << min(attempts, 16), LONGEST_PAUSE_S)
+
+
+def _claim(session: Session, kinds: list[str]) -> Due | None:
+    """Notes the attempt in its own commit, so that a crash in the middle of it is known afterwards."""
+    effect = session.scalar(
+        select(Effect)
+        .where(Effect.kind.in_(kinds), Effect.done_at.is_(None), Effect.due_at <= func.now())
+        .order_by(Effect.due_at, Effect.id)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+    )
+    if effect is None:
+        return None
+    effect.attempts += 1
+    return Due(
+        id=effect.id,
+        key=effect.key,
+        kind=effect.kind,
+        subject=effect.subject,
+        request_id=effect.request_id,
+        payload=effect.payload,
+        is_retry=effect.attempts > 1,
+    )
+
+
+def _carry_out(session: Session, due: Due, handler: Handler) -> None:
+    held = session.scalar(
+        select(Effect.id).where(Effect.id == due.id, Effect.done_at.is_(None)).with_for_update(skip_locked=True)
+    )
+    if held is None:  # another process has it
+        return
+    session.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:lane, 0))"), {"lane": due.subject})
+    handler(session, due)
+    session.execute(update(Effect).where(Effect.id == due.id).values(done_at=func.now(), last_error=None))
+
+
+def _postpone(session: Session, due: Due, error: Exception, pause_s: float | None) -> None:
+    effect = session.get_one(Effect, due.id, with_for_update=True)
+    pause = _pause_s(effect.attempts) if pause_s is None else pause_s
+    effect.due_at = func.now() + func.make_interval(0, 0, 0, 0, 0, 0, pause)
+    effect.last_error = f"{type(error).__name__}: {error}"[:500]
+    if due.request_id is not None and due.kind != "card":
+        put_card(session, request_id=due.request_id, why=f"waits-{due.id}")
+
+
+def put_card(session: Session, *, request_id: int, why: str) -> None:
+    """Asks for the card of a request to be redrawn; `why` names the occasion, once each."""
+    put(session, kind="card", subject=f"request:{request_id}", key=f"card:{request_id}:{why}", request_id=request_id)
+
+
+def put_notice(session: Session, *, ledger_id: int) -> None:
+    """Asks for one ledger row to be told to the people who follow rollouts."""
+    put(session, kind="notice", subject="notices", key=f"notice:{ledger_id}", ledger_id=ledger_id)
+
+
+class Later(Exception):
+    """Raised by a handler that was told when to come back."""
+
+    def __init__(self, why: str, seconds: float) -> None:
+        super().__init__(why)
+        self.seconds = seconds
+
+
+def deliver_next(engine: Engine, handlers: Mapping[str, Handler]) -> bool:
+    """Carries out the oldest due effect of the kinds in `handlers`; False where nothing is due.
+
+    A handler must be safe to repeat: it may run again after a crash, with `is_retry` set. Its failure is recorded
+    on the row, which comes due again after a pause that doubles up to five minutes. Row locks make any number of
+    processes share the work, and a process that dies lets go of its row at once.
+    """
+    with db.transaction(engine) as session:
+        due = _claim(session, list(handlers))
+    if due is None:
+        return False
+    try:
+        with db.transaction(engine, patience_ms=db.BACKGROUND_MS) as session:
+            _carry_out(session, due, handlers[due.kind])
+    except Exception as error:
+        pause_s = error.seconds if isinstance(error, Later) else None
+        with db.transaction(engine, patience_ms=db.BACKGROUND_MS) as session:
+            _postpone(session, due, error, pause_s)
+    return True

@@ -1,0 +1,239 @@
+"""The kinds of change that can be asked for: how each is planned, and how it is carried out once decided."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, Literal
+
+from sqlalchemy.orm import Session
+
+from core import evidence, experiments, promotions, stages
+from core.errors import Refused
+from core.rules import allocation
+from core.rules.decision import CheckRow, Terms, Verdict
+from core.tables import Experiment, PolicyVersion, Request, Variant
+from core.variants import candidate, find_experiment, find_variant, required_version, shares
+
+
+@dataclass(frozen=True)
+class Ask:
+    """What somebody wants changed; the fields that an action does not use stay empty."""
+
+    action: str
+    experiment: str
+    reason: str | None = None
+    override: str | None = None
+    """Why to go ahead although the checklist or the rule says otherwise."""
+    policy_version_id: uuid.UUID | None = None
+    share: Decimal = allocation.INITIAL_LIMIT
+    variant: str | None = None
+    baseline: str | None = None
+    scope: promotions.Scope = "all"
+    mode: Literal["archive", "delete"] = "archive"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a request would do, and on which evidence."""
+
+    params: dict[str, Any]
+    after: Mapping[str, Decimal]
+    """Shares by variant id, or by name for a variant that does not exist yet."""
+    checklist: tuple[CheckRow, ...] = ()
+    objections: tuple[str, ...] = ()
+    """What stands against it; asking all the same takes an override."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """What is read before anything is locked, because measuring takes time."""
+
+    variant: Variant
+    verdict: Verdict
+    rows: tuple[CheckRow, ...]
+
+
+def look_at(session: Session, ask: Ask, terms: Terms) -> Look:
+    """Measures the candidate that is asked about, before anything is locked."""
+    place = find_experiment(session, ask.experiment, lock=False)
+    variant = candidate(session, place, ask.variant)
+    standing = evidence.standing(session, place, variant, terms)
+    return Look(variant, standing.verdict, evidence.checklist(session, place, variant, terms, standing))
+
+
+def stored_look(session: Session, place: Experiment, request: Request) -> Look | None:
+    """What the card of a request showed, for planning the same request again."""
+    if not ACTIONS[request.action].is_measured:
+        return None
+    variant = find_variant(session, place, uuid.UUID(request.params["variant_id"]))
+    rows = tuple(CheckRow(**row) for row in request.checklist)
+    return Look(variant, request.params["verdict"], rows)
+
+
+def _plan_start(session: Session, place: Experiment, ask: Ask, _: Look | None, terms: Terms) -> Plan:
+    if ask.policy_version_id is None:
+        raise Refused("Say which policy version to start.")
+    version = session.get_one(PolicyVersion, ask.policy_version_id)
+    joining = experiments.check_may_join(session, place, version, ask.share)
+    key = str(joining.id) if joining else experiments.candidate_name(version)
+    after = allocation.with_share(_by_id(shares(session, place)), key, ask.share)
+    return Plan({"policy_version_id": str(version.id), "share": str(ask.share)}, after)
+
+
+def _by_id(after: Mapping[uuid.UUID, Decimal]) -> dict[str, Decimal]:
+    return {str(key): share for key, share in after.items()}
+
+
+def _measured_params(seen: Look) -> dict[str, Any]:
+    return {"variant_id": str(seen.variant.id), "verdict": seen.verdict}
+
+
+def _plan_increase(session: Session, place: Experiment, ask: Ask, look: Look | None, terms: Terms) -> Plan:
+    seen = _seen(look)
+    after = promotions.next_shares(session, place, seen.variant, terms)
+    objections = {
+        "increase": (),
+        "wait": ("The document's rule says: wait. Too little time, data or evidence yet.",),
+        "rollback": ("The document's rule says: roll back. A metric is beyond its tolerance.",),
+    }[seen.verdict]
+    return Plan(_measured_params(seen), _by_id(after), seen.rows, objections)
+
+
+def _plan_promote(session: Session, place: Experiment, ask: Ask, look: Look | None, terms: Terms) -> Plan:
+    seen = _seen(look)
+    promotions.check_active(place)
+    version = required_version(session, seen.variant)
+    if stages.of(session, version.id) != "experiment":
+        raise Refused(
+            f"{seen.variant.name} is in stage “{stages.of(session, version.id)}”, not in the experiment stage."
+        )
+    short = promotions.failing(seen.rows)
+    objections = tuple(f"{row.title}: {row.detail}" for row in short)
+    after = allocation.all_to(shares(session, place), seen.variant.id)
+    params = _measured_params(seen) | {"policy_version_id": str(version.id)}
+    return Plan(params, _by_id(after), seen.rows, objections)
+
+
+def _seen(look: Look | None) -> Look:
+    if look is None:
+        raise AssertionError("measured before it was planned")
+    return look
+
+
+def _plan_rollback(session: Session, place: Experiment, ask: Ask, _: Look | None, terms: Terms) -> Plan:
+    failed = find_variant(session, place, ask.variant) if ask.variant else candidate(session, place)
+    way = promotions.retreat(session, place, failed, ask.baseline)
+    if failed.allocation == 0 and way.restored is None:
+        raise Refused(f"{failed.name} has no traffic in {place.name}; there is nothing to roll back.")
+    target = str(way.target.id) if way.target else way.target_name
+    after = promotions.retreat_shares(_by_id(shares(session, place)), str(failed.id), target, ask.scope)
+    params = {"variant_id": str(failed.id), "baseline": ask.baseline, "scope": ask.scope}
+    return Plan(params, after)
+
+
+def _plan_retire(session: Session, place: Experiment, ask: Ask, _: Look | None, terms: Terms) -> Plan:
+    chosen = experiments.retirable(session, place, ask.mode)
+    if not chosen:
+        raise Refused(f"{place.name} has no variant at 0 % that could be retired.")
+    lost = {v.name: experiments.history_that_would_go(session, v) for v in chosen} if ask.mode == "delete" else {}
+    params = {"mode": ask.mode, "names": [v.name for v in chosen], "lost": lost}
+    return Plan(params, _by_id(shares(session, place)))
+
+
+def _apply_start(session: Session, place: Experiment, request: Request, by: str, terms: Terms) -> None:
+    experiments.add_candidate_variant(
+        session,
+        experiment=place,
+        policy_version=uuid.UUID(request.params["policy_version_id"]),
+        initial_allocation=request.params["share"],
+        actor=by,
+        reason=request.reason,
+        request_id=request.id,
+    )
+
+
+def _apply_increase(session: Session, place: Experiment, request: Request, by: str, terms: Terms) -> None:
+    promotions.increase_allocation(
+        session,
+        experiment=place,
+        variant=uuid.UUID(request.params["variant_id"]),
+        terms=terms,
+        actor=by,
+        reason=request.override or request.reason,
+        request_id=request.id,
+    )
+
+
+def _apply_promote(session: Session, place: Experiment, request: Request, by: str, terms: Terms) -> None:
+    variant = promotions.promote_to_production(
+        session,
+        experiment=place,
+        policy_version=uuid.UUID(request.params["policy_version_id"]),
+        checked=[CheckRow(**row) for row in request.checklist],
+        override=request.override,
+        actor=by,
+        reason=request.reason,
+        request_id=request.id,
+    )
+    experiments.retire_old_variants(
+        session, experiment=place, keep_variant=variant, actor=by, reason="after promotion", request_id=request.id
+    )
+
+
+def _apply_rollback(session: Session, place: Experiment, request: Request, by: str, terms: Terms) -> None:
+    promotions.rollback_variant(
+        session,
+        experiment=place,
+        failed_variant=uuid.UUID(request.params["variant_id"]),
+        baseline_variant=request.params["baseline"],
+        reason=request.reason or "",
+        scope=request.params["scope"],
+        actor=by,
+        request_id=request.id,
+    )
+
+
+def _apply_retire(session: Session, place: Experiment, request: Request, by: str, terms: Terms) -> None:
+    experiments.retire_old_variants(
+        session, experiment=place, mode=request.params["mode"], actor=by, reason=request.reason, request_id=request.id
+    )
+
+
+@dataclass(frozen=True)
+class Action:
+    """One kind of change: how it is planned, how it is carried out, what it needs."""
+
+    plan: Callable[[Session, Experiment, Ask, Look | None, Terms], Plan]
+    apply: Callable[[Session, Experiment, Request, str, Terms], None]
+    is_measured: bool = False
+    needs_reason: bool = False
+
+
+ACTIONS: Mapping[str, Action] = {
+    "start": Action(_plan_start, _apply_start),
+    "increase": Action(_plan_increase, _apply_increase, is_measured=True),
+    "promote": Action(_plan_promote, _apply_promote, is_measured=True),
+    "rollback": Action(_plan_rollback, _apply_rollback, needs_reason=True),
+    "retire": Action(_plan_retire, _apply_retire),
+}
+
+
+def as_ask(place: Experiment, request: Request) -> Ask:
+    """The wish behind a stored request."""
+    params = request.params
+    version = params.get("policy_version_id")
+    return Ask(
+        action=request.action,
+        experiment=place.name,
+        reason=request.reason,
+        override=request.override,
+        policy_version_id=uuid.UUID(version) if version else None,
+        share=Decimal(params.get("share", "0.10")),
+        variant=params.get("variant_id"),
+        baseline=params.get("baseline"),
+        scope=params.get("scope", "all"),
+        mode=params.get("mode", "archive"),
+    )

@@ -1,0 +1,187 @@
+"""The model registry, with MLflow behind it. Importing mlflow costs seconds, so it happens on first use."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from core import settings
+from core.errors import RegistryUnavailable
+from core.rules.evaluation import SCORES
+from core.rules.lifecycle import Stage
+
+STAGE_TAG = "stage"
+PRODUCTION_ALIAS = "production"
+
+
+@dataclass(frozen=True)
+class ModelVersion:
+    """One version of a registered model, with the stage that its tag claims."""
+
+    name: str
+    version: str
+    stage: str | None
+    aliases: tuple[str, ...]
+    run_id: str | None
+    created_at: datetime
+
+
+@dataclass(frozen=True)
+class EvaluationRun:
+    """One finished offline replay as the pipeline logged it: five scores from 0 to 1, None where missing."""
+
+    run_id: str
+    dataset_version: str | None
+    scores: Mapping[str, float | None]
+    finished_at: datetime
+
+
+def _quoted(value: str) -> str:
+    return value.replace("\\", "\\\\").replace("'", "\\'")
+
+
+def _utc(milliseconds: int | None) -> datetime:
+    return datetime.fromtimestamp((milliseconds or 0) / 1000, tz=UTC)
+
+
+class Registry:
+    """Five verbs on an MLflow tracking and registry server.
+
+    Every verb raises `RegistryUnavailable` where the server does not answer or faults.
+    """
+
+    def __init__(self, uri: str, *, timeout_s: int = 10) -> None:
+        self._uri = uri
+        self._timeout_s = timeout_s
+        self._lock = threading.Lock()
+        self._client: Any = None
+
+    def _connected(self) -> Any:
+        with self._lock:
+            if self._client is None:
+                from mlflow import MlflowClient, environment_variables
+
+                environment_variables.MLFLOW_HTTP_REQUEST_TIMEOUT.set(self._timeout_s)
+                environment_variables.MLFLOW_HTTP_REQUEST_MAX_RETRIES.set(1)
+                self._client = MlflowClient(tracking_uri=self._uri, registry_uri=self._uri)
+            return self._client
+
+    @contextmanager
+    def _answering(self) -> Iterator[Any]:
+        """The client; faults of the server become one error, a missing name stays MLflow's own."""
+        client = self._connected()
+        from mlflow.exceptions import MlflowException
+
+        try:
+            yield client
+        except (MlflowException, SQLAlchemyError, OSError) as error:
+            if getattr(error, "error_code", None) == "RESOURCE_DOES_NOT_EXIST":
+                raise
+            raise RegistryUnavailable(
+                f"The model registry did not answer ({type(error).__name__}). "
+                "Nothing was changed; try again in a minute."
+            ) from error
+
+    def models(self) -> list[str]:
+        """Names of all registered models."""
+        with self._answering() as client:
+            return [model.name for model in _pages(client.search_registered_models)]
+
+    def versions(self, name: str) -> list[ModelVersion]:
+        """All versions of a model, newest first; empty where there is no such model."""
+        with self._answering() as client:
+            found = _pages(client.search_model_versions, filter_string=f"name='{_quoted(name)}'")
+            return sorted((_model_version(v) for v in found), key=lambda v: v.created_at, reverse=True)
+
+    def version(self, name: str, version: str) -> ModelVersion | None:
+        """One version, or None where MLflow does not have it."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            with self._answering() as client:
+                return _model_version(client.get_model_version(name, version)) if version.isdigit() else None
+        except MlflowException:
+            return None
+
+    def evaluations(self, name: str, version: str) -> list[EvaluationRun]:
+        """The finished offline replays of a model version, newest first."""
+        tags = {"model_name": name, "model_version": version, "evaluation_type": "offline_replay"}
+        wanted = " and ".join(f"tags.{key} = '{_quoted(value)}'" for key, value in tags.items())
+        with self._answering() as client:
+            everywhere = [e.experiment_id for e in _pages(client.search_experiments)]
+            runs = client.search_runs(
+                everywhere,
+                filter_string=f"{wanted} and attributes.status = 'FINISHED'",
+                order_by=["attributes.end_time DESC"],
+                max_results=50,
+            )
+            return [_evaluation(run) for run in runs]
+
+    def align(self, name: str, stages: Mapping[str, Stage]) -> None:
+        """Brings tags and the alias `production` of a model in line with the decided stages, by version.
+
+        Versions that nothing was decided about keep their tag, unless they claim production as well.
+        """
+        decided = next((version for version, stage in stages.items() if stage == Stage.PRODUCTION), None)
+        present = {v.version: v for v in self.versions(name)}
+        wanted = {version: stage.value for version, stage in stages.items() if stage != Stage.NONE}
+        if decided is not None:
+            rivals = [v for v, p in present.items() if p.stage == Stage.PRODUCTION and v not in stages]
+            wanted |= dict.fromkeys(rivals, Stage.ARCHIVED.value)
+        # Production is named before its predecessor is archived: for a moment two, never none.
+        ordered = sorted(wanted.items(), key=lambda item: item[1] != Stage.PRODUCTION)
+        with self._answering() as client:
+            for version, stage in ordered:
+                if version in present and present[version].stage != stage:
+                    client.set_model_version_tag(name, version, STAGE_TAG, stage)
+            if decided in present and PRODUCTION_ALIAS not in present[decided].aliases:
+                client.set_registered_model_alias(name, PRODUCTION_ALIAS, decided)
+
+
+def _pages(search: Any, **arguments: Any) -> Iterator[Any]:
+    token = None
+    while True:
+        page = search(page_token=token, **arguments) if token else search(**arguments)
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def _model_version(found: Any) -> ModelVersion:
+    return ModelVersion(
+        name=found.name,
+        version=str(found.version),
+        stage=found.tags.get(STAGE_TAG),
+        aliases=tuple(found.aliases),
+        run_id=found.run_id,
+        created_at=_utc(found.creation_timestamp),
+    )
+
+
+def _evaluation(run: Any) -> EvaluationRun:
+    return EvaluationRun(
+        run_id=run.info.run_id,
+        dataset_version=run.data.tags.get("dataset_version"),
+        scores={score: run.data.metrics.get(score) for score in SCORES},
+        finished_at=_utc(run.info.end_time),
+    )
+
+
+@cache
+def at(uri: str, timeout_s: int = 10) -> Registry:
+    """The registry at an MLflow URI; one client per address and process."""
+    return Registry(uri, timeout_s=timeout_s)
+
+
+def configured() -> Registry:
+    """The registry that the environment and the configuration file name."""
+    found = settings.load()
+    return at(found.tracking_uri, found.mlflow_timeout_s)

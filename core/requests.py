@@ -1,0 +1,218 @@
+"""Asking for a change, and deciding on it: every change of shares or stages passes through here."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, Literal
+
+from sqlalchemy import func, select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from core import experiments, ledger, outbox, plans
+from core.errors import Refused
+from core.plans import Ask, Plan
+from core.rules import approval
+from core.rules.approval import QUORUM, Actor
+from core.rules.decision import Terms
+from core.tables import Approval, Experiment, Request
+from core.variants import find_experiment, shares, variants
+
+
+def _changes(session: Session, place: Experiment, after: Mapping[str, Decimal]) -> list[dict[str, Any]]:
+    there = variants(session, place)
+    present = {str(v.id): v for v in there}
+    return [
+        {
+            "variant_id": key if key in present else None,
+            "variant": present[key].name if key in present else key,
+            "before": str(present[key].allocation if key in present else Decimal(0)),
+            "after": str(share),
+        }
+        for key, share in after.items()
+    ]
+
+
+def _objections(plan: Plan, wish: Ask) -> None:
+    if plan.objections and not wish.override:
+        listed = "\n".join(f"• {line}" for line in plan.objections)
+        raise Refused(f"Not yet:\n{listed}\nTo ask for it all the same, add `because` and your reason.")
+
+
+def ask(session: Session, wish: Ask, *, requester: str, terms: Terms) -> Request:
+    """Opens a request with the shares and the checklist as they stand, and asks for its card to be posted.
+
+    Raises:
+        Refused: where the change is not possible or needs a reason, or another request of the experiment is open.
+    """
+    action = plans.ACTIONS[wish.action]
+    if action.needs_reason and not wish.reason:
+        raise Refused(f"Say why: add `because` and the reason to the {wish.action}.")
+    look = plans.look_at(session, wish, terms) if action.is_measured else None
+    place = find_experiment(session, wish.experiment)
+    _refuse_second(session, place)
+    plan = action.plan(session, place, wish, look, terms)
+    _objections(plan, wish)
+    request = Request(
+        experiment_id=place.id,
+        action=wish.action,
+        requester=requester,
+        reason=wish.reason,
+        override=wish.override if plan.objections else None,
+        params=plan.params,
+        changes=_changes(session, place, plan.after),
+        checklist=[{"title": r.title, "passed": r.passed, "detail": r.detail} for r in plan.checklist],
+    )
+    session.add(request)
+    _flush_request(session, place)
+    _record(session, place, request, actor=requester, action="request")
+    outbox.put_card(session, request_id=request.id, why="opened")
+    return request
+
+
+def _refuse_second(session: Session, place: Experiment) -> None:
+    found = session.scalar(select(Request).where(Request.experiment_id == place.id, Request.state == "open"))
+    if found is not None:
+        raise Refused(
+            f"Request #{found.id} ({found.action}) of {place.name} is still open. "
+            "Have it approved or rejected first; there is one at a time."
+        )
+
+
+def _flush_request(session: Session, place: Experiment) -> None:
+    try:
+        session.flush()
+    except IntegrityError as error:
+        if "one_open_request_per_experiment" not in str(error):
+            raise
+        raise Refused(f"Another request of {place.name} was opened just now.") from None
+
+
+def _record(session: Session, place: Experiment, request: Request, *, actor: str, action: str, **more: Any) -> int:
+    entry = ledger.record(
+        session,
+        actor=actor,
+        action=action,
+        subject=f"#{request.id} {request.action}",
+        experiment_id=place.id,
+        request_id=request.id,
+        before={"shares": {c["variant"]: c["before"] for c in request.changes}},
+        after={"shares": {c["variant"]: c["after"] for c in request.changes}},
+        **more,
+    )
+    return entry.id
+
+
+# --- Deciding -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Decided:
+    """What a click came to, in one sentence for the person who clicked."""
+
+    outcome: Literal["applied", "counted", "rejected", "withdrawn", "redrawn"]
+    sentence: str
+
+
+def _open(session: Session, request_id: int) -> tuple[Request, Experiment]:
+    """The open request and its experiment, the experiment locked first as in every change.
+
+    Raises:
+        Refused: where there is no such request, or it was decided already.
+    """
+    experiment_id = session.scalar(select(Request.experiment_id).where(Request.id == request_id))
+    if experiment_id is None:
+        raise Refused(f"There is no request #{request_id}.")
+    place = find_experiment(session, experiment_id)
+    request = session.get_one(Request, request_id, with_for_update=True, populate_existing=True)
+    if request.state != "open":
+        raise Refused(f"Request #{request_id} is closed already ({request.state}). The card shows by whom.")
+    return request, place
+
+
+def _is_stale(session: Session, place: Experiment, request: Request) -> bool:
+    """True where somebody changed the shares since the card was drawn."""
+    shown = {c["variant_id"]: Decimal(c["before"]) for c in request.changes if c["variant_id"]}
+    return shown != {str(key): share for key, share in shares(session, place).items()}
+
+
+def _redraw(session: Session, place: Experiment, request: Request, terms: Terms) -> Decided:
+    """Plans the request anew on the present shares; where that is not possible any more it is closed."""
+    try:
+        with session.begin_nested():
+            plan = plans.ACTIONS[request.action].plan(
+                session, place, plans.as_ask(place, request), plans.stored_look(session, place, request), terms
+            )
+            request.changes = _changes(session, place, plan.after)
+            sentence = "The shares have changed since this card was drawn. It is redrawn; look again, then decide."
+    except Refused as refused:
+        _close(session, request, "superseded", by=experiments.SYSTEM, why=str(refused))
+        sentence = f"The experiment has changed since this card was drawn, so the request is closed: {refused}"
+    number = _record(session, place, request, actor=experiments.SYSTEM, action="redraw")
+    outbox.put_card(session, request_id=request.id, why=f"ledger-{number}")
+    return Decided("redrawn", sentence)
+
+
+def approve(session: Session, request_id: int, *, actor: Actor, approvers: Collection[str], terms: Terms) -> Decided:
+    """Counts one person's approval and carries the change out once the quorum is there, all in this transaction.
+
+    Raises:
+        Refused: where the request is closed, or this person may not approve it.
+    """
+    request, place = _open(session, request_id)
+    against = approval.objection(request.action, requester=request.requester, actor=actor, approvers=approvers)
+    if against:
+        raise Refused(against)
+    if _is_stale(session, place, request):
+        return _redraw(session, place, request, terms)
+    _note_decision(session, request, actor, "approve")
+    given = session.scalar(select(func.count()).where(Approval.request_id == request.id)) or 0
+    missing = QUORUM[request.action].approvals - given
+    if missing > 0:
+        outbox.put_card(session, request_id=request.id, why=f"approved-{actor.id}")
+        return Decided("counted", f"Your approval counts. {missing} more needed.")
+    _close(session, request, "applied", by=actor.id, why=None)
+    number = _record(session, place, request, actor=actor.id, action="approve")
+    plans.ACTIONS[request.action].apply(session, place, request, actor.id, terms)
+    outbox.put_card(session, request_id=request.id, why="applied")
+    outbox.put_notice(session, ledger_id=number)
+    return Decided("applied", f"Approved. {place.name} is changed.")
+
+
+def _note_decision(session: Session, request: Request, actor: Actor, decision: str) -> None:
+    if session.get(Approval, (request.id, actor.id)) is not None:
+        raise Refused("You have decided on this already.")
+    session.add(Approval(request_id=request.id, person=actor.id, decision=decision))
+    session.flush()
+
+
+def _close(session: Session, request: Request, state: str, *, by: str, why: str | None) -> None:
+    request.state = state
+    request.decided_by = by
+    request.decision_reason = why
+    request.decided_at = func.now()
+    session.flush()
+
+
+def reject(session: Session, request_id: int, *, actor: Actor, approvers: Collection[str], reason: str) -> Decided:
+    """Closes a request without a change; the requester takes it back by rejecting it.
+
+    Raises:
+        Refused: without a reason, where the request is closed, or this person may not decide it.
+    """
+    if not reason.strip():
+        raise Refused("Say why you reject it; the person who asked will read it.")
+    request, place = _open(session, request_id)
+    against = approval.rejection_objection(
+        request.action, requester=request.requester, actor=actor, approvers=approvers
+    )
+    if against:
+        raise Refused(against)
+    state: Literal["withdrawn", "rejected"] = "withdrawn" if actor.id == request.requester else "rejected"
+    _note_decision(session, request, actor, "reject")
+    _close(session, request, state, by=actor.id, why=reason.strip())
+    _record(session, place, request, actor=actor.id, action="reject", reason=reason.strip())
+    outbox.put_card(session, request_id=request.id, why=state)
+    return Decided(state, f"Request #{request.id} is {state}. Nothing was changed.")

@@ -1,0 +1,217 @@
+"""The document's rule for the next step, and the checklist before production."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Literal, Protocol
+
+from core.rules.allocation import STEPS
+from core.rules.metrics import METRICS, MINIMUM_SAMPLES, Metric
+
+Verdict = Literal["wait", "rollback", "increase"]
+
+MINIMUM_DAYS: Mapping[Decimal, int] = {Decimal("0.10"): 3, Decimal("0.25"): 5, Decimal("0.50"): 7}
+"""Days that each allocation must last (model-promotion.md, 4.2)."""
+SHORTEST_DAYS = 3
+
+
+@dataclass(frozen=True)
+class Terms:
+    """The terms on which an installation judges its rollouts; the document's by default."""
+
+    steps: tuple[Decimal, ...] = STEPS
+    minimum_samples: int = MINIMUM_SAMPLES
+    price_per_1000_tokens: Decimal | None = None
+
+
+class Measured(Protocol):
+    """Anything with the attributes of `metrics.VariantMetrics`; an absent attribute counts as not logged."""
+
+    @property
+    def sample_size(self) -> int: ...
+
+
+def _value(measured: Measured, metric: Metric) -> float | None:
+    value = getattr(measured, metric.name, None)
+    return None if value is None or math.isnan(value) else float(value)
+
+
+def minimum_days(allocation: Decimal | float | None) -> int:
+    """Days a candidate must have stayed at `allocation` (a share of 1); the shortest period where it is None."""
+    reached = [days for share, days in MINIMUM_DAYS.items() if allocation is not None and allocation >= share]
+    return max(reached, default=SHORTEST_DAYS)
+
+
+def beyond_tolerance(variant: Measured, baseline: Measured) -> list[Metric]:
+    """The metrics in which the variant is worse than the document accepts."""
+    return [
+        metric
+        for metric in METRICS
+        if (value := _value(variant, metric)) is not None and metric.is_beyond(value, _value(baseline, metric))
+    ]
+
+
+def not_measured(variant: Measured, baseline: Measured) -> list[Metric]:
+    """The required metrics that cannot be compared because one side has no value."""
+    return [m for m in METRICS if m.required and None in (_value(variant, m), _value(baseline, m))]
+
+
+def should_increase_allocation(
+    variant_metrics: Measured,
+    baseline_metrics: Measured,
+    duration_days: float,
+    allocation: Decimal | float | None = None,
+    *,
+    minimum_samples: int = MINIMUM_SAMPLES,
+) -> Verdict:
+    """The document's criteria (model-promotion.md, 4.1 to 4.3) on point estimates.
+
+    Latencies are in milliseconds, rates are shares of 1, `duration_days` counts from the start of the present
+    step and `allocation` is the candidate's present share. p99 latency, cost and allocation are skipped where
+    absent. A required metric that is missing on either side gives "wait": no evidence is not good news. Harm is
+    acted on from day 3 whatever the allocation; only an increase has to wait for the allocation's own minimum.
+    """
+    if variant_metrics.sample_size < minimum_samples or duration_days < SHORTEST_DAYS:
+        return "wait"
+    if beyond_tolerance(variant_metrics, baseline_metrics):
+        return "rollback"
+    if not_measured(variant_metrics, baseline_metrics) or duration_days < minimum_days(allocation):
+        return "wait"
+    return "increase"
+
+
+def why(
+    variant: Measured,
+    baseline: Measured,
+    duration_days: float,
+    allocation: Decimal | float | None = None,
+    *,
+    minimum_samples: int = MINIMUM_SAMPLES,
+) -> str:
+    """The reason behind `should_increase_allocation` on the same numbers, as one sentence for people."""
+    if variant.sample_size < minimum_samples:
+        return f"{variant.sample_size:,} of the {minimum_samples:,} plans needed have been served."
+    if duration_days < SHORTEST_DAYS:
+        return f"{duration_days:.1f} of the {SHORTEST_DAYS} days needed have passed."
+    if beyond := beyond_tolerance(variant, baseline):
+        return f"Beyond tolerance: {', '.join(metric.title for metric in beyond)}."
+    if missing := not_measured(variant, baseline):
+        return f"Not measured: {', '.join(metric.title for metric in missing)}. That is no good news."
+    if duration_days < minimum_days(allocation):
+        return f"{duration_days:.1f} of the {minimum_days(allocation)} days needed at this share have passed."
+    return "Enough plans and days, and no metric is beyond its tolerance."
+
+
+@dataclass(frozen=True)
+class CheckRow:
+    """One row of the checklist: `passed` is None where there is nothing to judge by, and that is not a pass."""
+
+    title: str
+    passed: bool | None
+    detail: str
+
+
+@dataclass(frozen=True)
+class Held:
+    """How long the candidate has been at one step of the plan."""
+
+    share: Decimal
+    days: float
+
+    @property
+    def is_enough(self) -> bool:
+        """True where the document's minimum for this share has passed."""
+        return self.days >= minimum_days(self.share)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the checklist is evaluated on, read by the caller in one transaction."""
+
+    evaluation_passed: bool | None
+    evaluation_detail: str
+    is_linked: bool
+    link_detail: str
+    initial_share: Decimal | None
+    held: Sequence[Held]
+    candidate: Measured
+    baseline: Measured
+    minimum_samples: int = MINIMUM_SAMPLES
+
+
+def held(periods: Sequence[tuple[Decimal, float]], steps: Sequence[Decimal]) -> tuple[Held, ...]:
+    """Days spent at each step below full traffic, from periods of (share, days) in the order they happened.
+
+    A share between two steps counts for the lower one; whatever came before a period at 0 % is void.
+    """
+    below = [step for step in steps if step < 1]
+    days = dict.fromkeys(below, 0.0)
+    for share, lasted in periods:
+        if share == 0:
+            days = dict.fromkeys(below, 0.0)
+        elif share < 1:
+            days[max((step for step in below if step <= share), default=below[0])] += lasted
+    return tuple(Held(step, lasted) for step, lasted in days.items())
+
+
+_METRIC_ROWS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("Acceptance rate", ("acceptance_rate",)),
+    ("Edit count", ("avg_edits",)),
+    ("Validator interventions", ("validator_rate",)),
+    ("Latency", ("p50_latency", "p99_latency")),
+    ("Cost", ("cost_per_plan",)),
+)
+
+
+def format_value(metric: Metric, value: float | None) -> str:
+    """A number as a person reads it: 71.3 %, 1.42, 412 ms, 0.0031."""
+    if value is None:
+        return "no data"
+    return {"share": f"{value:.1%}".replace("%", " %"), "count": f"{value:.2f}", "ms": f"{value:,.0f} ms"}.get(
+        metric.unit, f"{value:.4g}"
+    )
+
+
+def _compared(metric: Metric, evidence: Evidence) -> tuple[bool | None, str]:
+    value, base = _value(evidence.candidate, metric), _value(evidence.baseline, metric)
+    passed = None if value is None or (base is None and metric.limit is None) else not metric.is_beyond(value, base)
+    return passed, f"{format_value(metric, value)} against {format_value(metric, base)}"
+
+
+def _metric_row(title: str, names: Sequence[str], evidence: Evidence) -> CheckRow:
+    found = [_compared(metric, evidence) for metric in METRICS if metric.name in names]
+    verdicts = [passed for passed, _ in found]
+    passed = False if False in verdicts else None if None in verdicts else True
+    return CheckRow(title, passed, "; ".join(detail for _, detail in found))
+
+
+def checklist(evidence: Evidence) -> tuple[CheckRow, ...]:
+    """The ten rows of model-promotion.md, section 7, in its order, each with the numbers behind it."""
+    initial, samples = evidence.initial_share, evidence.candidate.sample_size
+    return (
+        CheckRow("Offline evaluation", evidence.evaluation_passed, evidence.evaluation_detail),
+        CheckRow("Policy version", evidence.is_linked, evidence.link_detail),
+        CheckRow(
+            "Experiment variant",
+            None if initial is None else initial <= Decimal("0.10"),
+            "no record of its first share" if initial is None else f"joined at {percent(initial)}",
+        ),
+        CheckRow(
+            "Minimum duration",
+            bool(evidence.held) and all(held.is_enough for held in evidence.held),
+            ", ".join(f"{percent(h.share)}: {h.days:.1f} of {minimum_days(h.share)} d" for h in evidence.held)
+            or "no step held yet",
+        ),
+        CheckRow(
+            "Sample size", samples >= evidence.minimum_samples, f"{samples:,} of {evidence.minimum_samples:,} plans"
+        ),
+        *(_metric_row(title, names, evidence) for title, names in _METRIC_ROWS),
+    )
+
+
+def percent(share: Decimal | float) -> str:
+    """A share as people read it: `10 %`, `12.5 %`, `33.33 %`."""
+    return f"{float(share) * 100:.2f}".rstrip("0").rstrip(".") + " %"

@@ -1,0 +1,146 @@
+"""The stage of every policy version, and the effect that makes the registry mirror it."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from core import outbox
+from core.errors import Refused
+from core.registry import Registry
+from core.rules import lifecycle
+from core.rules.lifecycle import Stage
+from core.tables import Policy, PolicyStage, PolicyVersion, Qualification
+
+
+def label(policy_version: PolicyVersion) -> str:
+    """How people call a policy version: `planner_policy v3`."""
+    return f"{policy_version.policy.name} v{policy_version.version}"
+
+
+def of(session: Session, policy_version_id: uuid.UUID) -> Stage:
+    """The stage of a policy version; NONE where nothing was decided yet."""
+    found = session.scalar(select(PolicyStage.stage).where(PolicyStage.policy_version_id == policy_version_id))
+    return Stage(found) if found else Stage.NONE
+
+
+def in_production(session: Session, mlflow_model_name: str) -> PolicyVersion | None:
+    """The one policy version of a model that is in production."""
+    return session.scalar(
+        select(PolicyVersion)
+        .join(PolicyStage, PolicyStage.policy_version_id == PolicyVersion.id)
+        .where(PolicyStage.mlflow_model_name == mlflow_model_name, PolicyStage.stage == Stage.PRODUCTION)
+    )
+
+
+def predecessor(session: Session, policy_version_id: uuid.UUID) -> PolicyVersion | None:
+    """What a policy version replaced when it went to production."""
+    found = session.scalar(select(PolicyStage.predecessor_id).where(PolicyStage.policy_version_id == policy_version_id))
+    return session.get(PolicyVersion, found) if found else None
+
+
+def model_of(policy_version: PolicyVersion) -> tuple[str, str]:
+    """Model name and version that a policy version links to.
+
+    Raises:
+        Refused: where it links to none.
+    """
+    name, version = policy_version.mlflow_model_name, policy_version.mlflow_model_version
+    if not name or not version:
+        raise Refused(f"{label(policy_version)} links to no MLflow model version, so it cannot be promoted.")
+    return name, version
+
+
+def move(
+    session: Session,
+    policy_version: PolicyVersion,
+    stage: Stage,
+    *,
+    predecessor_id: uuid.UUID | None = None,
+    is_adoption: bool = False,
+) -> None:
+    """Moves a policy version to a stage. `is_adoption` records a stage that was reached before the bot knew of it.
+
+    Raises:
+        Refused: where the lifecycle has no such move.
+    """
+    name, version = model_of(policy_version)
+    present = of(session, policy_version.id)
+    if not is_adoption and not lifecycle.is_legal(present, stage):
+        raise Refused(f"{label(policy_version)} is in stage “{present}” and cannot become “{stage}” from there.")
+    values: dict[str, Any] = {"stage": stage.value, "changed_at": func.now()}
+    if predecessor_id is not None:
+        values["predecessor_id"] = predecessor_id
+    row = {"policy_version_id": policy_version.id, "mlflow_model_name": name, "mlflow_model_version": version}
+    session.execute(
+        insert(PolicyStage)
+        .values(row | values)
+        .on_conflict_do_update(index_elements=["policy_version_id"], set_=values)
+    )
+    if stage == Stage.ARCHIVED:  # what failed has to qualify anew before it comes back
+        _forget_qualification(session, name, version)
+
+
+def _forget_qualification(session: Session, name: str, version: str) -> None:
+    found = session.get(Qualification, (name, version))
+    if found is not None:
+        session.delete(found)
+
+
+def mirror(session: Session, mlflow_model_name: str, *, occasion: str, request_id: int | None = None) -> None:
+    """Asks for the registry to be brought in line with the stages of a model; `occasion` names it once."""
+    outbox.put(
+        session,
+        kind="registry",
+        subject=f"model:{mlflow_model_name}",
+        key=f"registry:{mlflow_model_name}:{occasion}",
+        request_id=request_id,
+        mlflow_model_name=mlflow_model_name,
+    )
+
+
+def decided(session: Session, mlflow_model_name: str) -> dict[str, Stage]:
+    """The decided stage of each version of a model, whichever policy versions use it, and qualified candidates."""
+    rows = session.execute(
+        select(PolicyStage.mlflow_model_version, PolicyStage.stage).where(
+            PolicyStage.mlflow_model_name == mlflow_model_name
+        )
+    )
+    found: dict[str, set[Stage]] = {}
+    for version, stage in rows:
+        found.setdefault(version, set()).add(Stage(stage))
+    qualified = select(Qualification.mlflow_model_version).where(Qualification.mlflow_model_name == mlflow_model_name)
+    for version in session.scalars(qualified):
+        found.setdefault(version, set()).add(Stage.CANDIDATE)
+    return {version: lifecycle.model_stage(stages) for version, stages in found.items()}
+
+
+def align_registry(session: Session, due: outbox.Due, registry: Registry) -> None:
+    """Effect handler: the registry gets the stages as they are decided now, then the request's card says so."""
+    name = due.payload["mlflow_model_name"]
+    registry.align(name, decided(session, name))
+    if due.request_id is not None:
+        outbox.put_card(session, request_id=due.request_id, why=f"done-{due.id}")
+
+
+def versions_of_model(session: Session, mlflow_model_name: str, mlflow_model_version: str) -> list[PolicyVersion]:
+    """Every policy version that serves this model version, oldest first."""
+    return list(
+        session.scalars(
+            select(PolicyVersion)
+            .where(
+                PolicyVersion.mlflow_model_name == mlflow_model_name,
+                PolicyVersion.mlflow_model_version == mlflow_model_version,
+            )
+            .order_by(PolicyVersion.created_at, PolicyVersion.version)
+        )
+    )
+
+
+def policy_versions(session: Session) -> list[PolicyVersion]:
+    """All policy versions, by policy and newest first."""
+    return list(session.scalars(select(PolicyVersion).join(Policy).order_by(Policy.name, PolicyVersion.version.desc())))

@@ -1,0 +1,264 @@
+"""The schema as code sees it. Every constraint lives in the migrations; nothing is created from here."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import FetchedValue, ForeignKey, Numeric
+from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+
+Json = dict[str, Any]
+
+
+class Base(DeclarativeBase):
+    type_annotation_map = {
+        Json: JSONB,
+        list[Any]: JSONB,
+        datetime: TIMESTAMP(timezone=True),
+        Decimal: Numeric(5, 4),
+    }
+    __mapper_args__ = {"eager_defaults": True}
+
+
+def _generated() -> FetchedValue:
+    return FetchedValue()
+
+
+class Policy(Base):
+    """A way of making decisions, for example a planner; its versions are what experiments compare."""
+
+    __tablename__ = "policies"
+    __table_args__ = {"schema": "exp"}
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True, server_default=_generated())
+    name: Mapped[str]
+    description: Mapped[str | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=_generated())
+
+
+class PolicyVersion(Base):
+    """Links a policy to one MLflow model version with the configuration it is served with."""
+
+    __tablename__ = "policy_versions"
+    __table_args__ = {"schema": "exp"}
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True, server_default=_generated())
+    policy_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("exp.policies.id"))
+    version: Mapped[int]
+    mlflow_model_name: Mapped[str | None]
+    mlflow_model_version: Mapped[str | None]
+    config_defaults: Mapped[Json | None]
+    status: Mapped[str] = mapped_column(server_default=_generated())
+    created_at: Mapped[datetime] = mapped_column(server_default=_generated())
+    policy: Mapped[Policy] = relationship(lazy="joined", innerjoin=True)
+
+
+class Experiment(Base):
+    """A comparison of variants of one policy on live traffic."""
+
+    __tablename__ = "experiments"
+    __table_args__ = {"schema": "exp"}
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True, server_default=_generated())
+    name: Mapped[str]
+    description: Mapped[str | None]
+    status: Mapped[str] = mapped_column(server_default=_generated())
+    unit_type: Mapped[str] = mapped_column(server_default=_generated())
+    start_at: Mapped[datetime | None]
+    end_at: Mapped[datetime | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=_generated())
+
+
+class Variant(Base):
+    """One arm of an experiment; `allocation` is its share of newly assigned units, from 0 to 1."""
+
+    __tablename__ = "variants"
+    __table_args__ = {"schema": "exp"}
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True, server_default=_generated())
+    experiment_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("exp.experiments.id"))
+    name: Mapped[str]
+    description: Mapped[str | None]
+    allocation: Mapped[Decimal]
+    config: Mapped[Json | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=_generated())
+
+
+class Event(Base):
+    """One outcome of the platform, or a control event that the bot appends."""
+
+    __tablename__ = "events"
+    __table_args__ = {"schema": "exp"}
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True, server_default=_generated())
+    event_type: Mapped[str]
+    unit_type: Mapped[str]
+    unit_id: Mapped[str]
+    experiments: Mapped[list[Any] | None]
+    context: Mapped[Json | None]
+    metrics: Mapped[Json | None]
+    payload: Mapped[Json | None]
+    timestamp: Mapped[datetime]
+
+
+class ReplayResult(Base):
+    """One offline replay of a policy version against a baseline on a dataset."""
+
+    __tablename__ = "offline_replay_results"
+    __table_args__ = {"schema": "exp"}
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True, server_default=_generated())
+    policy_version_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("exp.policy_versions.id"))
+    dataset_version: Mapped[str | None]
+    mlflow_run_id: Mapped[str | None]
+    plan_alignment_score: Mapped[Decimal | None] = mapped_column(Numeric(10, 6))
+    constraint_respect_score: Mapped[Decimal | None] = mapped_column(Numeric(10, 6))
+    edit_distance_score: Mapped[Decimal | None] = mapped_column(Numeric(10, 6))
+    diversity_score: Mapped[Decimal | None] = mapped_column(Numeric(10, 6))
+    leftovers_score: Mapped[Decimal | None] = mapped_column(Numeric(10, 6))
+    baseline_version_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("exp.policy_versions.id"))
+    is_better_than_baseline: Mapped[bool | None]
+    status: Mapped[str] = mapped_column(server_default=_generated())
+    error_message: Mapped[str | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=_generated())
+
+
+class PolicyStage(Base):
+    """Where a policy version stands; what MLflow's tags and aliases mirror."""
+
+    __tablename__ = "stages"
+    __table_args__ = {"schema": "promotion"}
+
+    policy_version_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("exp.policy_versions.id"), primary_key=True)
+    mlflow_model_name: Mapped[str]
+    mlflow_model_version: Mapped[str]
+    stage: Mapped[str]
+    predecessor_id: Mapped[uuid.UUID | None]
+    changed_at: Mapped[datetime] = mapped_column(server_default=_generated())
+
+
+class Qualification(Base):
+    """Why a model version may be a candidate."""
+
+    __tablename__ = "qualifications"
+    __table_args__ = {"schema": "promotion"}
+
+    mlflow_model_name: Mapped[str] = mapped_column(primary_key=True)
+    mlflow_model_version: Mapped[str] = mapped_column(primary_key=True)
+    source: Mapped[str]
+    evidence: Mapped[Json]
+    actor: Mapped[str]
+    reason: Mapped[str | None]
+    at: Mapped[datetime] = mapped_column(server_default=_generated())
+
+
+class Request(Base):
+    """A change that somebody asked for, as its card showed it."""
+
+    __tablename__ = "requests"
+    __table_args__ = {"schema": "promotion"}
+
+    id: Mapped[int] = mapped_column(primary_key=True, server_default=_generated())
+    experiment_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("exp.experiments.id"))
+    action: Mapped[str]
+    state: Mapped[str] = mapped_column(server_default=_generated())
+    requester: Mapped[str]
+    reason: Mapped[str | None]
+    override: Mapped[str | None]
+    params: Mapped[Json]
+    changes: Mapped[list[Any]]
+    checklist: Mapped[list[Any]]
+    created_at: Mapped[datetime] = mapped_column(server_default=_generated())
+    decided_at: Mapped[datetime | None]
+    decided_by: Mapped[str | None]
+    decision_reason: Mapped[str | None]
+    outcome: Mapped[str | None]
+
+
+class Approval(Base):
+    """One person's decision on one request."""
+
+    __tablename__ = "approvals"
+    __table_args__ = {"schema": "promotion"}
+
+    request_id: Mapped[int] = mapped_column(ForeignKey("promotion.requests.id"), primary_key=True)
+    person: Mapped[str] = mapped_column(primary_key=True)
+    decision: Mapped[str]
+    at: Mapped[datetime] = mapped_column(server_default=_generated())
+
+
+class AllocationStep(Base):
+    """A period of constant shares: it lasts until the experiment's next step."""
+
+    __tablename__ = "allocation_steps"
+    __table_args__ = {"schema": "promotion"}
+
+    id: Mapped[int] = mapped_column(primary_key=True, server_default=_generated())
+    experiment_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("exp.experiments.id"))
+    shares: Mapped[Json]
+    started_at: Mapped[datetime] = mapped_column(server_default=_generated())
+    request_id: Mapped[int | None]
+
+
+class RetiredName(Base):
+    """The name a variant had before it was archived, so that a rollback can give it back."""
+
+    __tablename__ = "retired_names"
+    __table_args__ = {"schema": "promotion"}
+
+    variant_id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    retired_at: Mapped[datetime] = mapped_column(server_default=_generated())
+
+
+class LedgerEntry(Base):
+    """Who did what, when and why, with the state before and after. The database refuses to change a row."""
+
+    __tablename__ = "ledger"
+    __table_args__ = {"schema": "promotion"}
+
+    id: Mapped[int] = mapped_column(primary_key=True, server_default=_generated())
+    at: Mapped[datetime] = mapped_column(server_default=_generated())
+    actor: Mapped[str]
+    action: Mapped[str]
+    subject: Mapped[str]
+    experiment_id: Mapped[uuid.UUID | None]
+    request_id: Mapped[int | None]
+    reason: Mapped[str | None]
+    before: Mapped[Json | None]
+    after: Mapped[Json | None]
+
+
+class Effect(Base):
+    """Something to bring in line outside the database, carried out after the commit."""
+
+    __tablename__ = "effects"
+    __table_args__ = {"schema": "promotion"}
+
+    id: Mapped[int] = mapped_column(primary_key=True, server_default=_generated())
+    key: Mapped[str]
+    kind: Mapped[str]
+    subject: Mapped[str]
+    request_id: Mapped[int | None]
+    payload: Mapped[Json]
+    attempts: Mapped[int] = mapped_column(server_default=_generated())
+    due_at: Mapped[datetime] = mapped_column(server_default=_generated())
+    created_at: Mapped[datetime] = mapped_column(server_default=_generated())
+    done_at: Mapped[datetime | None]
+    last_error: Mapped[str | None]
+
+
+class Message(Base):
+    """Where a card stands in the chat, so that it is redrawn in place."""
+
+    __tablename__ = "messages"
+    __table_args__ = {"schema": "promotion"}
+
+    key: Mapped[str] = mapped_column(primary_key=True)
+    channel: Mapped[str]
+    ts: Mapped[str]
+    posted_at: Mapped[datetime] = mapped_column(server_default=_generated())

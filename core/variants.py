@@ -1,0 +1,209 @@
+"""Finding things by the names people use, and reading an experiment as it stands."""
+
+from __future__ import annotations
+
+import difflib
+import uuid
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from core import stages
+from core.errors import Refused
+from core.rules.lifecycle import Stage
+from core.tables import AllocationStep, Experiment, Policy, PolicyVersion, RetiredName, Variant
+
+BASELINE_NAMES = ("control", "baseline")
+
+
+def _unknown(kind: str, name: str, known: list[str]) -> Refused:
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f"Did you mean {near[0]}?" if near else f"There is: {', '.join(sorted(known)[:10]) or 'none yet'}."
+    return Refused(f"There is no {kind} {name}. {hint}")
+
+
+def find_policy(session: Session, name: str, *, create: bool = False) -> Policy:
+    """The policy of that name, locked; made only where `create` asks for it.
+
+    Raises:
+        Refused: where there is none, with the nearest name.
+    """
+    found = session.scalar(select(Policy).where(Policy.name == name).with_for_update())
+    if found is not None:
+        return found
+    if not create:
+        raise _unknown("policy", name, list(session.scalars(select(Policy.name))))
+    made = Policy(name=name)
+    session.add(made)
+    session.flush()
+    return made
+
+
+def find_policy_version(session: Session, policy: str, version: int) -> PolicyVersion:
+    """One version of a policy.
+
+    Raises:
+        Refused: where the policy has no such version, with those it has.
+    """
+    query = select(PolicyVersion).join(Policy).where(Policy.name == policy)
+    known = {found.version: found for found in session.scalars(query)}
+    if not known:
+        raise _unknown("policy with versions", policy, list(session.scalars(select(Policy.name))))
+    if version not in known:
+        raise Refused(f"{policy} has no version {version}. It has: {', '.join(f'v{v}' for v in sorted(known))}.")
+    return known[version]
+
+
+def find_experiment(session: Session, experiment: str | uuid.UUID | Experiment, *, lock: bool = True) -> Experiment:
+    """The experiment, its row locked so that changes of one experiment follow one another.
+
+    Raises:
+        Refused: where there is none, with the nearest name.
+    """
+    if isinstance(experiment, Experiment):
+        wanted = Experiment.id == experiment.id
+    else:
+        wanted = Experiment.id == experiment if isinstance(experiment, uuid.UUID) else Experiment.name == experiment
+    query = select(Experiment).where(wanted).execution_options(populate_existing=True)
+    found = session.scalar(query.with_for_update() if lock else query)
+    if found is None:
+        raise _unknown("experiment", str(experiment), list(session.scalars(select(Experiment.name))))
+    return found
+
+
+def variants(session: Session, experiment: Experiment) -> list[Variant]:
+    """The variants of an experiment in the order they joined."""
+    query = select(Variant).where(Variant.experiment_id == experiment.id).order_by(Variant.created_at, Variant.id)
+    return list(session.scalars(query.execution_options(populate_existing=True)))
+
+
+def shares(session: Session, experiment: Experiment) -> dict[uuid.UUID, Decimal]:
+    """The present share of each variant, as fractions of 1."""
+    return {variant.id: variant.allocation for variant in variants(session, experiment)}
+
+
+def find_variant(session: Session, experiment: Experiment, name: str | uuid.UUID | Variant) -> Variant:
+    """One variant of the experiment by name or id.
+
+    Raises:
+        Refused: where there is none, with the nearest name.
+    """
+    wanted = name.id if isinstance(name, Variant) else name
+    there = variants(session, experiment)
+    for variant in there:
+        if wanted in (variant.id, variant.name):
+            return variant
+    raise _unknown("variant", str(wanted), [v.name for v in there])
+
+
+def linked_version_id(config: Mapping[str, Any] | None) -> uuid.UUID | None:
+    """The policy version a variant's config links to, in either of the platform's shapes; None where to none."""
+    config = config or {}
+    holder = (config.get("mlflow_model") or {}) if "execution_strategy" in config else config
+    try:
+        return uuid.UUID(str(holder.get("policy_version_id")))
+    except (ValueError, AttributeError):
+        return None
+
+
+def linked_version(session: Session, variant: Variant) -> PolicyVersion | None:
+    """The policy version that a variant serves, or None where it links to none that exists."""
+    found = linked_version_id(variant.config)
+    return session.get(PolicyVersion, found) if found else None
+
+
+def required_version(session: Session, variant: Variant) -> PolicyVersion:
+    """The policy version that a variant serves.
+
+    Raises:
+        Refused: where it links to none, so that it cannot be promoted.
+    """
+    found = linked_version(session, variant)
+    if found is None:
+        raise Refused(f"The variant {variant.name} links to no policy version, so it cannot be promoted.")
+    return found
+
+
+def variant_serving(session: Session, there: list[Variant], policy_version: PolicyVersion) -> Variant | None:
+    """The variant that serves a policy version; one with traffic before one without."""
+    serving_it = [v for v in there if linked_version_id(v.config) == policy_version.id]
+    return max(serving_it, key=lambda v: v.allocation, default=None)
+
+
+def baseline(session: Session, experiment: Experiment) -> Variant:
+    """What candidates are compared with: the variant in production, else the one named control or baseline.
+
+    Raises:
+        Refused: where there is neither, with how to name one.
+    """
+    there = variants(session, experiment)
+    for variant in there:
+        linked = linked_version(session, variant)
+        if linked is not None and stages.of(session, linked.id) == Stage.PRODUCTION:
+            return variant
+    named = [v for v in there if v.name.lower() in BASELINE_NAMES]
+    if len(named) == 1:
+        return named[0]
+    raise Refused(
+        f"{experiment.name} has no clear baseline: no variant is in production and "
+        f"{'both control and baseline exist' if named else 'none is named control or baseline'}. "
+        "Rename the variant to compare with to `control`."
+    )
+
+
+def candidate(session: Session, experiment: Experiment, name: str | None = None) -> Variant:
+    """The variant under test: the named one, else the only one besides the baseline that has traffic.
+
+    Raises:
+        Refused: where there is none, or several and no name says which.
+    """
+    base = baseline(session, experiment)
+    if name is not None:
+        found = find_variant(session, experiment, name)
+        if found.id == base.id:
+            raise Refused(f"{found.name} is the baseline of {experiment.name}, not a candidate.")
+        return found
+    running = [v for v in variants(session, experiment) if v.id != base.id and v.allocation > 0]
+    if len(running) == 1:
+        return running[0]
+    if not running:
+        raise Refused(f"No candidate is running in {experiment.name}. Start one first.")
+    raise Refused(f"Several candidates are running: {', '.join(v.name for v in running)}. Say which one.")
+
+
+def set_shares(
+    session: Session, experiment: Experiment, wanted: Mapping[uuid.UUID, Decimal], *, request_id: int | None = None
+) -> None:
+    """Writes the shares (they must sum to 1) and opens a new allocation step."""
+    for variant in variants(session, experiment):
+        variant.allocation = wanted[variant.id]
+    session.add(
+        AllocationStep(
+            experiment_id=experiment.id,
+            shares={str(key): str(share) for key, share in wanted.items() if share},
+            request_id=request_id,
+        )
+    )
+    session.flush()
+
+
+def named_shares(session: Session, experiment: Experiment) -> dict[str, str]:
+    """Variant names with their shares, as the ledger keeps them."""
+    return {v.name: str(v.allocation) for v in variants(session, experiment)}
+
+
+def restore_name(session: Session, variant: Variant) -> None:
+    """Gives an archived variant its former name back, where that is free."""
+    retired = session.get(RetiredName, variant.id)
+    if retired is None:
+        return
+    taken = session.scalar(
+        select(Variant.id).where(Variant.experiment_id == variant.experiment_id, Variant.name == retired.name)
+    )
+    if taken is None:
+        variant.name = retired.name
+    session.delete(retired)
+    session.flush()

@@ -1,0 +1,73 @@
+"""The real parts every test stands on: PostgreSQL from a wheel, one template database, a clone for each test."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from core import db
+from sqlalchemy import Engine, create_engine, text
+
+_numbers = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """The URL of a server with a migrated database `template_promotion`; one server per test process."""
+    given = os.environ.get("TEST_DATABASE_URL")
+    folder = Path(tempfile.mkdtemp(prefix="promotion-bot-"))  # short: the socket's path has a limit
+    try:
+        if given:
+            yield _with_template(given)
+        else:
+            with db.embedded(folder) as url:
+                yield _with_template(url)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _admin(url: str) -> Engine:
+    return create_engine(db.psycopg_url(url), isolation_level="AUTOCOMMIT")
+
+
+def _named(url: str, database: str) -> str:
+    return db.psycopg_url(url).set(database=database).render_as_string(hide_password=False)
+
+
+def _with_template(url: str) -> str:
+    name = f"template_promotion_{os.getpid()}"
+    admin = _admin(url)
+    with admin.connect() as connection:
+        connection.execute(text(f"DROP DATABASE IF EXISTS {name}"))
+        connection.execute(text(f"CREATE DATABASE {name}"))
+    admin.dispose()
+    engine = db.connect(_named(url, name))
+    db.migrate(engine)
+    engine.dispose()
+    return url
+
+
+@pytest.fixture
+def database_url(postgres: str) -> Iterator[str]:
+    """The URL of a fresh database with the schema in place."""
+    name = f"test_{os.getpid()}_{next(_numbers)}"
+    admin = _admin(postgres)
+    with admin.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name} TEMPLATE template_promotion_{os.getpid()}"))
+    yield _named(postgres, name)
+    with admin.connect() as connection:
+        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+    admin.dispose()
+
+
+@pytest.fixture
+def engine(database_url: str) -> Iterator[Engine]:
+    """An engine on a fresh database."""
+    made = db.connect(database_url)
+    yield made
+    made.dispose()

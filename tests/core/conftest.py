@@ -1,0 +1,108 @@
+"""A platform to promote on: a policy with versions, an experiment with traffic, and a real MLflow store."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from core import db
+from core.registry import Registry
+from core.rules.lifecycle import Stage
+from core.tables import AllocationStep, Experiment, Policy, PolicyStage, PolicyVersion, Variant
+from mlflow import MlflowClient
+from sqlalchemy import Engine
+from sqlalchemy.orm import Session
+
+MODEL = "planner_model"
+EXPERIMENT = "planner_policy_exp"
+
+
+@pytest.fixture(scope="session")
+def mlflow_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty MLflow store; making one costs seconds, copying it does not."""
+    path = tmp_path_factory.mktemp("mlflow") / "empty.db"
+    MlflowClient(tracking_uri=f"sqlite:///{path}", registry_uri=f"sqlite:///{path}").search_registered_models()
+    return path
+
+
+@pytest.fixture
+def mlflow_uri(mlflow_template: Path, tmp_path: Path) -> str:
+    path = tmp_path / "mlflow.db"
+    path.write_bytes(mlflow_template.read_bytes())
+    return f"sqlite:///{path}"
+
+
+@pytest.fixture
+def client(mlflow_uri: str, tmp_path: Path) -> MlflowClient:
+    """A registry with `planner_model` in four versions: 1 archived, 2 production, 3 candidate, 4 untouched."""
+    made = MlflowClient(tracking_uri=mlflow_uri, registry_uri=mlflow_uri)
+    made.create_registered_model(MODEL)
+    for tag in ("archived", "production", "candidate", None):
+        version = made.create_model_version(MODEL, source=str(tmp_path)).version
+        if tag:
+            made.set_model_version_tag(MODEL, version, "stage", tag)
+    made.set_registered_model_alias(MODEL, "production", "2")
+    return made
+
+
+@pytest.fixture
+def registry(client: MlflowClient, mlflow_uri: str) -> Registry:
+    return Registry(mlflow_uri)
+
+
+@pytest.fixture
+def session(engine: Engine) -> Iterator[Session]:
+    """A transaction of one test; committed by the test where constraints are to be seen."""
+    with Session(engine, expire_on_commit=False) as opened:
+        yield opened
+
+
+@pytest.fixture
+def desk(engine: Engine) -> Engine:
+    """`planner_policy` v1 archived, v2 in production as `control`, v3 a candidate, in an active experiment."""
+    with db.transaction(engine) as session:
+        policy = Policy(name="planner_policy")
+        session.add(policy)
+        session.flush()
+        versions = [add_version(session, policy, n) for n in (1, 2, 3)]
+        for version, stage in zip(versions, (Stage.ARCHIVED, Stage.PRODUCTION, Stage.CANDIDATE), strict=True):
+            set_stage(session, version, stage)
+        experiment = Experiment(name=EXPERIMENT, status="active")
+        session.add(experiment)
+        session.flush()
+        control = add_variant(session, experiment, "control", "1", versions[1])
+        session.add(AllocationStep(experiment_id=experiment.id, shares={str(control.id): "1"}))
+    return engine
+
+
+def add_version(session: Session, policy: Policy, number: int) -> PolicyVersion:
+    made = PolicyVersion(
+        policy_id=policy.id, version=number, mlflow_model_name=MODEL, mlflow_model_version=str(number), status="active"
+    )
+    session.add(made)
+    session.flush()
+    return made
+
+
+def set_stage(session: Session, version: PolicyVersion, stage: Stage) -> None:
+    session.merge(
+        PolicyStage(
+            policy_version_id=version.id,
+            mlflow_model_name=MODEL,
+            mlflow_model_version=version.mlflow_model_version,
+            stage=stage.value,
+        )
+    )
+    session.flush()
+
+
+def add_variant(
+    session: Session, experiment: Experiment, name: str, share: str, version: PolicyVersion | None = None
+) -> Variant:
+    config = {"policy_version_id": str(version.id), "params": {}} if version else {}
+    made = Variant(id=uuid.uuid4(), experiment_id=experiment.id, name=name, allocation=share, config=config)
+    session.add(made)
+    session.flush()
+    return made
