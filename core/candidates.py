@@ -57,9 +57,9 @@ def known_version(registry: Registry, name: str, version: str) -> ModelVersion:
     found = registry.version(name, version)
     if found is not None:
         return found
-    there = [v.version for v in registry.versions(name)]
+    there = [v.version for v in reversed(registry.versions(name))]
     if there:
-        raise Refused(f"MLflow has no version {version} of {name}. It has: {', '.join(sorted(there))}.")
+        raise Refused(f"MLflow has no version {version} of {name}. It has: {', '.join(there)}.")
     raise Refused(f"MLflow has no model {name}. Registered models: {', '.join(registry.models()) or 'none'}.")
 
 
@@ -83,6 +83,8 @@ def _newest_replay(session: Session, name: str, version: str) -> ReplayResult | 
 
 
 def _baseline_replay(session: Session, result: ReplayResult) -> ReplayResult | None:
+    if result.dataset_version is None:  # two unknown datasets are not the same one
+        return None
     return session.scalar(
         select(ReplayResult)
         .where(
@@ -108,8 +110,7 @@ def _from_replay(session: Session, name: str, version: str, result: ReplayResult
         dataset_version=result.dataset_version,
         baseline=stages.label(base_version) if base_version else None,
         evaluated_at=result.created_at,
-        note=acceptance.disagreement
-        or (None if base else "There is no completed result of the baseline on the same dataset."),
+        note=acceptance.disagreement if base else "There is no completed result of the baseline on the same dataset.",
     )
 
 
@@ -139,7 +140,7 @@ def _production_version(session: Session, registry: Registry, name: str) -> str 
 def _judged_run(session: Session, registry: Registry, run: EvaluationRun, name: str, version: str) -> Evaluated:
     against = _production_version(session, registry, name)
     runs = registry.evaluations(name, against) if against else []
-    baseline = next((r for r in runs if r.dataset_version == run.dataset_version), None)
+    baseline = next((r for r in runs if r.dataset_version and r.dataset_version == run.dataset_version), None)
     return _from_run(run, baseline, name, version, f"{name} {against}" if against else "the production version")
 
 
@@ -162,13 +163,20 @@ def evaluate(session: Session, *, mlflow_model_name: str, mlflow_model_version: 
         return _from_replay(session, name, version, replay)
     if newest:
         return _judged_run(session, registry, newest, name, version)
-    is_tagged = known.stage == Stage.CANDIDATE
-    note = (
-        "The pipeline set the tag stage=candidate by itself; no evaluation is stored to check it by."
-        if is_tagged
-        else "No completed offline evaluation was found, neither as a replay result nor as an MLflow run."
-    )
-    return Evaluated(name, version, "tag", is_tagged, None, None, None, None, note)
+    passed, note = _by_tag(session, known)
+    return Evaluated(name, version, "tag", passed, None, None, None, None, note)
+
+
+def _by_tag(session: Session, known: ModelVersion) -> tuple[bool, str]:
+    qualification = session.get(Qualification, (known.name, known.version))
+    if known.stage != Stage.CANDIDATE:
+        return False, "No completed offline evaluation was found, neither as a replay result nor as an MLflow run."
+    if qualification is not None and qualification.source == "override":  # then the tag is the bot's own
+        return (
+            False,
+            f"No completed offline evaluation was found; it is a candidate by override: {qualification.reason}",
+        )
+    return True, "The pipeline set the tag stage=candidate by itself; no evaluation is stored to check it by."
 
 
 def qualify(

@@ -19,7 +19,7 @@ from core.rules import allocation, decision
 from core.rules.decision import CheckRow, Terms, Verdict
 from core.rules.metrics import METRICS
 from core.tables import Experiment, LedgerEntry, Message, Policy, PolicyVersion, Qualification, Request, Variant
-from core.variants import baseline, candidate, find_experiment, linked_version, variants
+from core.variants import baseline, candidate, find_experiment, former_baseline, linked_version, variants
 
 
 @dataclass(frozen=True)
@@ -137,6 +137,11 @@ class VersionLine:
     tag: str | None
     policies: tuple[str, ...]
     source: str | None
+
+    @property
+    def known_stage(self) -> str:
+        """The decided stage; where nothing was decided, what the tag claims."""
+        return self.stage if self.stage != "none" else self.tag or "none"
 
 
 @dataclass(frozen=True)
@@ -348,10 +353,32 @@ def policy_version_lines(session: Session, *, stage: str | None = None) -> list[
     return [line for line in lines if stage in (None, line.stage)]
 
 
-def running_variants(session: Session, experiment: str) -> list[str]:
-    """The variants of an experiment that have traffic, the baseline left out."""
-    card = experiment_card(session, experiment, terms=Terms(), measured=False)
-    return [line.name for line in card.variants if line.role == "candidate"]
+@dataclass(frozen=True)
+class RunningVariant:
+    """A variant that can be rolled back, for choosing one."""
+
+    experiment: str
+    variant: str
+    variant_id: str
+
+
+def running_choices(session: Session) -> list[RunningVariant]:
+    """Every variant with traffic that has something to return to, experiments that run first."""
+    found = []
+    for place in session.scalars(select(Experiment).where(Experiment.status != "completed").order_by(Experiment.name)):
+        base, _ = _baseline_or_note(session, place)
+        for variant in variants(session, place):
+            is_base = base is not None and variant.id == base.id
+            if variant.allocation > 0 and (not is_base or _has_predecessor(session, place, variant)):
+                found.append(RunningVariant(place.name, variant.name, str(variant.id)))
+    return found
+
+
+def _has_predecessor(session: Session, place: Experiment, variant: Variant) -> bool:
+    linked = linked_version(session, variant)
+    if linked is None:
+        return False
+    return bool(stages.predecessor(session, linked.id) or former_baseline(session, place, variant))
 
 
 def model_lines(session: Session, model: str | None, registry: Registry) -> list[VersionLine]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,12 +11,17 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.orm import Session
+
+from core.errors import Refused
 
 REQUEST_MS = 1_200
 """How long one statement, or one wait for a lock, may take while a person waits for the 3 s acknowledgement."""
 BACKGROUND_MS = 60_000
 _MIGRATION_LOCK = 7_203_441
+
+__all__ = ["Engine", "Session", "connect", "embedded", "migrate", "psycopg_url", "transaction"]
 
 
 def psycopg_url(url: str) -> URL:
@@ -35,18 +40,50 @@ def connect(url: str, *, pool_size: int = 10) -> Engine:
     )
 
 
+BUSY = "Somebody else is changing this at this moment. Nothing was changed; try again."
+SENTENCES: Mapping[str, str] = {
+    "55P03": BUSY,  # lock_not_available
+    "57014": BUSY,  # query_canceled: the statement timeout
+    "40P01": BUSY,  # deadlock_detected
+    "variants_shares_sum_to_one": "The shares would not add up to 100 %. Nothing was changed.",
+    "step_shares_sum_to_one": "The shares would not add up to 100 %. Nothing was changed.",
+    "one_open_request_per_experiment": "Another request of this experiment was opened just now. Decide that one first.",
+    "one_production_per_model": "Another version of this model went to production just now. Nothing was changed.",
+}
+"""What a person is told when the database refuses, by SQLSTATE or by the name of the constraint."""
+UNREACHABLE = "The database does not answer at the moment. Nothing was changed; try again in a minute."
+
+
+def _sentence(error: DBAPIError) -> str | None:
+    if error.connection_invalidated or (
+        isinstance(error, OperationalError) and getattr(error.orig, "sqlstate", None) is None
+    ):
+        return UNREACHABLE
+    constraint = getattr(getattr(error.orig, "diag", None), "constraint_name", None)
+    return SENTENCES.get(constraint or "") or SENTENCES.get(getattr(error.orig, "sqlstate", None) or "")
+
+
 @contextmanager
 def transaction(engine: Engine, *, patience_ms: int = REQUEST_MS) -> Iterator[Session]:
     """One transaction: committed at the end, rolled back on any exception.
 
     `patience_ms` bounds every statement and every wait for a lock.
+
+    Raises:
+        Refused: where the database is busy, does not answer, or a constraint that people can run into says no.
     """
-    with Session(engine, expire_on_commit=False) as session, session.begin():
-        session.execute(
-            text("SELECT set_config('lock_timeout', :ms, true), set_config('statement_timeout', :ms, true)"),
-            {"ms": str(patience_ms)},
-        )
-        yield session
+    try:
+        with Session(engine, expire_on_commit=False) as session, session.begin():
+            session.execute(
+                text("SELECT set_config('lock_timeout', :ms, true), set_config('statement_timeout', :ms, true)"),
+                {"ms": str(patience_ms)},
+            )
+            yield session
+    except DBAPIError as error:
+        sentence = _sentence(error)
+        if sentence is None:
+            raise
+        raise Refused(sentence) from error
 
 
 @contextmanager

@@ -112,7 +112,7 @@ def checklist(
             evaluation_detail=detail,
             is_linked=True,
             link_detail=f"{stages.label(version)} → {' '.join(stages.model_of(version))}",
-            initial_share=next((share for share, _ in periods if share), None),
+            initial_share=next((share for share, _ in decision.present_run(periods)), None),
             held=decision.held(periods, terms.steps),
             candidate=look.candidate,
             baseline=look.baseline,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import uuid
 from collections.abc import Mapping
@@ -24,8 +25,8 @@ from core.variants import (
     find_experiment,
     find_policy,
     find_variant,
+    forget_name,
     named_shares,
-    restore_name,
     set_shares,
     shares,
     variant_serving,
@@ -34,7 +35,8 @@ from core.variants import (
 
 SYSTEM = "promotion-bot"
 NAME_LIMIT = 255
-_ARCHIVED = re.compile(r"_archived_\d{8}T\d{6}(?:_\d+)?Z$")
+_ARCHIVED = re.compile(r"_archived_\d{4}-?\d\d-?\d\d[-+.: TZ_\d]*$")
+"""Ours, and what the document's `CONCAT(name, '_archived_', NOW())` makes where a team archived by hand."""
 
 
 def create_policy_version(
@@ -60,6 +62,7 @@ def create_policy_version(
         RegistryUnavailable: where MLflow does not answer.
     """
     model_version = str(mlflow_model_version)
+    override_reason = (override_reason or "").strip() or None
     known = candidates.known_version(registry or registries.configured(), mlflow_model_name, model_version)
     owner = find_policy(session, policy, create=create_policy)
     decided = stages.decided(session, mlflow_model_name).get(model_version)
@@ -195,13 +198,13 @@ def add_candidate_variant(
     Raises:
         Refused: for a share above 10 %, an experiment that cannot take it, or a policy version that is no candidate.
     """
-    share = Decimal(str(initial_allocation))
+    share = allocation.as_share(initial_allocation)
     place = find_experiment(session, experiment)
-    version = policy_version if isinstance(policy_version, PolicyVersion) else _existing(session, policy_version)
+    version = policy_version if isinstance(policy_version, PolicyVersion) else existing_version(session, policy_version)
     earlier = check_may_join(session, place, version, share)
     before = named_shares(session, place)
     variant = earlier or insert_variant(session, place, version)
-    restore_name(session, variant)
+    _name_anew(session, variant, version)
     set_shares(session, place, allocation.with_share(shares(session, place), variant.id, share), request_id=request_id)
     stages.move(session, version, Stage.EXPERIMENT)
     entry = ledger.record(
@@ -219,20 +222,40 @@ def add_candidate_variant(
     return variant
 
 
-def _existing(session: Session, policy_version_id: uuid.UUID) -> PolicyVersion:
+def _name_anew(session: Session, variant: Variant, policy_version: PolicyVersion) -> None:
+    """A variant that was archived comes back as what it is now: a former baseline is no `control` any more."""
+    if _ARCHIVED.search(variant.name):
+        variant.name = candidate_name(policy_version)
+        forget_name(session, variant)
+
+
+def existing_version(session: Session, policy_version_id: uuid.UUID) -> PolicyVersion:
+    """The policy version of that id.
+
+    Raises:
+        Refused: where there is none.
+    """
     found = session.get(PolicyVersion, policy_version_id)
     if found is None:
         raise Refused(f"There is no policy version {policy_version_id}.")
     return found
 
 
+def _free_name(wanted: str, taken: set[str]) -> str:
+    return next(name for n in itertools.count(1) if (name := wanted if n == 1 else f"{wanted}_{n}") not in taken)
+
+
 def insert_variant(session: Session, experiment: Experiment, policy_version: PolicyVersion) -> Variant:
-    """Adds a variant at 0 % that serves a policy version, in the config shape the experiment uses."""
+    """Adds a variant at 0 % that serves a policy version, in the config shape the experiment uses.
+
+    Where its name is taken it gets a number: a rollback is not refused because of a name.
+    """
+    there = variants(session, experiment)
     made = Variant(
         experiment_id=experiment.id,
-        name=candidate_name(policy_version),
+        name=_free_name(candidate_name(policy_version), {v.name for v in there}),
         allocation=Decimal(0),
-        config=_config_for(variants(session, experiment), policy_version),
+        config=_config_for(there, policy_version),
     )
     session.add(made)
     session.flush()
@@ -276,6 +299,7 @@ def _archive(session: Session, there: list[Variant], variant: Variant) -> None:
 def _delete(session: Session, variant: Variant) -> None:
     for table in ("assignments", "metric_aggregates"):
         session.execute(text(f"DELETE FROM exp.{table} WHERE variant_id = :id"), {"id": variant.id})
+    forget_name(session, variant)
     session.delete(variant)
 
 

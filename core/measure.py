@@ -11,10 +11,10 @@ from sqlalchemy.orm import Session
 
 from core.rules.metrics import VariantMetrics
 
-# A metric may arrive as a string or as null; only what reads as a number counts.
+# A metric may arrive as a string or as null; only what reads as a number counts. A number as long as this fits
+# float8 whatever its exponent; one longer (1e400 is a legal JSON number) would fail the query for the whole experiment.
 _NUMBER = r"""
-CASE WHEN jsonb_typeof({field}) = 'number' THEN ({field} #>> '{{}}')::float8
-     WHEN {field} #>> '{{}}' ~ '^\s*-?[0-9]{{1,15}}(\.[0-9]{{1,15}})?([eE][+-]?[0-9]{{1,2}})?\s*$'
+CASE WHEN {field} #>> '{{}}' ~ '^\s*[+-]?[0-9]{{1,30}}(\.[0-9]{{0,40}})?([eE][+-]?[0-9]{{1,2}})?\s*$'
      THEN ({field} #>> '{{}}')::float8 END"""
 
 _PLANS = text(
@@ -44,7 +44,7 @@ WITH mine AS MATERIALIZED (
 )
 SELECT p.variant_id, count(*) AS plans,
        avg(coalesce(o.accepted, false)::int)::float8 AS acceptance_rate,
-       avg(coalesce(o.edit_count, p.edit_count, o.edits, 0))::float8 AS avg_edits,
+       avg(coalesce(greatest(o.edit_count, p.edit_count, o.edits), 0))::float8 AS avg_edits,
        avg(coalesce(o.intervened, false)::int)::float8 AS validator_rate,
        percentile_cont(0.5) WITHIN GROUP (ORDER BY p.latency_ms) AS p50_latency,
        percentile_cont(0.99) WITHIN GROUP (ORDER BY p.latency_ms) AS p99_latency,
@@ -63,7 +63,8 @@ def variant_metrics(
     """The metrics of each variant over the plans generated at or after `since`; each plan counts once.
 
     A repeated event changes nothing, an event that names no plan or another experiment is left out, control
-    events never count. Where `cost` is not logged it is tokens times the price; None where neither is there.
+    events never count. The edits of a plan are its `edit_applied` events, or the logged count where that is more.
+    Where `cost` is not logged it is tokens times the price; None where neither is there.
     """
     rows = session.execute(
         _PLANS,

@@ -51,8 +51,8 @@ def _pause_s(attempts: int) -> int:
     return min(1 << min(attempts, 16), LONGEST_PAUSE_S)
 
 
-def _claim(session: Session, kinds: list[str]) -> Due | None:
-    """Notes the attempt in its own commit, so that a crash in the middle of it is known afterwards."""
+def _claim(session: Session, kinds: list[str]) -> tuple[Due, int] | None:
+    """Notes the attempt in its own commit, so that a crash in the middle of it is known; returns its number too."""
     effect = session.scalar(
         select(Effect)
         .where(Effect.kind.in_(kinds), Effect.done_at.is_(None), Effect.due_at <= func.now())
@@ -63,7 +63,7 @@ def _claim(session: Session, kinds: list[str]) -> Due | None:
     if effect is None:
         return None
     effect.attempts += 1
-    return Due(
+    due = Due(
         id=effect.id,
         key=effect.key,
         kind=effect.kind,
@@ -72,13 +72,16 @@ def _claim(session: Session, kinds: list[str]) -> Due | None:
         payload=effect.payload,
         is_retry=effect.attempts > 1,
     )
+    return due, effect.attempts
 
 
-def _carry_out(session: Session, due: Due, handler: Handler) -> None:
+def _carry_out(session: Session, due: Due, attempt: int, handler: Handler) -> None:
     held = session.scalar(
-        select(Effect.id).where(Effect.id == due.id, Effect.done_at.is_(None)).with_for_update(skip_locked=True)
+        select(Effect.id)
+        .where(Effect.id == due.id, Effect.attempts == attempt, Effect.done_at.is_(None))
+        .with_for_update(skip_locked=True)
     )
-    if held is None:  # another process has it
+    if held is None:  # another process has it, or claimed it since: only the latest claim knows of all attempts
         return
     session.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:lane, 0))"), {"lane": due.subject})
     handler(session, due)
@@ -120,12 +123,13 @@ def deliver_next(engine: Engine, handlers: Mapping[str, Handler]) -> bool:
     processes share the work, and a process that dies lets go of its row at once.
     """
     with db.transaction(engine) as session:
-        due = _claim(session, list(handlers))
-    if due is None:
+        claimed = _claim(session, list(handlers))
+    if claimed is None:
         return False
+    due, attempt = claimed
     try:
         with db.transaction(engine, patience_ms=db.BACKGROUND_MS) as session:
-            _carry_out(session, due, handlers[due.kind])
+            _carry_out(session, due, attempt, handlers[due.kind])
     except Exception as error:
         pause_s = error.seconds if isinstance(error, Later) else None
         with db.transaction(engine, patience_ms=db.BACKGROUND_MS) as session:

@@ -14,7 +14,7 @@ from core import evidence, experiments, promotions, stages
 from core.errors import Refused
 from core.rules import allocation
 from core.rules.decision import CheckRow, Terms, Verdict
-from core.tables import Experiment, PolicyVersion, Request, Variant
+from core.tables import Experiment, Request, Variant
 from core.variants import candidate, find_experiment, find_variant, required_version, shares
 
 
@@ -29,7 +29,8 @@ class Ask:
     """Why to go ahead although the checklist or the rule says otherwise."""
     policy_version_id: uuid.UUID | None = None
     share: Decimal = allocation.INITIAL_LIMIT
-    variant: str | None = None
+    variant: str | uuid.UUID | None = None
+    """Its name, as people type it, or its id."""
     baseline: str | None = None
     scope: promotions.Scope = "all"
     mode: Literal["archive", "delete"] = "archive"
@@ -76,11 +77,12 @@ def stored_look(session: Session, place: Experiment, request: Request) -> Look |
 def _plan_start(session: Session, place: Experiment, ask: Ask, _: Look | None, terms: Terms) -> Plan:
     if ask.policy_version_id is None:
         raise Refused("Say which policy version to start.")
-    version = session.get_one(PolicyVersion, ask.policy_version_id)
+    version = experiments.existing_version(session, ask.policy_version_id)
     joining = experiments.check_may_join(session, place, version, ask.share)
     key = str(joining.id) if joining else experiments.candidate_name(version)
     after = allocation.with_share(_by_id(shares(session, place)), key, ask.share)
-    return Plan({"policy_version_id": str(version.id), "share": str(ask.share)}, after)
+    params = {"policy_version_id": str(version.id), "share": str(ask.share)}
+    return Plan(params | ({"variant_id": str(joining.id)} if joining else {}), after)
 
 
 def _by_id(after: Mapping[uuid.UUID, Decimal]) -> dict[str, Decimal]:
@@ -224,7 +226,7 @@ ACTIONS: Mapping[str, Action] = {
 def as_ask(place: Experiment, request: Request) -> Ask:
     """The wish behind a stored request."""
     params = request.params
-    version = params.get("policy_version_id")
+    version, variant = params.get("policy_version_id"), params.get("variant_id")
     return Ask(
         action=request.action,
         experiment=place.name,
@@ -232,7 +234,7 @@ def as_ask(place: Experiment, request: Request) -> Ask:
         override=request.override,
         policy_version_id=uuid.UUID(version) if version else None,
         share=Decimal(params.get("share", "0.10")),
-        variant=params.get("variant_id"),
+        variant=uuid.UUID(variant) if variant else None,
         baseline=params.get("baseline"),
         scope=params.get("scope", "all"),
         mode=params.get("mode", "archive"),

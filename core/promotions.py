@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from core import ledger, stages
 from core.errors import Refused
 from core.evidence import checklist
-from core.experiments import SYSTEM, candidate_name, insert_variant
+from core.experiments import SYSTEM, candidate_name, existing_version, insert_variant
 from core.rules import allocation, decision
 from core.rules.decision import CheckRow, Terms
 from core.rules.lifecycle import Stage
@@ -24,7 +24,9 @@ from core.variants import (
     candidate,
     find_experiment,
     find_variant,
+    former_baseline,
     linked_version,
+    linked_version_id,
     named_shares,
     restore_name,
     set_shares,
@@ -124,9 +126,11 @@ def _require(rows: Sequence[CheckRow], override: str | None) -> None:
 
 def _send_back_others(session: Session, experiment: Experiment, keep: set[uuid.UUID]) -> None:
     """Policy versions that lost their traffic without having failed become candidates again."""
-    for variant in variants(session, experiment):
+    there = variants(session, experiment)
+    serving = keep | {linked_version_id(v.config) for v in there if v.allocation > 0}
+    for variant in there:
         linked = linked_version(session, variant)
-        if linked and linked.id not in keep and stages.of(session, linked.id) == Stage.EXPERIMENT:
+        if linked and linked.id not in serving and stages.of(session, linked.id) == Stage.EXPERIMENT:
             stages.move(session, linked, Stage.CANDIDATE)
 
 
@@ -158,8 +162,7 @@ def promote_to_production(
         Refused: where a row of the checklist does not pass and no `override` reason is given, the policy version
             has no variant here, or the experiment is not active.
     """
-    version_id = policy_version.id if isinstance(policy_version, PolicyVersion) else policy_version
-    version = session.get_one(PolicyVersion, version_id)
+    version = policy_version if isinstance(policy_version, PolicyVersion) else existing_version(session, policy_version)
     place = find_experiment(session, experiment, lock=False)
     variant = variant_serving(session, variants(session, place), version)
     if variant is None:
@@ -170,7 +173,7 @@ def promote_to_production(
     _require(rows, override)
     before = named_shares(session, place)
     replaced = _predecessors(session, place, version)
-    for old in replaced:
+    for old in filter(stages.has_model, replaced):
         stages.move(session, old, Stage.ARCHIVED, is_adoption=stages.of(session, old.id) != Stage.PRODUCTION)
     stages.move(session, version, Stage.PRODUCTION, predecessor_id=replaced[0].id if replaced else None)
     set_shares(session, place, allocation.all_to(shares(session, place), variant.id), request_id=request_id)
@@ -197,7 +200,7 @@ def promote_to_production(
 
 
 def _mirror_all(session: Session, versions: list[PolicyVersion], ledger_id: int, request_id: int | None) -> None:
-    for name in sorted({stages.model_of(version)[0] for version in versions}):
+    for name in sorted({stages.model_of(version)[0] for version in versions if stages.has_model(version)}):
         stages.mirror(session, name, occasion=f"ledger-{ledger_id}", request_id=request_id)
 
 
@@ -236,19 +239,23 @@ def retreat(
         target = named or baseline(session, experiment)
         _must_differ(failed, target)
         return Retreat(failed, target, None)
-    before = linked_version(session, named) if named else stages.predecessor(session, linked.id)
-    if before is None:
+    if named is not None:
+        _must_differ(failed, named)
+        return Retreat(failed, named, linked_version(session, named))
+    before = stages.predecessor(session, linked.id)
+    if before is not None:
+        return Retreat(failed, variant_serving(session, variants(session, experiment), before), before)
+    former = former_baseline(session, experiment, failed)
+    if former is None:
         raise Refused(
             f"{failed.name} is in production and no version before it is on record. "
             "Name the variant to return to as the baseline."
         )
-    successor = named or variant_serving(session, variants(session, experiment), before)
-    _must_differ(failed, successor)
-    return Retreat(failed, successor, before)
+    return Retreat(failed, former, linked_version(session, former))
 
 
-def _must_differ(failed: Variant, target: Variant | None) -> None:
-    if target is not None and target.id == failed.id:
+def _must_differ(failed: Variant, target: Variant) -> None:
+    if target.id == failed.id:
         raise Refused(f"{failed.name} is the baseline itself; there is nothing to return to.")
 
 
@@ -314,11 +321,16 @@ def _restored(way: Retreat) -> PolicyVersion:
 
 
 def _restage(session: Session, failed: PolicyVersion | None, restored: PolicyVersion | None) -> list[PolicyVersion]:
-    """Archives the failed version and puts its predecessor back in production; the versions that the registry has."""
-    if failed is not None and failed.mlflow_model_name and failed.mlflow_model_version:
+    """Archives the failed version and puts its predecessor back in production; returns both, where they exist."""
+    if failed is not None and stages.has_model(failed):
         is_unknown = stages.of(session, failed.id) in (Stage.NONE, Stage.CANDIDATE)
         stages.move(session, failed, Stage.ARCHIVED, is_adoption=is_unknown)
-    if restored is not None:
+    # Another experiment may have put a version of the same model into production since; that one stays.
+    if restored is not None and _is_vacant(session, restored):
         stages.move(session, restored, Stage.PRODUCTION, is_adoption=True)
-    found = [v for v in (failed, restored) if v is not None]
-    return [v for v in found if v.mlflow_model_name and v.mlflow_model_version]
+    return [v for v in (failed, restored) if v is not None]
+
+
+def _is_vacant(session: Session, version: PolicyVersion) -> bool:
+    """True where the model that a policy version links to has nothing in production."""
+    return stages.has_model(version) and stages.in_production(session, stages.model_of(version)[0]) is None

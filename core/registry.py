@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any
@@ -13,10 +14,14 @@ from typing import Any
 from sqlalchemy.exc import SQLAlchemyError
 
 from core import settings
-from core.errors import RegistryUnavailable
+from core.errors import Refused, RegistryUnavailable
 from core.rules.evaluation import SCORES
 from core.rules.lifecycle import Stage
 
+_NO_SUCH_NAME = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
+"""MLflow's answers to a name that it does not have, or that no model can have."""
+_VERSION = re.compile(r"[1-9][0-9]{0,8}")
+"""How MLflow writes a version number; it would also read `03`, or the digits of other scripts."""
 STAGE_TAG = "stage"
 PRODUCTION_ALIAS = "production"
 
@@ -44,7 +49,10 @@ class EvaluationRun:
 
 
 def _quoted(value: str) -> str:
-    return value.replace("\\", "\\\\").replace("'", "\\'")
+    """A string in MLflow's filter language, which knows two kinds of quotes and no escape."""
+    if "'" in value and '"' in value:
+        raise Refused("MLflow cannot search for a name with both kinds of quotes in it. Rename the model.")
+    return f'"{value}"' if "'" in value else f"'{value}'"
 
 
 def _utc(milliseconds: int | None) -> datetime:
@@ -82,7 +90,7 @@ class Registry:
         try:
             yield client
         except (MlflowException, SQLAlchemyError, OSError) as error:
-            if getattr(error, "error_code", None) == "RESOURCE_DOES_NOT_EXIST":
+            if getattr(error, "error_code", None) in _NO_SUCH_NAME:
                 raise
             raise RegistryUnavailable(
                 f"The model registry did not answer ({type(error).__name__}). "
@@ -97,8 +105,11 @@ class Registry:
     def versions(self, name: str) -> list[ModelVersion]:
         """All versions of a model, newest first; empty where there is no such model."""
         with self._answering() as client:
-            found = _pages(client.search_model_versions, filter_string=f"name='{_quoted(name)}'")
-            return sorted((_model_version(v) for v in found), key=lambda v: v.created_at, reverse=True)
+            found = _pages(client.search_model_versions, filter_string=f"name={_quoted(name)}")
+            versions = sorted((_model_version(v) for v in found), key=lambda v: int(v.version), reverse=True)
+            aliases = client.get_registered_model(name).aliases if versions else {}
+            # A search leaves the aliases out; only the model itself has them.
+            return [replace(v, aliases=_pointing_at(v.version, aliases)) for v in versions]
 
     def version(self, name: str, version: str) -> ModelVersion | None:
         """One version, or None where MLflow does not have it."""
@@ -106,14 +117,14 @@ class Registry:
 
         try:
             with self._answering() as client:
-                return _model_version(client.get_model_version(name, version)) if version.isdigit() else None
+                return _model_version(client.get_model_version(name, version)) if _VERSION.fullmatch(version) else None
         except MlflowException:
             return None
 
     def evaluations(self, name: str, version: str) -> list[EvaluationRun]:
         """The finished offline replays of a model version, newest first."""
         tags = {"model_name": name, "model_version": version, "evaluation_type": "offline_replay"}
-        wanted = " and ".join(f"tags.{key} = '{_quoted(value)}'" for key, value in tags.items())
+        wanted = " and ".join(f"tags.{key} = {_quoted(value)}" for key, value in tags.items())
         with self._answering() as client:
             everywhere = [e.experiment_id for e in _pages(client.search_experiments)]
             runs = client.search_runs(
@@ -127,22 +138,26 @@ class Registry:
     def align(self, name: str, stages: Mapping[str, Stage]) -> None:
         """Brings tags and the alias `production` of a model in line with the decided stages, by version.
 
-        Versions that nothing was decided about keep their tag, unless they claim production as well.
+        Versions that nothing was decided about keep their tag, unless they claim production as well. The alias goes
+        where the version that it points to was decided to be something else and nothing is in production.
         """
         decided = next((version for version, stage in stages.items() if stage == Stage.PRODUCTION), None)
         present = {v.version: v for v in self.versions(name)}
         wanted = {version: stage.value for version, stage in stages.items() if stage != Stage.NONE}
         if decided is not None:
-            rivals = [v for v, p in present.items() if p.stage == Stage.PRODUCTION and v not in stages]
+            rivals = [v for v, p in present.items() if p.stage == Stage.PRODUCTION and v not in wanted]
             wanted |= dict.fromkeys(rivals, Stage.ARCHIVED.value)
+        holder = next((v for v, p in present.items() if PRODUCTION_ALIAS in p.aliases), None)
         # Production is named before its predecessor is archived: for a moment two, never none.
         ordered = sorted(wanted.items(), key=lambda item: item[1] != Stage.PRODUCTION)
         with self._answering() as client:
             for version, stage in ordered:
                 if version in present and present[version].stage != stage:
                     client.set_model_version_tag(name, version, STAGE_TAG, stage)
-            if decided in present and PRODUCTION_ALIAS not in present[decided].aliases:
+            if decided in present and holder != decided:
                 client.set_registered_model_alias(name, PRODUCTION_ALIAS, decided)
+            if decided is None and holder in wanted:
+                client.delete_registered_model_alias(name, PRODUCTION_ALIAS)
 
 
 def _pages(search: Any, **arguments: Any) -> Iterator[Any]:
@@ -153,6 +168,10 @@ def _pages(search: Any, **arguments: Any) -> Iterator[Any]:
         token = page.token
         if not token:
             return
+
+
+def _pointing_at(version: str, aliases: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(alias for alias, target in aliases.items() if str(target) == version)
 
 
 def _model_version(found: Any) -> ModelVersion:

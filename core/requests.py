@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any, Literal
 
 from sqlalchemy import func, select
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from core import experiments, ledger, outbox, plans
@@ -41,6 +40,11 @@ def _objections(plan: Plan, wish: Ask) -> None:
         raise Refused(f"Not yet:\n{listed}\nTo ask for it all the same, add `because` and your reason.")
 
 
+def _said(words: str | None) -> str | None:
+    """What somebody wrote; None where that is nothing but blanks."""
+    return (words or "").strip() or None
+
+
 def ask(session: Session, wish: Ask, *, requester: str, terms: Terms) -> Request:
     """Opens a request with the shares and the checklist as they stand, and asks for its card to be posted.
 
@@ -48,6 +52,7 @@ def ask(session: Session, wish: Ask, *, requester: str, terms: Terms) -> Request
         Refused: where the change is not possible or needs a reason, or another request of the experiment is open.
     """
     action = plans.ACTIONS[wish.action]
+    wish = replace(wish, reason=_said(wish.reason), override=_said(wish.override))
     if action.needs_reason and not wish.reason:
         raise Refused(f"Say why: add `because` and the reason to the {wish.action}.")
     look = plans.look_at(session, wish, terms) if action.is_measured else None
@@ -66,7 +71,7 @@ def ask(session: Session, wish: Ask, *, requester: str, terms: Terms) -> Request
         checklist=[{"title": r.title, "passed": r.passed, "detail": r.detail} for r in plan.checklist],
     )
     session.add(request)
-    _flush_request(session, place)
+    session.flush()
     _record(session, place, request, actor=requester, action="request")
     outbox.put_card(session, request_id=request.id, why="opened")
     return request
@@ -79,15 +84,6 @@ def _refuse_second(session: Session, place: Experiment) -> None:
             f"Request #{found.id} ({found.action}) of {place.name} is still open. "
             "Have it approved or rejected first; there is one at a time."
         )
-
-
-def _flush_request(session: Session, place: Experiment) -> None:
-    try:
-        session.flush()
-    except IntegrityError as error:
-        if "one_open_request_per_experiment" not in str(error):
-            raise
-        raise Refused(f"Another request of {place.name} was opened just now.") from None
 
 
 def _record(session: Session, place: Experiment, request: Request, *, actor: str, action: str, **more: Any) -> int:
@@ -145,7 +141,7 @@ def _redraw(session: Session, place: Experiment, request: Request, terms: Terms)
             plan = plans.ACTIONS[request.action].plan(
                 session, place, plans.as_ask(place, request), plans.stored_look(session, place, request), terms
             )
-            request.changes = _changes(session, place, plan.after)
+            request.params, request.changes = plan.params, _changes(session, place, plan.after)
             sentence = "The shares have changed since this card was drawn. It is redrawn; look again, then decide."
     except Refused as refused:
         _close(session, request, "superseded", by=experiments.SYSTEM, why=str(refused))
@@ -196,6 +192,24 @@ def _close(session: Session, request: Request, state: str, *, by: str, why: str 
     session.flush()
 
 
+def check_may_reject(session: Session, request_id: int, *, actor: Actor, approvers: Collection[str]) -> None:
+    """Passes where the request is open and this person may reject it.
+
+    Raises:
+        Refused: where it is closed, or they may not.
+    """
+    request, _ = _open(session, request_id)
+    _may_reject(request, actor, approvers)
+
+
+def _may_reject(request: Request, actor: Actor, approvers: Collection[str]) -> None:
+    against = approval.rejection_objection(
+        request.action, requester=request.requester, actor=actor, approvers=approvers
+    )
+    if against:
+        raise Refused(against)
+
+
 def reject(session: Session, request_id: int, *, actor: Actor, approvers: Collection[str], reason: str) -> Decided:
     """Closes a request without a change; the requester takes it back by rejecting it.
 
@@ -205,14 +219,11 @@ def reject(session: Session, request_id: int, *, actor: Actor, approvers: Collec
     if not reason.strip():
         raise Refused("Say why you reject it; the person who asked will read it.")
     request, place = _open(session, request_id)
-    against = approval.rejection_objection(
-        request.action, requester=request.requester, actor=actor, approvers=approvers
-    )
-    if against:
-        raise Refused(against)
+    _may_reject(request, actor, approvers)
     state: Literal["withdrawn", "rejected"] = "withdrawn" if actor.id == request.requester else "rejected"
     _note_decision(session, request, actor, "reject")
     _close(session, request, state, by=actor.id, why=reason.strip())
-    _record(session, place, request, actor=actor.id, action="reject", reason=reason.strip())
+    number = _record(session, place, request, actor=actor.id, action="reject", reason=reason.strip())
     outbox.put_card(session, request_id=request.id, why=state)
+    outbox.put_notice(session, ledger_id=number)
     return Decided(state, f"Request #{request.id} is {state}. Nothing was changed.")

@@ -7,7 +7,14 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic_core import ErrorDetails
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+    TomlConfigSettingsSource,
+)
 
 from core.errors import Refused
 from core.rules import allocation, metrics
@@ -17,8 +24,11 @@ CONFIG_FILE = "promotion-bot.toml"
 
 
 def _steps(value: tuple[Decimal, ...]) -> tuple[Decimal, ...]:
-    if list(value) != sorted(set(value)) or not value or value[0] > allocation.INITIAL_LIMIT or value[-1] != 1:
+    is_rising = list(value) == sorted(set(value))
+    if not (value and is_rising and 0 < value[0] <= allocation.INITIAL_LIMIT and value[-1] == 1):
         raise ValueError("steps must rise, start at 0.10 or less and end at 1.0, for example [0.10, 0.25, 0.50, 1.0]")
+    if any(step % allocation.GRAIN for step in value):
+        raise ValueError("a step has at most four decimals")
     return value
 
 
@@ -89,6 +99,10 @@ class Settings(BaseSettings):
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
 
 
+def _fault(error: ErrorDetails) -> str:
+    return "this is no setting; remove it or correct its name" if error["type"] == "extra_forbidden" else error["msg"]
+
+
 def load(config: Path | None = None, **overrides: Any) -> Settings:
     """Reads the environment and `config` (default: ./promotion-bot.toml where it exists).
 
@@ -104,7 +118,9 @@ def load(config: Path | None = None, **overrides: Any) -> Settings:
     try:
         return FromFile(**overrides)
     except ValidationError as error:
-        faults = "\n".join(f"  {'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        faults = "\n".join(f"  {'.'.join(map(str, e['loc']))}: {_fault(e)}" for e in error.errors())
         raise Refused(f"The configuration has faults:\n{faults}") from None
+    except SettingsError as error:
+        raise Refused(f"The environment has a fault: {error}. Set it to JSON, or leave it to the file.") from None
     except ValueError as error:
         raise Refused(f"{config or CONFIG_FILE} is not valid TOML: {error}") from None

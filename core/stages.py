@@ -22,6 +22,18 @@ def label(policy_version: PolicyVersion) -> str:
     return f"{policy_version.policy.name} v{policy_version.version}"
 
 
+def as_id(text: str) -> uuid.UUID:
+    """A policy version's id as it came from outside.
+
+    Raises:
+        Refused: where it is none.
+    """
+    try:
+        return uuid.UUID(text)
+    except ValueError:
+        raise Refused(f"{text[:40]} is not the id of a policy version.") from None
+
+
 def of(session: Session, policy_version_id: uuid.UUID) -> Stage:
     """The stage of a policy version; NONE where nothing was decided yet."""
     found = session.scalar(select(PolicyStage.stage).where(PolicyStage.policy_version_id == policy_version_id))
@@ -41,6 +53,11 @@ def predecessor(session: Session, policy_version_id: uuid.UUID) -> PolicyVersion
     """What a policy version replaced when it went to production."""
     found = session.scalar(select(PolicyStage.predecessor_id).where(PolicyStage.policy_version_id == policy_version_id))
     return session.get(PolicyVersion, found) if found else None
+
+
+def has_model(policy_version: PolicyVersion) -> bool:
+    """True where a policy version links to a model version; prompts and plain rules have none."""
+    return bool(policy_version.mlflow_model_name and policy_version.mlflow_model_version)
 
 
 def model_of(policy_version: PolicyVersion) -> tuple[str, str]:

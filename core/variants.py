@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 from sqlalchemy import select
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from core import stages
@@ -31,15 +32,12 @@ def find_policy(session: Session, name: str, *, create: bool = False) -> Policy:
     Raises:
         Refused: where there is none, with the nearest name.
     """
+    if create:  # two people may make it at once; the second takes what the first made
+        session.execute(insert(Policy).values(name=name).on_conflict_do_nothing(index_elements=["name"]))
     found = session.scalar(select(Policy).where(Policy.name == name).with_for_update())
-    if found is not None:
-        return found
-    if not create:
+    if found is None:
         raise _unknown("policy", name, list(session.scalars(select(Policy.name))))
-    made = Policy(name=name)
-    session.add(made)
-    session.flush()
-    return made
+    return found
 
 
 def find_policy_version(session: Session, policy: str, version: int) -> PolicyVersion:
@@ -133,6 +131,11 @@ def variant_serving(session: Session, there: list[Variant], policy_version: Poli
     return max(serving_it, key=lambda v: v.allocation, default=None)
 
 
+def _is_in_production(session: Session, variant: Variant) -> bool:
+    linked = linked_version(session, variant)
+    return linked is not None and stages.of(session, linked.id) == Stage.PRODUCTION
+
+
 def baseline(session: Session, experiment: Experiment) -> Variant:
     """What candidates are compared with: the variant in production, else the one named control or baseline.
 
@@ -140,10 +143,9 @@ def baseline(session: Session, experiment: Experiment) -> Variant:
         Refused: where there is neither, with how to name one.
     """
     there = variants(session, experiment)
-    for variant in there:
-        linked = linked_version(session, variant)
-        if linked is not None and stages.of(session, linked.id) == Stage.PRODUCTION:
-            return variant
+    in_production = [v for v in there if _is_in_production(session, v)]
+    if in_production:  # an earlier try of the same version may have been left behind at 0 %
+        return max(in_production, key=lambda v: v.allocation)
     named = [v for v in there if v.name.lower() in BASELINE_NAMES]
     if len(named) == 1:
         return named[0]
@@ -154,7 +156,19 @@ def baseline(session: Session, experiment: Experiment) -> Variant:
     )
 
 
-def candidate(session: Session, experiment: Experiment, name: str | None = None) -> Variant:
+def former_baseline(session: Session, experiment: Experiment, failed: Variant) -> Variant | None:
+    """The variant that is, or was before it was archived, named control or baseline; None where that is not one.
+
+    What a rollback returns to where the version that was replaced is not on record, as plain rules have none.
+    """
+    others = [v for v in variants(session, experiment) if v.id != failed.id]
+    retired = session.scalars(select(RetiredName).where(RetiredName.variant_id.in_([v.id for v in others])))
+    former = {found.variant_id: found.name for found in retired}
+    named = [v for v in others if former.get(v.id, v.name).lower() in BASELINE_NAMES]
+    return named[0] if len(named) == 1 else None
+
+
+def candidate(session: Session, experiment: Experiment, name: str | uuid.UUID | None = None) -> Variant:
     """The variant under test: the named one, else the only one besides the baseline that has traffic.
 
     Raises:
@@ -205,5 +219,13 @@ def restore_name(session: Session, variant: Variant) -> None:
     )
     if taken is None:
         variant.name = retired.name
-    session.delete(retired)
+        session.delete(retired)
+        session.flush()
+
+
+def forget_name(session: Session, variant: Variant) -> None:
+    """Drops the former name of a variant that will not come back under it."""
+    retired = session.get(RetiredName, variant.id)
+    if retired is not None:
+        session.delete(retired)
     session.flush()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import TypeVar
 
 from core.errors import Refused
@@ -28,12 +28,25 @@ def _grains(share: Decimal) -> int:
 
 
 def _apportion(weights: Mapping[K, int], total: int) -> dict[K, int]:
-    """Splits `total` whole grains in proportion to `weights` by largest remainder; ties go to the earlier key."""
+    """Splits `total` whole grains in proportion to `weights` by largest remainder; ties go to the lesser key."""
     whole = sum(weights.values())
     parts = {key: divmod(weight * total, whole) for key, weight in weights.items()}
     short = total - sum(quotient for quotient, _ in parts.values())
-    favoured = sorted(parts, key=lambda key: -parts[key][1])[:short]
+    favoured = sorted(parts, key=lambda key: (-parts[key][1], str(key)))[:short]
     return {key: parts[key][0] + (key in favoured) for key in parts}
+
+
+def as_share(value: Decimal | float | str) -> Decimal:
+    """A fraction of 1 in steps of 0.0001, from a number or its text.
+
+    Raises:
+        Refused: where it is no such number.
+    """
+    try:
+        share = Decimal(str(value))
+    except InvalidOperation:
+        raise Refused(f"{value} is not a number.") from None
+    return _grains(share) * GRAIN
 
 
 def check_whole(shares: Mapping[K, Decimal]) -> None:
@@ -73,7 +86,12 @@ def all_to(shares: Mapping[K, Decimal], key: K) -> dict[K, Decimal]:
 
 
 def returned(shares: Mapping[K, Decimal], failed: K, baseline: K) -> dict[K, Decimal]:
-    """Only the failed variant's share goes to the baseline; every other variant keeps its own."""
+    """Only the failed variant's share goes to the baseline; every other variant keeps its own.
+
+    Raises:
+        Refused: where the shares do not sum to 1, so that no return of one share could mend them.
+    """
+    check_whole(shares)
     moved = {**shares, failed: Decimal(0)}
     moved[baseline] += shares[failed]
     return moved

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Literal, Protocol
 
-from core.rules.allocation import STEPS
+from core.rules.allocation import INITIAL_LIMIT, STEPS
 from core.rules.metrics import METRICS, MINIMUM_SAMPLES, Metric
 
 Verdict = Literal["wait", "rollback", "increase"]
@@ -35,8 +35,15 @@ class Measured(Protocol):
 
 
 def _value(measured: Measured, metric: Metric) -> float | None:
+    """The number that was measured; None where nothing was logged, or what was logged is no finite number."""
     value = getattr(measured, metric.name, None)
-    return None if value is None or math.isnan(value) else float(value)
+    return None if value is None or not math.isfinite(value) else float(value)
+
+
+def _is_missing(measured: Measured, metric: Metric) -> bool:
+    """True where a required metric has no value, or an optional one is there and is not a finite number."""
+    is_absent = getattr(measured, metric.name, None) is None
+    return metric.required if is_absent else _value(measured, metric) is None
 
 
 def minimum_days(allocation: Decimal | float | None) -> int:
@@ -55,8 +62,53 @@ def beyond_tolerance(variant: Measured, baseline: Measured) -> list[Metric]:
 
 
 def not_measured(variant: Measured, baseline: Measured) -> list[Metric]:
-    """The required metrics that cannot be compared because one side has no value."""
-    return [m for m in METRICS if m.required and None in (_value(variant, m), _value(baseline, m))]
+    """The metrics that cannot be judged: a required one without a value, or one whose value is not a finite number.
+
+    A metric with an absolute limit is judged without the baseline.
+    """
+    return [
+        metric
+        for metric in METRICS
+        if _is_missing(variant, metric) or (metric.limit is None and _is_missing(baseline, metric))
+    ]
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What the document's rule says on one set of numbers, and why, as one sentence for people."""
+
+    verdict: Verdict
+    why: str
+
+
+def judge(
+    variant: Measured,
+    baseline: Measured,
+    duration_days: float,
+    allocation: Decimal | float | None = None,
+    *,
+    minimum_samples: int = MINIMUM_SAMPLES,
+) -> Judgement:
+    """The document's criteria in its order; `should_increase_allocation` says what they are.
+
+    Comparisons are written so that a value that is not a number never lets anything pass.
+    """
+    samples, needed = variant.sample_size, minimum_days(allocation)
+    if not samples >= minimum_samples:
+        return Judgement("wait", f"{samples:,} of the {minimum_samples:,} plans needed have been served.")
+    if not duration_days >= SHORTEST_DAYS:
+        return Judgement("wait", f"{duration_days:.1f} of the {SHORTEST_DAYS} days needed have passed.")
+    if beyond := beyond_tolerance(variant, baseline):
+        return Judgement("rollback", f"Beyond tolerance: {_titles(beyond)}.")
+    if missing := not_measured(variant, baseline):
+        return Judgement("wait", f"Not measured: {_titles(missing)}. That is no good news.")
+    if duration_days < needed:
+        return Judgement("wait", f"{duration_days:.1f} of the {needed} days needed at this share have passed.")
+    return Judgement("increase", "Enough plans and days, and no metric is beyond its tolerance.")
+
+
+def _titles(metrics: Sequence[Metric]) -> str:
+    return ", ".join(metric.title for metric in metrics)
 
 
 def should_increase_allocation(
@@ -71,16 +123,11 @@ def should_increase_allocation(
 
     Latencies are in milliseconds, rates are shares of 1, `duration_days` counts from the start of the present
     step and `allocation` is the candidate's present share. p99 latency, cost and allocation are skipped where
-    absent. A required metric that is missing on either side gives "wait": no evidence is not good news. Harm is
-    acted on from day 3 whatever the allocation; only an increase has to wait for the allocation's own minimum.
+    absent. A required metric that is missing on either side, and any that is not a finite number, gives "wait": no
+    evidence is not good news. Harm is acted on from day 3 whatever the allocation; only an increase has to wait for
+    the allocation's own minimum.
     """
-    if variant_metrics.sample_size < minimum_samples or duration_days < SHORTEST_DAYS:
-        return "wait"
-    if beyond_tolerance(variant_metrics, baseline_metrics):
-        return "rollback"
-    if not_measured(variant_metrics, baseline_metrics) or duration_days < minimum_days(allocation):
-        return "wait"
-    return "increase"
+    return judge(variant_metrics, baseline_metrics, duration_days, allocation, minimum_samples=minimum_samples).verdict
 
 
 def why(
@@ -92,17 +139,7 @@ def why(
     minimum_samples: int = MINIMUM_SAMPLES,
 ) -> str:
     """The reason behind `should_increase_allocation` on the same numbers, as one sentence for people."""
-    if variant.sample_size < minimum_samples:
-        return f"{variant.sample_size:,} of the {minimum_samples:,} plans needed have been served."
-    if duration_days < SHORTEST_DAYS:
-        return f"{duration_days:.1f} of the {SHORTEST_DAYS} days needed have passed."
-    if beyond := beyond_tolerance(variant, baseline):
-        return f"Beyond tolerance: {', '.join(metric.title for metric in beyond)}."
-    if missing := not_measured(variant, baseline):
-        return f"Not measured: {', '.join(metric.title for metric in missing)}. That is no good news."
-    if duration_days < minimum_days(allocation):
-        return f"{duration_days:.1f} of the {minimum_days(allocation)} days needed at this share have passed."
-    return "Enough plans and days, and no metric is beyond its tolerance."
+    return judge(variant, baseline, duration_days, allocation, minimum_samples=minimum_samples).why
 
 
 @dataclass(frozen=True)
@@ -142,17 +179,22 @@ class Evidence:
     minimum_samples: int = MINIMUM_SAMPLES
 
 
-def held(periods: Sequence[tuple[Decimal, float]], steps: Sequence[Decimal]) -> tuple[Held, ...]:
-    """Days spent at each step below full traffic, from periods of (share, days) in the order they happened.
+Periods = Sequence[tuple[Decimal, float]]
+"""Shares with the days they lasted, in the order they happened."""
 
-    A share between two steps counts for the lower one; whatever came before a period at 0 % is void.
-    """
+
+def present_run(periods: Periods) -> Periods:
+    """The periods since the candidate last joined: whatever came before a period at 0 % is void."""
+    starts = [n for n, (share, _) in enumerate(periods, 1) if share == 0]
+    return periods[max(starts, default=0) :]
+
+
+def held(periods: Periods, steps: Sequence[Decimal]) -> tuple[Held, ...]:
+    """Days spent at each step below full traffic in the present run; a share between two steps counts for the lower."""
     below = [step for step in steps if step < 1]
     days = dict.fromkeys(below, 0.0)
-    for share, lasted in periods:
-        if share == 0:
-            days = dict.fromkeys(below, 0.0)
-        elif share < 1:
+    for share, lasted in present_run(periods):
+        if share < 1:
             days[max((step for step in below if step <= share), default=below[0])] += lasted
     return tuple(Held(step, lasted) for step, lasted in days.items())
 
@@ -196,7 +238,7 @@ def checklist(evidence: Evidence) -> tuple[CheckRow, ...]:
         CheckRow("Policy version", evidence.is_linked, evidence.link_detail),
         CheckRow(
             "Experiment variant",
-            None if initial is None else initial <= Decimal("0.10"),
+            None if initial is None else initial <= INITIAL_LIMIT,
             "no record of its first share" if initial is None else f"joined at {percent(initial)}",
         ),
         CheckRow(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -18,27 +19,35 @@ SCORES = (
 """The five scores of a replay; all lie between 0 and 1 and higher is better."""
 
 
+# A share of the baseline computed in binary may miss an equal score by far less than this; stored scores have six
+# decimals, so it lets nothing through that is worse.
+_ROUNDING = 1e-9
+
+
 @dataclass(frozen=True)
 class Criterion:
-    """One acceptance criterion: `bound` gives the least value that passes, from the baseline's value."""
+    """One acceptance criterion: `passes` is asked with the score and the baseline's score."""
 
     score: str
     title: str
     wording: str
-    bound: Callable[[float], float]
+    passes: Callable[[float, float], bool]
     needs_baseline: bool = True
 
 
-CRITERIA: tuple[Criterion, ...] = (
-    Criterion("constraint_respect_score", "Constraint respect", "= 1", lambda _: 1.0, needs_baseline=False),
-    Criterion("plan_alignment_score", "Plan alignment", "≥ baseline", lambda baseline: baseline),
-    Criterion("edit_distance_score", "Edit distance score", "≥ baseline", lambda baseline: baseline),
-    Criterion("diversity_score", "Diversity", "≥ 0.95 × baseline", lambda baseline: 0.95 * baseline),
-    Criterion("leftovers_score", "Leftovers", "≥ 0.95 × baseline", lambda baseline: 0.95 * baseline),
-)
+def _at_least(part: float) -> Callable[[float, float], bool]:
+    return lambda value, baseline: value >= part * baseline - _ROUNDING
 
-# Scores are stored with six decimals, so a bound computed in binary may miss an equal score by less than this.
-_GRAIN = 5e-7
+
+CRITERIA: tuple[Criterion, ...] = (
+    Criterion(
+        "constraint_respect_score", "Constraint respect", "= 1", lambda value, _: value == 1.0, needs_baseline=False
+    ),
+    Criterion("plan_alignment_score", "Plan alignment", "≥ baseline", operator.ge),
+    Criterion("edit_distance_score", "Edit distance score", "≥ baseline", operator.ge),
+    Criterion("diversity_score", "Diversity", "≥ 0.95 × baseline", _at_least(0.95)),
+    Criterion("leftovers_score", "Leftovers", "≥ 0.95 × baseline", _at_least(0.95)),
+)
 
 Scores = Mapping[str, float | None]
 
@@ -75,7 +84,7 @@ def _row(criterion: Criterion, scores: Scores, baseline: Scores) -> CheckRow:
         missing = "the score is missing" if value is None else "the baseline's score is missing"
         return CheckRow(criterion.title, None, f"{missing} ({criterion.wording})")
     against = f", baseline {base:.4f}" if criterion.needs_baseline and base is not None else ""
-    passed = value >= criterion.bound(base or 0.0) - _GRAIN
+    passed = criterion.passes(value, base or 0.0)
     return CheckRow(criterion.title, passed, f"{value:.4f} ({criterion.wording}{against})")
 
 

@@ -1,0 +1,1 @@
+"""The promotion desk in Slack: what people type, press and are shown."""

@@ -1,0 +1,137 @@
+"""The command line: the one place where all parts meet, and the only reader of the clock."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from core import db, settings
+from core.errors import Refused
+from core.settings import Settings
+
+log = logging.getLogger("promotion-bot")
+
+
+@contextmanager
+def _until_told() -> Iterator[threading.Event]:
+    """An event that Ctrl-C or SIGTERM sets."""
+    told = threading.Event()
+    before = {number: signal.signal(number, lambda *_: told.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield told
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _database(stack: ExitStack, found: Settings) -> str:
+    if found.database_url is not None:
+        return found.database_url.get_secret_value()
+    found.promotion_bot_data.mkdir(parents=True, exist_ok=True)
+    return stack.enter_context(db.embedded(found.promotion_bot_data))
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Runs the bot against Slack until it is told to stop."""
+    from bot import http, running
+
+    found = settings.load(arguments.config)
+    if found.slack_bot_token is None or (found.slack_app_token is None and found.slack_signing_secret is None):
+        raise Refused(
+            "Set SLACK_BOT_TOKEN (xoxb-…), and SLACK_APP_TOKEN (xapp-…) for Socket Mode or SLACK_SIGNING_SECRET for "
+            "HTTP. `promotion-bot manifest` prints the app to create at api.slack.com/apps."
+        )
+    with _until_told() as told, ExitStack() as stack:
+        engine = db.connect(_database(stack, found))
+        stack.callback(engine.dispose)
+        db.migrate(engine)
+        made = stack.enter_context(running.running(engine, found))
+        if found.slack_app_token is not None:
+            stack.enter_context(running.listening(made, found.slack_app_token.get_secret_value()))
+        else:
+            stack.enter_context(http.serving(made, arguments.host, arguments.port))
+        print("ready", flush=True)
+        told.wait()
+
+
+def demo(arguments: argparse.Namespace) -> None:
+    """Starts everything on this machine, with a workspace in the browser, until it is told to stop."""
+    from bot.demo import show
+
+    with _until_told() as told:
+        show.run(
+            arguments.data_dir,
+            port=arguments.port,
+            opens_browser=not arguments.no_browser,
+            is_reset=arguments.reset,
+            seed=arguments.seed,
+            told=told,
+        )
+
+
+def manifest(arguments: argparse.Namespace) -> None:
+    """Prints the Slack app manifest."""
+    from bot.manifest import manifest as made
+
+    command = settings.load(arguments.config).slack.command
+    print(json.dumps(made(command, request_url=arguments.http), indent=2))
+
+
+def _run_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--host", default="127.0.0.1", help="where HTTP mode listens (default %(default)s)")
+    parser.add_argument("--port", type=int, default=3000, help="where HTTP mode listens (default %(default)s)")
+
+
+def _demo_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data-dir", type=Path, default=Path(".promotion-bot/demo"), help="where everything is kept")
+    parser.add_argument("--port", type=int, default=8765, help="of the workspace page; MLflow takes the next one")
+    parser.add_argument("--no-browser", action="store_true", help="do not open the page")
+    parser.add_argument("--reset", action="store_true", help="forget what an earlier demo left and start afresh")
+    parser.add_argument("--seed", type=int, default=7, help="of everything that is simulated (default %(default)s)")
+
+
+def _manifest_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--http", metavar="URL", help="for signed HTTP requests to this address, not Socket Mode")
+
+
+Command = tuple[Callable[[argparse.Namespace], None], Callable[[argparse.ArgumentParser], None]]
+
+COMMANDS: Mapping[str, Command] = {
+    "demo": (demo, _demo_options),
+    "run": (run, _run_options),
+    "manifest": (manifest, _manifest_options),
+}
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="promotion-bot", description="The promotion desk for models, in Slack.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, (function, options) in COMMANDS.items():
+        line = (function.__doc__ or "").splitlines()[0]
+        made = commands.add_parser(name, help=line, description=line)
+        made.add_argument("--config", type=Path, help="configuration file (default: promotion-bot.toml if it exists)")
+        options(made)
+    return parser
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Runs one command; 0 where it did what it should, 2 where something has to be put right first."""
+    arguments = _parser().parse_args(words)
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    try:
+        COMMANDS[arguments.command][0](arguments)
+    except Refused as refused:
+        print(refused, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

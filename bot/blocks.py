@@ -1,0 +1,119 @@
+"""Block Kit, pure and within Slack's limits. Names and reasons that people typed are always shown inert."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+Block = dict[str, Any]
+
+SECTION_LIMIT = 3000
+HEADER_LIMIT = 150
+MESSAGE_BLOCKS = 50
+MESSAGE_CHARACTERS = 12_000
+NAME_LIMIT = 60
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one person or one channel is shown: blocks, and the text that notifications and screen readers use."""
+
+    text: str
+    blocks: Sequence[Block] = ()
+    view: Block | None = None
+    """A modal to open instead of an answer."""
+    fill: Callable[[Any], Block] | None = None
+    """What the modal shows once it is read, where that takes longer than opening it may."""
+
+
+# --- Words ----------------------------------------------------------------------------------------------------------
+
+
+def escaped(text: str) -> str:
+    """Free text as Slack shows it literally: no mention, no link, no control or direction override."""
+    kept = "".join(c for c in text if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cf", "Cs") or c == "\u200d")
+    return kept.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def cut(text: str, limit: int) -> str:
+    """At most `limit` characters, with an ellipsis where something was left out."""
+    return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"
+
+
+def name(text: str, limit: int = NAME_LIMIT) -> str:
+    """A name in mrkdwn, inert whatever it holds; right-to-left names do not turn the line around."""
+    inner = escaped(cut(" ".join(text.split()), limit)).replace("`", "'")
+    return f"\u2068`{inner}`\u2069" if any(unicodedata.bidirectional(c) in ("R", "AL") for c in inner) else f"`{inner}`"
+
+
+def person(actor: str) -> str:
+    """A person by their Slack id; anything else by its name."""
+    return f"<@{actor}>" if actor[:1] in ("U", "W") and actor.isalnum() and actor.isupper() else name(actor)
+
+
+def moment(at: datetime) -> str:
+    """A time in the reader's own time zone."""
+    return f"<!date^{int(at.timestamp())}^{{date_short_pretty}} {{time}}|{at:%Y-%m-%d %H:%M} UTC>"
+
+
+def quoted(text: str, limit: int = 500) -> str:
+    """Free text as a quotation."""
+    return "\n".join(f"> {line}" for line in escaped(cut(text, limit)).splitlines() or [""])
+
+
+# --- Pieces ---------------------------------------------------------------------------------------------------------
+
+
+def header(text: str) -> Block:
+    """A heading; shown literally."""
+    return {"type": "header", "text": {"type": "plain_text", "text": cut(" ".join(text.split()), HEADER_LIMIT)}}
+
+
+def section(text: str, **more: Any) -> Block:
+    """A paragraph of mrkdwn."""
+    return {"type": "section", "text": {"type": "mrkdwn", "text": cut(text, SECTION_LIMIT)}, **more}
+
+
+def context(text: str) -> Block:
+    """Small print."""
+    return {"type": "context", "elements": [{"type": "mrkdwn", "text": cut(text, 2000)}]}
+
+
+def button(text: str, action_id: str, value: str, *, style: str | None = None, confirm: Block | None = None) -> Block:
+    """A button that carries one id."""
+    made: Block = {
+        "type": "button",
+        "text": {"type": "plain_text", "text": text},
+        "action_id": action_id,
+        "value": value,
+    }
+    return made | ({"style": style} if style else {}) | ({"confirm": confirm} if confirm else {})
+
+
+def confirmation(title: str, text: str, yes: str) -> Block:
+    """Slack's own dialog before a button does what it says."""
+    return {
+        "title": {"type": "plain_text", "text": cut(title, 100)},
+        "text": {"type": "plain_text", "text": cut(text, 300)},
+        "confirm": {"type": "plain_text", "text": yes},
+        "deny": {"type": "plain_text", "text": "Cancel"},
+        "style": "danger",
+    }
+
+
+def fitted(blocks: Sequence[Block]) -> list[Block]:
+    """As many blocks as a message takes; what is left out is said."""
+    kept: list[Block] = []
+    for block in blocks:
+        if len(kept) == MESSAGE_BLOCKS - 1 or len(str([*kept, block])) > MESSAGE_CHARACTERS:
+            return [*kept, context(f"{len(blocks) - len(kept)} more are not shown here.")]
+        kept.append(block)
+    return kept
+
+
+def plain(text: str) -> Answer:
+    """One paragraph."""
+    return Answer(text, [section(text)])

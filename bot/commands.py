@@ -1,0 +1,346 @@
+"""/rollout: one function per verb. A verb's docstring is its help: the first line says what, the second how."""
+
+from __future__ import annotations
+
+import difflib
+import html
+import re
+import shlex
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from typing import Literal
+
+from bot import blocks, modals, screens
+from bot.blocks import Answer
+from bot.desk import Desk
+from core import candidates, cards, experiments, requests
+from core.errors import Refused
+from core.plans import Ask
+from core.rules.approval import Actor
+from core.variants import find_policy_version
+
+_SMART_QUOTES = str.maketrans("“”„‘’", '"""\'\'')
+_BECAUSE = re.compile(r"(?:^|\s)because\s+(?P<reason>.+)$", re.IGNORECASE | re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Words:
+    """What was typed after the verb: names in order, and the free text after `because`."""
+
+    names: tuple[str, ...]
+    reason: str | None
+
+    def at(self, index: int, what: str) -> str:
+        """The name at a place.
+
+        Raises:
+            Refused: where it is missing, saying what belongs there.
+        """
+        if index >= len(self.names):
+            raise Refused(f"The {what} is missing.")
+        return self.names[index]
+
+    def maybe(self, index: int) -> str | None:
+        """The name at a place, or None."""
+        return self.names[index] if index < len(self.names) else None
+
+    def without(self, word: str) -> tuple[bool, Words]:
+        """Whether an option word was typed, and the words without it."""
+        kept = tuple(n for n in self.names if n.lower() != word)
+        return len(kept) < len(self.names), Words(kept, self.reason)
+
+    def at_most(self, count: int) -> Words:
+        """These words.
+
+        Raises:
+            Refused: where there are more names than the verb takes, rather than guessing what they mean.
+        """
+        if len(self.names) > count:
+            raise Refused(f"I do not know what to do with `{self.names[count]}`. Reasons go after the word `because`.")
+        return self
+
+
+def parse(text: str) -> tuple[str, Words]:
+    """Splits what was typed into verb and words; quotation marks keep names with blanks together."""
+    plain = html.unescape(text).strip()
+    found = _BECAUSE.search(plain)
+    head = plain[: found.start()] if found else plain
+    straight = head.translate(_SMART_QUOTES)
+    try:
+        words = shlex.split(straight)
+    except ValueError:  # a lone quotation mark is part of a name
+        words = straight.split()
+    reason = found["reason"].strip() if found else None
+    return (words[0].lower() if words else "help"), Words(tuple(words[1:]), reason)
+
+
+def share(text: str) -> Decimal:
+    """A share as people type it: `10%`, `10 %` or `0.1`, as a fraction of 1.
+
+    Raises:
+        Refused: where it is none.
+    """
+    try:
+        number = Decimal(text.rstrip("%").strip())
+    except InvalidOperation:
+        raise Refused(f"`{text}` is not a share. Write it like 10% or 0.1.") from None
+    return number / 100 if text.endswith("%") or number > 1 else number
+
+
+_POLICY_VERSION = re.compile(r"^(?P<policy>.+?)[ :@/]?v?(?P<version>\d+)$")
+
+
+# --- Verbs that only read -------------------------------------------------------------------------------------------
+
+
+def help_(desk: Desk, words: Words, actor: Actor) -> Answer:
+    """What I can do.
+    help [verb]"""
+    verb = words.maybe(0)
+    if verb:
+        return blocks.plain(_manual(known(verb), desk.command))
+    lines = [f"`{desk.command} {usage(n)}`  {summary(n)}" for n in VERBS]
+    intro = "I take models from trained to production, step by step, with people approving."
+    return Answer(intro, [blocks.section(intro), blocks.section("\n".join(lines))])
+
+
+def list_(desk: Desk, words: Words, actor: Actor) -> Answer:
+    """All experiments with their shares.
+    list"""
+    words.at_most(0)
+    with desk.transaction() as session:
+        return screens.experiments(cards.experiments(session, terms=desk.settings.terms))
+
+
+def status(desk: Desk, words: Words, actor: Actor) -> Answer:
+    """How an experiment stands: shares, verdict, numbers.
+    status EXPERIMENT"""
+    with desk.reading() as session:
+        name = words.at_most(1).maybe(0) or _only_experiment(cards.experiment_names(session, statuses=("active",)))
+        return screens.experiment(cards.experiment_card(session, name, terms=desk.settings.terms))
+
+
+def _only_experiment(names: list[str]) -> str:
+    if len(names) == 1:
+        return names[0]
+    raise Refused(f"Which experiment? There is: {', '.join(names[:10]) or 'none active'}.")
+
+
+def candidates_(desk: Desk, words: Words, actor: Actor) -> Answer:
+    """The model versions in the registry and their stages.
+    candidates [MODEL]"""
+    with desk.reading() as session:
+        return screens.models(cards.model_lines(session, words.at_most(1).maybe(0), desk.registry), desk.command)
+
+
+def checklist(desk: Desk, words: Words, actor: Actor) -> Answer:
+    """The ten rows that must pass before production.
+    checklist EXPERIMENT [VARIANT]"""
+    name = words.at_most(2).at(0, "experiment")
+    with desk.reading() as session:
+        return screens.checklist(*cards.checklist_card(session, name, words.maybe(1), terms=desk.settings.terms))
+
+
+def history(desk: Desk, words: Words, actor: Actor) -> Answer:
+    """Who did what to an experiment, when and why.
+    history EXPERIMENT"""
+    name = words.at_most(1).at(0, "experiment")
+    with desk.transaction() as session:
+        return screens.history(cards.history(session, name), name)
+
+
+# --- Verbs that change something at once ----------------------------------------------------------------------------
+
+
+def qualify(desk: Desk, words: Words, actor: Actor) -> Answer:
+    """Judge a model version by its newest offline evaluation; on a pass it becomes a candidate.
+    qualify MODEL VERSION"""
+    model, version = words.at_most(2).at(0, "model"), words.at(1, "version of the model")
+    with desk.reading() as session:
+        found = candidates.qualify(
+            session,
+            mlflow_model_name=model,
+            mlflow_model_version=version.lower().removeprefix("v"),
+            actor=actor.id,
+            registry=desk.registry,
+        )
+    return screens.evaluated(found, desk.command)
+
+
+def policy(desk: Desk, words: Words, actor: Actor) -> Answer:
+    """Create the next version of a policy from a candidate model version.
+    policy [POLICY MODEL VERSION [KEY=VALUE …]] [because REASON TO OVERRIDE]"""
+    if not words.names:
+        return Answer("", view=modals.loading("New policy version", "message"), fill=modals.policy)
+    fields, create = words.without("new")[1], words.without("new")[0]
+    name, model, version = (fields.at(i, what) for i, what in enumerate(("policy", "model", "model version")))
+    made = modals.PolicyWish(
+        policy=name,
+        model=model,
+        version=version.lower().removeprefix("v"),
+        config=modals.config_from_pairs(fields.names[3:]),
+        is_new=create,
+        override=words.reason,
+    )
+    return modals.create_policy_version(desk, made, actor)
+
+
+def _set_status(desk: Desk, words: Words, actor: Actor, status: Literal["active", "paused"]) -> Answer:
+    name = words.at_most(1).at(0, "experiment")
+    with desk.transaction() as session:
+        place = experiments.set_status(session, experiment=name, status=status, actor=actor.id, reason=words.reason)
+        return blocks.plain(f"{screens.STATUS_MARKS[status]} {blocks.name(place.name)} is {status} now.")
+
+
+def pause(desk: Desk, words: Words, actor: Actor) -> Answer:
+    """Pause an experiment; its shares stay as they are.
+    pause EXPERIMENT [because REASON]"""
+    return _set_status(desk, words, actor, "paused")
+
+
+def resume(desk: Desk, words: Words, actor: Actor) -> Answer:
+    """Resume a paused experiment.
+    resume EXPERIMENT [because REASON]"""
+    return _set_status(desk, words, actor, "active")
+
+
+# --- Verbs that ask for a change ------------------------------------------------------------------------------------
+
+
+def _ask(desk: Desk, wish: Ask, actor: Actor) -> Answer:
+    with desk.reading() as session:
+        request = requests.ask(session, wish, requester=actor.id, terms=desk.settings.terms)
+        return screens.asked(cards.request_card(session, request.id), desk.settings.slack.approvals_channel)
+
+
+def start(desk: Desk, words: Words, actor: Actor) -> Answer:
+    """Let a candidate join an experiment with at most 10 %.
+    start [EXPERIMENT POLICY VERSION [SHARE]] [because REASON]"""
+    if not words.names:
+        with desk.transaction() as session:
+            return Answer("", view=modals.start(session, desk.command))
+    name, chosen = words.at_most(4).at(0, "experiment"), words.names[1:]
+    policy_name, number, rest = _policy_version(desk, name, chosen)
+    initial = share(rest[0]) if rest else Decimal("0.10")
+    with desk.transaction() as session:
+        version = find_policy_version(session, policy_name, number)
+        wish = Ask("start", name, reason=words.reason, policy_version_id=version.id, share=initial)
+    return _ask(desk, wish, actor)
+
+
+def _policy_version(desk: Desk, experiment: str, names: tuple[str, ...]) -> tuple[str, int, tuple[str, ...]]:
+    """Reads `planner_policy 3`, `planner_policy v3`, `planner_policy:3`, or just `3` where one policy is in use."""
+    if not names:
+        raise Refused("The policy version is missing, for example `planner_policy 3`.")
+    number = names[0].lower().removeprefix("v")
+    if number.isdigit():
+        return _policy_in_use(desk, experiment), int(number), names[1:]
+    if len(names) > 1 and (second := names[1].lower().removeprefix("v")).isdigit():
+        return names[0], int(second), names[2:]
+    found = _POLICY_VERSION.match(names[0])
+    if found is None:
+        raise Refused(f"Which version of {names[0]}? Write it like `{names[0]} 3`.")
+    return found["policy"], int(found["version"]), names[1:]
+
+
+def _policy_in_use(desk: Desk, experiment: str) -> str:
+    with desk.transaction() as session:
+        card = cards.experiment_card(session, experiment, terms=desk.settings.terms, measured=False)
+    policies = {line.version.rsplit(" v", 1)[0] for line in card.variants if line.version}
+    if len(policies) != 1:
+        raise Refused("Say which policy: write it like `planner_policy 3`.")
+    return policies.pop()
+
+
+def increase(desk: Desk, words: Words, actor: Actor) -> Answer:
+    """Move a candidate to the next step: 10 → 25 → 50 %.
+    increase EXPERIMENT [VARIANT] [because REASON TO OVERRIDE]"""
+    name = words.at_most(2).at(0, "experiment")
+    return _ask(desk, Ask("increase", name, override=words.reason, variant=words.maybe(1)), actor)
+
+
+def promote(desk: Desk, words: Words, actor: Actor) -> Answer:
+    """Make a candidate production: all traffic, tags, the previous version archived.
+    promote EXPERIMENT [VARIANT] [because REASON TO OVERRIDE]"""
+    name = words.at_most(2).at(0, "experiment")
+    return _ask(desk, Ask("promote", name, override=words.reason, variant=words.maybe(1)), actor)
+
+
+def rollback(desk: Desk, words: Words, actor: Actor) -> Answer:
+    """Give the traffic back to the baseline; one confirmation is enough.
+    rollback [EXPERIMENT [VARIANT] [share]] because REASON"""
+    if not words.names:
+        with desk.transaction() as session:
+            return Answer("", view=modals.rollback(session))
+    only_share, rest = words.without("share")
+    name = rest.at_most(2).at(0, "experiment")
+    wish = Ask("rollback", name, reason=words.reason, variant=rest.maybe(1), scope="share" if only_share else "all")
+    return _ask(desk, wish, actor)
+
+
+def retire(desk: Desk, words: Words, actor: Actor) -> Answer:
+    """Archive (or delete) the variants at 0 %.
+    retire EXPERIMENT [delete] [because REASON]"""
+    delete, rest = words.without("delete")
+    name = rest.at_most(1).at(0, "experiment")
+    return _ask(desk, Ask("retire", name, reason=words.reason, mode="delete" if delete else "archive"), actor)
+
+
+# --- The table ------------------------------------------------------------------------------------------------------
+
+Function = Callable[[Desk, Words, Actor], Answer]
+
+
+@dataclass(frozen=True)
+class Verb:
+    """One verb: its function, and whether it may take longer than an acknowledgement should."""
+
+    run: Function
+    is_slow: bool = False
+
+
+VERBS: Mapping[str, Verb] = {
+    "help": Verb(help_),
+    "list": Verb(list_),
+    "status": Verb(status, is_slow=True),
+    "candidates": Verb(candidates_, is_slow=True),
+    "qualify": Verb(qualify, is_slow=True),
+    "policy": Verb(policy, is_slow=True),
+    "start": Verb(start),
+    "increase": Verb(increase, is_slow=True),
+    "promote": Verb(promote, is_slow=True),
+    "rollback": Verb(rollback),
+    "retire": Verb(retire, is_slow=True),
+    "pause": Verb(pause),
+    "resume": Verb(resume),
+    "history": Verb(history),
+    "checklist": Verb(checklist, is_slow=True),
+}
+
+
+def summary(verb: str) -> str:
+    """The first line of a verb's help."""
+    return (VERBS[verb].run.__doc__ or "").splitlines()[0]
+
+
+def usage(verb: str) -> str:
+    """The second line of a verb's help: how it is typed."""
+    return (VERBS[verb].run.__doc__ or "").splitlines()[1].strip()
+
+
+def _manual(verb: str, command: str) -> str:
+    return f"{summary(verb)}\n`{command} {usage(verb)}`"
+
+
+def known(verb: str) -> str:
+    """The verb as it stands in the table.
+
+    Raises:
+        Refused: where there is none, with the nearest.
+    """
+    if verb in VERBS:
+        return verb
+    near = difflib.get_close_matches(verb, VERBS, n=1, cutoff=0.5)
+    hint = f"Did you mean `{near[0]}`?" if near else "Type `help` to see them all."
+    raise Refused(f"I do not know the verb `{verb[:40]}`. {hint}")

@@ -1,0 +1,1 @@
+"""The platform around the bot, played small: assignment, event ingestion, offline replay and a serving back end."""

@@ -1,0 +1,48 @@
+"""What every handler works with: the database, the registry, the people, the way of working."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+
+from bot.people import People
+from core import db
+from core.db import Engine, Session
+from core.registry import Registry
+from core.settings import Settings
+
+READING_MS = 20_000
+
+
+@dataclass(frozen=True)
+class Desk:
+    """The parts a handler may use. `wake` rouses the deliverers, so that an effect follows its commit at once."""
+
+    engine: Engine
+    registry: Registry
+    people: People
+    settings: Settings
+    wake: threading.Condition = field(default_factory=threading.Condition)
+
+    @property
+    def command(self) -> str:
+        """The slash command as people type it."""
+        return self.settings.slack.command
+
+    @contextmanager
+    def transaction(self, *, patience_ms: int = db.REQUEST_MS) -> Iterator[Session]:
+        """One transaction for one request; its effects are carried out as soon as it is committed."""
+        with db.transaction(self.engine, patience_ms=patience_ms) as session:
+            yield session
+        self.rouse()
+
+    def rouse(self) -> None:
+        """Has the deliverers look for effects now."""
+        with self.wake:
+            self.wake.notify_all()
+
+    def reading(self) -> AbstractContextManager[Session]:
+        """A transaction for what measures traffic or asks the registry: after the acknowledgement, with more time."""
+        return self.transaction(patience_ms=READING_MS)

@@ -1,0 +1,335 @@
+"""Open a view, read its submission."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from bot import blocks, screens
+from bot.blocks import Answer, Block
+from bot.desk import Desk
+from core import cards, experiments, requests, stages
+from core.db import Session
+from core.errors import Refused
+from core.plans import Ask
+from core.rules.approval import Actor
+
+OPTIONS = 100
+OPTION_TEXT = 75
+REASON_LIMIT = 1000
+
+Values = Mapping[str, Any]
+
+
+class Faulty(Exception):
+    """A submission with faults, each by the field it belongs to."""
+
+    def __init__(self, faults: Mapping[str, str]) -> None:
+        super().__init__(str(faults))
+        self.faults = dict(faults)
+
+
+# --- Pieces ---------------------------------------------------------------------------------------------------------
+
+
+def _text(text: str) -> Block:
+    return {"type": "plain_text", "text": text}
+
+
+def _option(text: str, value: str) -> Block:
+    return {"text": _text(blocks.cut(text, OPTION_TEXT) or "–"), "value": value}
+
+
+def _select(field: str, label: str, options: Sequence[Block], hint: str = "") -> Block:
+    shown = list(options[:OPTIONS])
+    element: Block = {"type": "static_select", "action_id": field, "options": shown, "placeholder": _text("Choose")}
+    if len(shown) == 1:
+        element["initial_option"] = shown[0]
+    return _input(field, label, element, hint)
+
+
+def _input(field: str, label: str, element: Block, hint: str = "", *, optional: bool = False) -> Block:
+    made: Block = {"type": "input", "block_id": field, "label": _text(label), "element": element, "optional": optional}
+    return made | ({"hint": _text(hint)} if hint else {})
+
+
+def _typed(field: str, label: str, hint: str = "", *, optional: bool = False, **element: Any) -> Block:
+    shape = {"type": "plain_text_input", "action_id": field, "max_length": REASON_LIMIT, **element}
+    return _input(field, label, shape, hint, optional=optional)
+
+
+def modal(title: str, callback_id: str, body: Sequence[Block], *, submit: str | None = None, about: str = "") -> Block:
+    """A view; `about` travels with it and comes back on submission."""
+    made: Block = {
+        "type": "modal",
+        "callback_id": callback_id,
+        "title": _text(blocks.cut(title, 24)),
+        "close": _text("Cancel" if submit else "Close"),
+        "blocks": list(body),
+        "private_metadata": about,
+    }
+    return made | ({"submit": _text(submit)} if submit else {})
+
+
+def loading(title: str, callback_id: str) -> Block:
+    """What is shown while the registry is read, so that the view opens at once."""
+    return modal(title, callback_id, [blocks.section(":hourglass_flowing_sand: Reading the registry…")])
+
+
+def message(title: str, text: str) -> Block:
+    """A view that only says something."""
+    return modal(title, "message", [blocks.section(text)])
+
+
+def _chosen(values: Values, field: str) -> str | None:
+    state = (values.get(field) or {}).get(field) or {}
+    selected = state.get("selected_option")
+    found = selected["value"] if selected else state.get("value")
+    return found.strip() if isinstance(found, str) and found.strip() else None
+
+
+def _required(values: Values, field: str) -> str:
+    found = _chosen(values, field)
+    if found is None:
+        raise Faulty({field: "This is needed."})
+    return found
+
+
+# --- Start ----------------------------------------------------------------------------------------------------------
+
+
+def start(session: Session, command: str) -> Block:
+    """The form for letting a candidate join an experiment."""
+    places = cards.experiment_names(session, statuses=("active", "draft"))
+    versions = cards.policy_version_lines(session, stage="candidate")
+    if not places or not versions:
+        lack = "no experiment can take a candidate" if not places else "there is no candidate policy version"
+        hint = f"Qualify a model version with `{command} qualify` first." if places else "Activate an experiment first."
+        return message("Start a candidate", f"At the moment {lack}. {hint}")
+    return modal(
+        "Start a candidate",
+        "start",
+        [
+            _select("experiment", "Experiment", [_option(n, n[:150]) for n in places]),
+            _select("version", "Policy version", [_option(f"{v.label} ({v.model})", v.id) for v in versions]),
+            _input(
+                "share",
+                "Share of traffic, in %",
+                {
+                    "type": "number_input",
+                    "action_id": "share",
+                    "is_decimal_allowed": True,
+                    "initial_value": "10",
+                    "min_value": "0.01",
+                    "max_value": "10",
+                },
+                "At most 10. The other variants shrink in proportion.",
+            ),
+            _typed("reason", "Why", optional=True, multiline=True),
+        ],
+        submit="Ask for approval",
+    )
+
+
+def read_start(values: Values) -> Ask:
+    """The wish in a submitted start form."""
+    return Ask(
+        "start",
+        _required(values, "experiment"),
+        reason=_chosen(values, "reason"),
+        policy_version_id=stages.as_id(_required(values, "version")),
+        share=Decimal(_required(values, "share")) / 100,
+    )
+
+
+# --- Rollback -------------------------------------------------------------------------------------------------------
+
+
+def rollback(session: Session) -> Block:
+    """The form for giving traffic back to the baseline."""
+    running = cards.running_choices(session)
+    if not running:
+        return message("Roll back", "No candidate has traffic and nothing in production has a predecessor.")
+    return modal(
+        "Roll back",
+        "rollback",
+        [
+            _select(
+                "variant", "What failed", [_option(f"{c.variant} in {c.experiment}", c.variant_id) for c in running]
+            ),
+            _input(
+                "scope",
+                "What goes back",
+                {
+                    "type": "radio_buttons",
+                    "action_id": "scope",
+                    "options": (
+                        scopes := [
+                            _option("All traffic to the baseline", "all"),
+                            _option("Only this variant's share", "share"),
+                        ]
+                    ),
+                    "initial_option": scopes[0],
+                },
+            ),
+            _typed("reason", "Why", multiline=True),
+        ],
+        submit="Ask",
+    )
+
+
+def read_rollback(values: Values, session: Session) -> Ask:
+    """The wish in a submitted rollback form."""
+    variant = _required(values, "variant")
+    found = next((c for c in cards.running_choices(session) if c.variant_id == variant), None)
+    if found is None:
+        raise Faulty({"variant": "This variant has no traffic any more."})
+    scope = _required(values, "scope")
+    return Ask(
+        "rollback",
+        found.experiment,
+        reason=_required(values, "reason"),
+        variant=found.variant,
+        scope="share" if scope == "share" else "all",
+    )
+
+
+# --- Reject ---------------------------------------------------------------------------------------------------------
+
+
+def reject(request_id: str, response_url: str) -> Block:
+    """The form that asks why a request is rejected."""
+    return modal(
+        f"Reject #{request_id}",
+        "reject",
+        [_typed("reason", "Why", "The person who asked will read it.", multiline=True)],
+        submit="Reject",
+        about=json.dumps({"request": request_id, "response_url": response_url}),
+    )
+
+
+def reason_of(values: Values) -> str:
+    """The reason in a submitted reject form."""
+    return _required(values, "reason")
+
+
+# --- Policy version -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class PolicyWish:
+    """A policy version that somebody wants."""
+
+    policy: str
+    model: str
+    version: str
+    config: Mapping[str, Any]
+    is_new: bool
+    override: str | None
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def config_from_pairs(pairs: Sequence[str]) -> dict[str, Any]:
+    """`temperature=0.7 mode=fast` as a configuration; values are JSON where they read as such.
+
+    Raises:
+        Refused: where a word is no pair.
+    """
+    broken = next((pair for pair in pairs if "=" not in pair), None)
+    if broken is not None:
+        raise Refused(f"`{broken}` is not a setting. Write settings like temperature=0.7.")
+    return {key: _value(value) for key, value in (pair.split("=", 1) for pair in pairs)}
+
+
+def policy(desk: Desk) -> Block:
+    """The form for a new policy version, with the model versions that the registry has. Reads MLflow."""
+    with desk.reading() as session:
+        lines = cards.model_lines(session, None, desk.registry)
+        names = cards.policy_names(session)
+    if not lines:
+        return message("New policy version", "The registry has no model versions yet.")
+    ordered = sorted(lines, key=lambda line: line.known_stage != "candidate")
+    models = [
+        _option(f"{v.model} {v.version} · {v.known_stage}", f"{v.version}@{v.model}")
+        for v in ordered
+        if len(v.model) < 100
+    ]
+    known = [_select("policy", "Policy", [_option(n, n[:150]) for n in names])] if names else []
+    new = _typed("new", "Or a new policy", optional=bool(names), max_length=255)
+    return modal(
+        "New policy version",
+        "policy",
+        [
+            *({**block, "optional": True} for block in known),
+            new,
+            _select("model", "Model version", models, "Candidates come first."),
+            _typed("config", "Configuration", 'JSON, for example {"temperature": 0.7}', optional=True, multiline=True),
+            _typed("override", "Override reason", "Needed only where it is no candidate.", optional=True),
+        ],
+        submit="Create",
+    )
+
+
+def _config(text: str | None) -> dict[str, Any]:
+    try:
+        found = json.loads(text) if text else {}
+    except ValueError as error:
+        raise Faulty({"config": f"This is not JSON: {error}"[:140]}) from None
+    if not isinstance(found, dict):
+        raise Faulty({"config": 'A JSON object is needed, for example {"temperature": 0.7}.'})
+    return found
+
+
+def read_policy(values: Values) -> PolicyWish:
+    """The wish in a submitted policy form."""
+    new, known = _chosen(values, "new"), _chosen(values, "policy")
+    if not (new or known):
+        raise Faulty({"new": "Choose a policy or name a new one."})
+    version, model = _required(values, "model").split("@", 1)
+    return PolicyWish(
+        policy=new or known or "",
+        model=model,
+        version=version,
+        config=_config(_chosen(values, "config")),
+        is_new=bool(new),
+        override=_chosen(values, "override"),
+    )
+
+
+def create_policy_version(desk: Desk, wish: PolicyWish, actor: Actor) -> Answer:
+    """Creates it and says what comes next. Reads MLflow."""
+    with desk.reading() as session:
+        made = experiments.create_policy_version(
+            session,
+            policy=wish.policy,
+            mlflow_model_name=wish.model,
+            mlflow_model_version=wish.version,
+            config_defaults=wish.config,
+            create_policy=wish.is_new,
+            override_reason=wish.override,
+            actor=actor.id,
+            registry=desk.registry,
+        )
+        label = stages.label(made)
+    next_step = f"Next: `{desk.command} start` lets it join an experiment."
+    text = f":white_check_mark: {blocks.name(label)} serves {blocks.name(f'{wish.model} {wish.version}')}."
+    return Answer(f"{blocks.escaped(label)} is created.", [blocks.section(text), blocks.context(next_step)])
+
+
+# --- Submissions ----------------------------------------------------------------------------------------------------
+
+
+def submit(desk: Desk, wish: Ask, actor: Actor) -> Answer:
+    """Opens the request that a form describes."""
+    with desk.transaction() as session:
+        request = requests.ask(session, wish, requester=actor.id, terms=desk.settings.terms)
+        return screens.asked(cards.request_card(session, request.id), desk.settings.slack.approvals_channel)

@@ -1,0 +1,345 @@
+"""Cards -> what people are shown: one function per screen, pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from bot.blocks import (
+    Answer,
+    Block,
+    button,
+    confirmation,
+    context,
+    cut,
+    escaped,
+    fitted,
+    header,
+    moment,
+    name,
+    person,
+    plain,
+    quoted,
+    section,
+)
+from core.candidates import Evaluated
+from core.cards import (
+    CandidateCard,
+    Change,
+    ExperimentCard,
+    HistoryLine,
+    MetricLine,
+    Progress,
+    RequestCard,
+    VariantLine,
+    VersionLine,
+)
+from core.rules.decision import CheckRow, percent
+
+MARKS: Mapping[bool | None, str] = {True: ":white_check_mark:", False: ":x:", None: ":grey_question:"}
+VERDICT_MARKS = {"increase": ":arrow_up:", "wait": ":hourglass_flowing_sand:", "rollback": ":rewind:"}
+VERDICT_WORDS = {"increase": "Increase", "wait": "Wait", "rollback": "Roll back"}
+STATUS_MARKS = {
+    "active": ":large_green_circle:",
+    "paused": ":double_vertical_bar:",
+    "draft": ":white_circle:",
+    "completed": ":checkered_flag:",
+}
+STATE_MARKS = {
+    "applied": ":white_check_mark: Approved",
+    "rejected": ":x: Rejected",
+    "withdrawn": ":leftwards_arrow_with_hook: Withdrawn",
+    "superseded": ":no_entry_sign: Closed",
+}
+TITLES = {
+    "start": "Start {subject} in {experiment}",
+    "increase": "Increase {subject} in {experiment}",
+    "promote": "Promote {subject} to production",
+    "rollback": "Roll back {subject} in {experiment}",
+    "retire": "Retire variants of {experiment}",
+}
+
+# --- Requests -------------------------------------------------------------------------------------------------------
+
+
+def change_line(change: Change) -> str:
+    """One variant's share: `control` 90 % → 75 %."""
+    if change.before == change.after:
+        return f"{name(change.variant)} {percent(change.before)}, unchanged"
+    return f"{name(change.variant)} *{percent(change.before)} → {percent(change.after)}*"
+
+
+def check_lines(rows: Iterable[CheckRow]) -> str:
+    """The checklist, a line a row."""
+    return "\n".join(f"{MARKS[row.passed]} *{row.title}*  {escaped(row.detail)}" for row in rows)
+
+
+def title(card: RequestCard) -> str:
+    """What a request is for, in plain words."""
+    return TITLES[card.action].format(subject=card.subject, experiment=card.experiment)
+
+
+def _consequence(card: RequestCard) -> str | None:
+    """What happens besides the shares."""
+    if card.action == "promote":
+        return "Then: its MLflow version becomes production, the previous one is archived, variants at 0 % are retired."
+    if card.action == "rollback":
+        return (
+            "Then: the failed version is archived in MLflow. Units assigned earlier may keep the variant for a while."
+        )
+    if card.action == "retire" and card.params["mode"] == "delete":
+        lost = ", ".join(
+            f"{name(variant)}: {counts['assignments']:,} assignments, {counts['aggregates']:,} aggregates deleted, "
+            f"{counts['events']:,} events orphaned"
+            for variant, counts in card.params["lost"].items()
+        )
+        return f":warning: Deleting loses history. {lost}"
+    return None
+
+
+def _what(card: RequestCard) -> str:
+    """What would change: every variant's share, or the names that are retired."""
+    if card.action != "retire":
+        return "\n".join(change_line(change) for change in card.changes)
+    verb = {"archive": "Archive", "delete": "Delete"}[card.params["mode"]]
+    return f"{verb}: {', '.join(name(n) for n in card.params['names'])}"
+
+
+def _request_body(card: RequestCard) -> list[Block]:
+    consequence = _consequence(card)
+    override = f":warning: *Against the checklist or the rule, because*\n{quoted(card.override or '')}"
+    return [
+        section(_what(card)),
+        *([context(consequence)] if consequence else []),
+        *([section(f"*Why*\n{quoted(card.reason)}")] if card.reason else []),
+        *([section(override)] if card.override else []),
+        *([section(check_lines(card.checklist))] if card.checklist else []),
+    ]
+
+
+def _decide_buttons(card: RequestCard) -> Block:
+    changes = ", ".join(
+        f"{cut(c.variant, 40)} {percent(c.before)} → {percent(c.after)}" for c in card.changes if c.before != c.after
+    )
+    if card.action == "rollback":
+        sure = confirmation("Confirm rollback", changes or "The previous version is restored.", "Roll back")
+        yes = button("Confirm rollback", "approve", str(card.id), style="danger", confirm=sure)
+        return {"type": "actions", "elements": [yes, button("Reject", "reject", str(card.id))]}
+    yes = button("Approve", "approve", str(card.id), style="primary")
+    return {"type": "actions", "elements": [yes, button("Reject", "reject", str(card.id), style="danger")]}
+
+
+def progress_line(progress: Progress) -> str:
+    """Done, or on its way with what holds it up."""
+    if progress.is_done:
+        return f":white_check_mark: {progress.what}"
+    held = " – no answer yet, it is tried again" if progress.error else ""
+    return f":hourglass_flowing_sand: {progress.what}: recorded, on its way{held}"
+
+
+def _decision(card: RequestCard) -> list[Block]:
+    if card.state == "open":
+        who = (
+            "One confirmation is enough; it may be your own."
+            if card.action == "rollback"
+            else ("Somebody else among the approvers decides.")
+        )
+        return [_decide_buttons(card), context(who)]
+    by = f" by {person(card.decided_by)}" if card.decided_by else ""
+    at = f" · {moment(card.decided_at)}" if card.decided_at else ""
+    return [
+        section(f"*{STATE_MARKS[card.state]}*{by}{at}"),
+        *([section(quoted(card.decision_reason))] if card.decision_reason else []),
+        *([context("   ".join(progress_line(p) for p in card.progress))] if card.progress else []),
+    ]
+
+
+def request(card: RequestCard) -> Answer:
+    """The card of a request in the approvals channel, redrawn in place as things go on."""
+    asked = f"{name(card.experiment)} · #{card.id} · asked by {person(card.requester)} · {moment(card.created_at)}"
+    blocks = [header(title(card)), context(asked), *_request_body(card), *_decision(card)]
+    state = "waits for a decision" if card.state == "open" else card.state
+    return Answer(cut(f"#{card.id} {escaped(title(card))}: {state}", 300), fitted(blocks))
+
+
+def asked(card: RequestCard, channel: str) -> Answer:
+    """What the requester is told: what was asked, who decides, and for a rollback the button right here."""
+    where = f"<#{channel}>" if channel.startswith(("C", "G")) else f"#{channel}"
+    waits = (
+        f"Request #{card.id} waits in {where}." if card.action != "rollback" else "Nothing rolls back until confirmed."
+    )
+    head = section(f"*{escaped(title(card))}*\n" + "\n".join(change_line(c) for c in card.changes))
+    blocks = [head, context(waits), *([_decide_buttons(card)] if card.action == "rollback" else [])]
+    return Answer(f"{escaped(title(card))}. {waits}", blocks)
+
+
+# --- Experiments ----------------------------------------------------------------------------------------------------
+
+
+def _variant_line(line: VariantLine) -> str:
+    served = f"  _served {percent(round(line.served, 3))}_" if line.served is not None else ""
+    what = " · ".join(
+        [
+            *([line.role] if line.role else []),
+            f"{escaped(line.version)}, {line.stage}" if line.version else "no policy version",
+        ]
+    )
+    return f"*{percent(line.share)}*  {name(line.name)}{served}\n      {what}"
+
+
+def _lingering(card: ExperimentCard) -> list[Block]:
+    idle = [line for line in card.variants if line.share == 0 and line.served]
+    if not idle:
+        return []
+    listed = ", ".join(f"{name(line.name)} ({percent(round(line.served or 0, 3))})" for line in idle)
+    return [context(f":warning: At 0 % but still serving units that were assigned earlier: {listed}")]
+
+
+def _metric_line(line: MetricLine) -> str:
+    mark = {True: ":small_red_triangle:", False: ":white_small_square:", None: ":grey_question:"}[line.is_beyond]
+    return f"{mark} {line.title}  *{line.candidate}*  vs {line.baseline}"
+
+
+def _candidate(card: CandidateCard) -> list[Block]:
+    head = f"{VERDICT_MARKS[card.verdict]} *{VERDICT_WORDS[card.verdict]}*  {name(card.variant)}\n{card.why}"
+    return [
+        {"type": "divider"},
+        section(head),
+        section("\n".join(_metric_line(line) for line in card.metrics)),
+        context(f"Day {card.days:.1f} of {card.minimum_days} at this share · the document's rule, point estimates"),
+    ]
+
+
+def experiment(card: ExperimentCard) -> Answer:
+    """One experiment on one screen."""
+    opened = [context(f":inbox_tray: Request #{card.open_request} waits for a decision.")] if card.open_request else []
+    note = [context(f":warning: {escaped(card.note)}")] if card.note else []
+    blocks = [
+        section(f"{STATUS_MARKS[card.status]} *{escaped(cut(card.name, 100))}* · {card.status}"),
+        section("\n".join(_variant_line(line) for line in card.variants) or "No variants yet."),
+        *_lingering(card),
+        *note,
+        *opened,
+        *(block for candidate in card.candidates for block in _candidate(candidate)),
+        context(f"Measured since the present shares came into force, {moment(card.since)}."),
+    ]
+    shares = ", ".join(f"{cut(line.name, 40)} {percent(line.share)}" for line in card.variants)
+    return Answer(cut(escaped(f"{card.name} is {card.status}: {shares}"), 300), fitted(blocks))
+
+
+def experiments(cards: Sequence[ExperimentCard]) -> Answer:
+    """Every experiment, a paragraph each."""
+    if not cards:
+        return plain("There are no experiments yet.")
+    blocks = [
+        section(
+            f"{STATUS_MARKS[card.status]} {name(card.name)}"
+            + (f" · :inbox_tray: #{card.open_request}" if card.open_request else "")
+            + "\n"
+            + (" · ".join(f"{name(v.name, 40)} {percent(v.share)}" for v in card.variants if v.share) or "no traffic")
+        )
+        for card in cards
+    ]
+    return Answer(f"{len(cards)} experiments", fitted(blocks))
+
+
+def checklist(variant: str, rows: Sequence[CheckRow]) -> Answer:
+    """The ten rows before production."""
+    passed = sum(row.passed is True for row in rows)
+    blocks = [section(f"*Checklist* for {name(variant)} · {passed} of {len(rows)} passed"), section(check_lines(rows))]
+    return Answer(f"Checklist: {passed} of {len(rows)} passed", blocks)
+
+
+# --- Models and history ---------------------------------------------------------------------------------------------
+
+
+def _version_line(line: VersionLine) -> str:
+    tag = line.tag or "no tag"
+    differs = "" if line.stage in (tag, "none") else f" :warning: decided: {line.stage}"
+    policies = f" · {escaped(', '.join(line.policies))}" if line.policies else ""
+    return f"{name(line.model)} *{escaped(line.version)}*  {name(tag)}{differs}{policies}"
+
+
+def models(lines: Sequence[VersionLine], command: str) -> Answer:
+    """The model versions in the registry with their stages."""
+    if not lines:
+        return plain("The registry has no model versions.")
+    hint = context(f"Qualify one with `{command} qualify MODEL VERSION`.")
+    text = [_version_line(line) for line in lines]
+    chunks = [section("\n".join(text[i : i + 15])) for i in range(0, len(text), 15)]
+    return Answer(f"{len(lines)} model versions", fitted([*chunks, hint]))
+
+
+def evaluated(found: Evaluated, command: str) -> Answer:
+    """How a model version was judged, criterion by criterion."""
+    model = f"{name(found.mlflow_model_name)} *{escaped(found.mlflow_model_version)}*"
+    outcome = (
+        f"{MARKS[True]} {model} is a candidate." if found.passed else f"{MARKS[False]} {model} is not a candidate."
+    )
+    source = {"replay": "Offline replay", "run": "MLflow evaluation run", "tag": "Registry tag"}[found.source]
+    on = f" on {name(found.dataset_version)}" if found.dataset_version else ""
+    against = f" against {escaped(found.baseline)}" if found.baseline else ""
+    at = f" · {moment(found.evaluated_at)}" if found.evaluated_at else ""
+    blocks = [
+        section(outcome),
+        *([section(check_lines(found.acceptance.rows))] if found.acceptance else []),
+        *([section(f":warning: {escaped(found.note)}")] if found.note else []),
+        context(f"{source}{on}{against}{at}"),
+        *([context(f"Next: `{command} policy` links it to a policy.")] if found.passed else []),
+    ]
+    verdict = "passed" if found.passed else "not passed"
+    return Answer(escaped(f"{found.mlflow_model_name} {found.mlflow_model_version}: {verdict}"), blocks)
+
+
+def _share_changes(line: HistoryLine) -> str:
+    before, after = line.before.get("shares") or {}, line.after.get("shares") or {}
+    moved = [key for key in {**before, **after} if before.get(key, "0") != after.get(key, "0")]
+    return ", ".join(
+        f"{name(key, 40)} {percent(float(before.get(key, 0)))} → {percent(float(after.get(key, 0)))}" for key in moved
+    )
+
+
+DEEDS = {
+    "request": "asked for",
+    "approve": "approved",
+    "reject": "rejected",
+    "redraw": "redrew",
+    "start": "started",
+    "increase": "increased",
+    "promote": "promoted",
+    "rollback": "rolled back",
+    "retire": "retired",
+    "pause": "paused",
+    "resume": "resumed",
+    "qualify": "qualified",
+    "create_policy_version": "created",
+}
+
+
+def deed(line: HistoryLine) -> str:
+    """One row of the record as a sentence."""
+    changes = _share_changes(line)
+    place = f" in {name(line.experiment)}" if line.experiment and line.experiment != line.subject else ""
+    reason = f"\n{quoted(line.reason, 200)}" if line.reason else ""
+    return (
+        f"{person(line.actor)} {DEEDS[line.action]} {name(line.subject)}{place}"
+        + (f": {changes}" if changes else "")
+        + reason
+    )
+
+
+def history(lines: Sequence[HistoryLine], experiment_name: str) -> Answer:
+    """What happened, newest first."""
+    if not lines:
+        return plain(f"Nothing is on record for {name(experiment_name)} yet.")
+    return Answer(
+        f"History of {escaped(experiment_name)}",
+        fitted([section(f"{moment(line.at)}  {deed(line)}") for line in lines]),
+    )
+
+
+def notice(line: HistoryLine, command: str) -> Answer:
+    """What everybody who follows rollouts is told."""
+    text = deed(line)
+    follow = f"`{command} status {line.experiment}`" if line.experiment and len(line.experiment) < 60 else ""
+    blocks = [section(text), *([context(escaped(follow))] if follow else [])]
+    return Answer(cut(text, 300), blocks)
