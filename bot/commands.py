@@ -165,7 +165,8 @@ def qualify(desk: Desk, words: Words, actor: Actor) -> Answer:
             actor=actor.id,
             registry=desk.registry,
         )
-    return screens.evaluated(found, desk.command)
+        linked = cards.labels_of_model(session, found.mlflow_model_name, found.mlflow_model_version)
+    return screens.evaluated(found, linked, desk.command)
 
 
 def policy(desk: Desk, words: Words, actor: Actor) -> Answer:
@@ -211,7 +212,7 @@ def resume(desk: Desk, words: Words, actor: Actor) -> Answer:
 def _ask(desk: Desk, wish: Ask, actor: Actor) -> Answer:
     with desk.reading() as session:
         request = requests.ask(session, wish, requester=actor.id, terms=desk.settings.terms)
-        return screens.asked(cards.request_card(session, request.id), desk.settings.slack.approvals_channel)
+        return screens.asked(cards.request_card(session, request.id), desk.approvals)
 
 
 def start(desk: Desk, words: Words, actor: Actor) -> Answer:

@@ -25,39 +25,6 @@ EVENT_TYPE = "promotion_bot_delivery"
 GONE = ("message_not_found", "cant_update_message")
 
 
-class Channels:
-    """Channel names -> ids; read once, and again when a name is not known yet."""
-
-    def __init__(self, client: WebClient) -> None:
-        self._client = client
-        self._ids: dict[str, str] = {}
-
-    def id_of(self, name: str) -> str:
-        """The id of a channel.
-
-        Raises:
-            LookupError: where the bot sees no such channel.
-        """
-        wanted = name.removeprefix("#")
-        if wanted not in self._ids:
-            self._read()
-        if wanted in self._ids:
-            return self._ids[wanted]
-        raise LookupError(f"the bot sees no channel {name}: invite it there, or name another in the configuration")
-
-    def _read(self) -> None:
-        cursor = ""
-        while True:
-            page = self._client.conversations_list(
-                types="public_channel,private_channel", exclude_archived=True, limit=200, cursor=cursor
-            )
-            for channel in page["channels"]:
-                self._ids |= {channel["name"]: channel["id"], channel["id"]: channel["id"]}
-            cursor = (page.get("response_metadata") or {}).get("next_cursor") or ""
-            if not cursor:
-                return
-
-
 def _find_posted(client: WebClient, channel: str, delivery: str) -> str | None:
     """The ts of a message that an interrupted attempt posted, known by its metadata."""
     page = client.conversations_history(channel=channel, include_all_metadata=True, limit=100)
@@ -94,7 +61,7 @@ def _redraw(client: WebClient, place: cards.Place, answer: Answer) -> bool:
     return True
 
 
-def request_card(client: WebClient, channels: Channels, desk: Desk, session: Session, due: Due) -> None:
+def request_card(client: WebClient, desk: Desk, session: Session, due: Due) -> None:
     """The card of a request stands in the approvals channel as the request is now."""
     if due.request_id is None:
         raise LookupError("a card belongs to a request")
@@ -103,15 +70,15 @@ def request_card(client: WebClient, channels: Channels, desk: Desk, session: Ses
     place = cards.place_of(session, key)
     if place is not None and _redraw(client, place, answer):
         return
-    channel = channels.id_of(desk.settings.slack.approvals_channel)
+    channel = desk.channels.id_of(desk.settings.slack.approvals_channel)
     ts = _post(client, channel, answer, due.key, is_retry=due.is_retry)
     cards.remember_place(session, key, cards.Place(channel, ts))
 
 
-def notice(client: WebClient, channels: Channels, desk: Desk, session: Session, due: Due) -> None:
+def notice(client: WebClient, desk: Desk, session: Session, due: Due) -> None:
     """Those who follow rollouts are told one row of the record, once."""
     answer = screens.notice(cards.notice(session, due.payload["ledger_id"]), desk.command)
-    channel = channels.id_of(desk.settings.slack.rollouts_channel)
+    channel = desk.channels.id_of(desk.settings.slack.rollouts_channel)
     _post(client, channel, answer, due.key, is_retry=due.is_retry)
 
 
@@ -141,8 +108,7 @@ class Deliverer:
     def __init__(self, desk: Desk, client: WebClient) -> None:
         self._desk = desk
         self._stopping = threading.Event()
-        channels = Channels(client)
-        chat = {kind: _patient(partial(handler, client, channels, desk)) for kind, handler in CHAT.items()}
+        chat = {kind: _patient(partial(handler, client, desk)) for kind, handler in CHAT.items()}
         registry: Mapping[str, Handler] = {"registry": partial(_align, desk)}
         self._threads = [
             threading.Thread(target=self._work, args=(handlers,), name=f"deliver-{name}", daemon=True)

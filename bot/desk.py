@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 
+from bot.channels import Channels
 from bot.people import People
 from core import db
 from core.db import Engine, Session
@@ -23,6 +24,7 @@ class Desk:
     engine: Engine
     registry: Registry
     people: People
+    channels: Channels
     settings: Settings
     wake: threading.Condition = field(default_factory=threading.Condition)
 
@@ -30,6 +32,11 @@ class Desk:
     def command(self) -> str:
         """The slash command as people type it."""
         return self.settings.slack.command
+
+    @property
+    def approvals(self) -> str:
+        """A link to the channel where requests are decided."""
+        return self.channels.mention(self.settings.slack.approvals_channel)
 
     @contextmanager
     def transaction(self, *, patience_ms: int = db.REQUEST_MS) -> Iterator[Session]:

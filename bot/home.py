@@ -15,7 +15,6 @@ def view(desk: Desk) -> Block:
     with desk.transaction() as session:
         waiting = cards.open_requests(session)
         experiments = cards.experiments(session, terms=desk.settings.terms)
-    channel = desk.settings.slack.approvals_channel
     body = [
         blocks.header("Waiting for a decision"),
         *(
@@ -25,7 +24,7 @@ def view(desk: Desk) -> Block:
             )
             for card in waiting[:20]
         ),
-        blocks.context(f"Decide in #{blocks.escaped(channel)}." if waiting else "Nothing waits at the moment."),
+        blocks.context(f"Decide in {desk.approvals}." if waiting else "Nothing waits at the moment."),
         {"type": "divider"},
         blocks.header("Experiments"),
         *screens.experiments(experiments).blocks,

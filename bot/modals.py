@@ -332,4 +332,4 @@ def submit(desk: Desk, wish: Ask, actor: Actor) -> Answer:
     """Opens the request that a form describes."""
     with desk.transaction() as session:
         request = requests.ask(session, wish, requester=actor.id, terms=desk.settings.terms)
-        return screens.asked(cards.request_card(session, request.id), desk.settings.slack.approvals_channel)
+        return screens.asked(cards.request_card(session, request.id), desk.approvals)

@@ -11,6 +11,7 @@ from slack_bolt.adapter.socket_mode import SocketModeHandler
 from slack_sdk import WebClient
 
 from bot import app, schedule
+from bot.channels import Channels
 from bot.deliver import Deliverer
 from bot.desk import Desk
 from bot.people import People
@@ -33,12 +34,14 @@ def _client(settings: Settings) -> WebClient:
 def running(engine: Engine, settings: Settings) -> Iterator[App]:
     """A bot that delivers effects and runs its jobs; listening is up to the caller."""
     client = _client(settings)
+    channels = Channels(client)
     people = People(client, settings.slack.approvers)
-    desk = Desk(engine, registry.at(settings.tracking_uri, settings.mlflow_timeout_s), people, settings)
+    desk = Desk(engine, registry.at(settings.tracking_uri, settings.mlflow_timeout_s), people, channels, settings)
     with ExitStack() as stack:
         secret = settings.slack_signing_secret
         made = app.build(desk, client, signing_secret=secret.get_secret_value() if secret else None)
         people.refresh()
+        channels.read()
         deliverer = Deliverer(desk, client)
         deliverer.start()
         stack.callback(deliverer.stop)

@@ -136,14 +136,15 @@ def progress_line(progress: Progress) -> str:
     return f":hourglass_flowing_sand: {progress.what}: recorded, on its way{held}"
 
 
+def _who_decides(card: RequestCard) -> str:
+    if card.action == "rollback":
+        return "One confirmation is enough, and it may be the requester's own."
+    return "Needs one approval, from an approver other than the requester."
+
+
 def _decision(card: RequestCard) -> list[Block]:
     if card.state == "open":
-        who = (
-            "One confirmation is enough; it may be your own."
-            if card.action == "rollback"
-            else ("Somebody else among the approvers decides.")
-        )
-        return [_decide_buttons(card), context(who)]
+        return [_decide_buttons(card), context(_who_decides(card))]
     by = f" by {person(card.decided_by)}" if card.decided_by else ""
     at = f" · {moment(card.decided_at)}" if card.decided_at else ""
     return [
@@ -161,9 +162,8 @@ def request(card: RequestCard) -> Answer:
     return Answer(cut(f"#{card.id} {escaped(title(card))}: {state}", 300), fitted(blocks))
 
 
-def asked(card: RequestCard, channel: str) -> Answer:
-    """What the requester is told: what was asked, who decides, and for a rollback the button right here."""
-    where = f"<#{channel}>" if channel.startswith(("C", "G")) else f"#{channel}"
+def asked(card: RequestCard, where: str) -> Answer:
+    """What the requester is told: what was asked, where it is decided, and for a rollback the button right here."""
     waits = (
         f"Request #{card.id} waits in {where}." if card.action != "rollback" else "Nothing rolls back until confirmed."
     )
@@ -269,7 +269,13 @@ def models(lines: Sequence[VersionLine], command: str) -> Answer:
     return Answer(f"{len(lines)} model versions", fitted([*chunks, hint]))
 
 
-def evaluated(found: Evaluated, command: str) -> Answer:
+def _after_qualifying(linked: Sequence[str], command: str) -> str:
+    if not linked:
+        return f"Next: `{command} policy` makes it a version of a policy."
+    return f"Next: `{command} start` lets {' or '.join(escaped(label) for label in linked)} join an experiment."
+
+
+def evaluated(found: Evaluated, linked: Sequence[str], command: str) -> Answer:
     """How a model version was judged, criterion by criterion."""
     model = f"{name(found.mlflow_model_name)} *{escaped(found.mlflow_model_version)}*"
     outcome = (
@@ -284,7 +290,7 @@ def evaluated(found: Evaluated, command: str) -> Answer:
         *([section(check_lines(found.acceptance.rows))] if found.acceptance else []),
         *([section(f":warning: {escaped(found.note)}")] if found.note else []),
         context(f"{source}{on}{against}{at}"),
-        *([context(f"Next: `{command} policy` links it to a policy.")] if found.passed else []),
+        *([context(_after_qualifying(linked, command))] if found.passed else []),
     ]
     verdict = "passed" if found.passed else "not passed"
     return Answer(escaped(f"{found.mlflow_model_name} {found.mlflow_model_version}: {verdict}"), blocks)
@@ -315,9 +321,9 @@ DEEDS = {
 }
 
 
-def deed(line: HistoryLine) -> str:
+def deed(line: HistoryLine, *, with_changes: bool = True) -> str:
     """One row of the record as a sentence."""
-    changes = _share_changes(line)
+    changes = _share_changes(line) if with_changes else ""
     place = f" in {name(line.experiment)}" if line.experiment and line.experiment != line.subject else ""
     reason = f"\n{quoted(line.reason, 200)}" if line.reason else ""
     return (
@@ -333,7 +339,7 @@ def history(lines: Sequence[HistoryLine], experiment_name: str) -> Answer:
         return plain(f"Nothing is on record for {name(experiment_name)} yet.")
     return Answer(
         f"History of {escaped(experiment_name)}",
-        fitted([section(f"{moment(line.at)}  {deed(line)}") for line in lines]),
+        fitted([section(f"{moment(line.at)}  {deed(line, with_changes=line.action != 'approve')}") for line in lines]),
     )
 
 

@@ -242,11 +242,10 @@ def _metric_lines(look: evidence.Standing) -> tuple[MetricLine, ...]:
 
 
 def _candidate_card(look: evidence.Standing, terms: Terms) -> CandidateCard:
-    judged = (look.candidate, look.baseline, look.days, look.share)
     return CandidateCard(
         variant=look.variant.name,
         verdict=look.verdict,
-        why=decision.why(*judged, minimum_samples=terms.minimum_samples),
+        why=look.why,
         days=look.days,
         minimum_days=decision.minimum_days(look.share),
         next_step=allocation.next_step(look.share, terms.steps),
@@ -379,6 +378,11 @@ def _has_predecessor(session: Session, place: Experiment, variant: Variant) -> b
     if linked is None:
         return False
     return bool(stages.predecessor(session, linked.id) or former_baseline(session, place, variant))
+
+
+def labels_of_model(session: Session, model: str, version: str) -> list[str]:
+    """The policy versions that serve a model version, oldest first."""
+    return [stages.label(v) for v in stages.versions_of_model(session, model, version)]
 
 
 def model_lines(session: Session, model: str | None, registry: Registry) -> list[VersionLine]:

@@ -12,7 +12,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from core import measure, stages
-from core.rules import decision
+from core.rules import allocation, decision
 from core.rules.decision import CheckRow, Evidence, Terms, Verdict
 from core.rules.metrics import VariantMetrics
 from core.tables import AllocationStep, Experiment, PolicyVersion, Qualification, Variant
@@ -30,6 +30,7 @@ class Standing:
     candidate: VariantMetrics
     baseline: VariantMetrics
     verdict: Verdict
+    why: str
 
 
 def step_start(session: Session, experiment: Experiment) -> datetime:
@@ -82,10 +83,10 @@ def standing(
     mine = found.get(variant.id, measure.NOTHING)
     base = found.get(baseline(session, experiment).id, measure.NOTHING)
     days = _days(since, _now(session))
-    verdict = decision.should_increase_allocation(
-        mine, base, days, variant.allocation, minimum_samples=terms.minimum_samples
-    )
-    return Standing(variant, since, days, variant.allocation, mine, base, verdict)
+    judged = (mine, base, days, variant.allocation)
+    verdict = decision.should_increase_allocation(*judged, minimum_samples=terms.minimum_samples)
+    why = decision.why(*judged, minimum_samples=terms.minimum_samples)
+    return Standing(variant, since, days, variant.allocation, mine, base, verdict, why)
 
 
 def _evaluation(session: Session, version: PolicyVersion) -> tuple[bool | None, str]:
@@ -96,6 +97,20 @@ def _evaluation(session: Session, version: PolicyVersion) -> tuple[bool | None, 
         return False, f"overridden: {found.reason}"
     on = found.evidence.get("dataset_version")
     return True, {"replay": f"replay on {on}", "run": f"MLflow run on {on}"}.get(found.source, "tagged by the pipeline")
+
+
+def entry_checklist(session: Session, version: PolicyVersion, share: Decimal) -> tuple[CheckRow, ...]:
+    """The rows of the checklist that can be judged before a candidate has any traffic."""
+    passed, detail = _evaluation(session, version)
+    return (
+        CheckRow("Offline evaluation", passed, detail),
+        CheckRow("Policy version", True, _link(version)),
+        CheckRow("Experiment variant", share <= allocation.INITIAL_LIMIT, f"joins at {decision.percent(share)}"),
+    )
+
+
+def _link(version: PolicyVersion) -> str:
+    return f"{stages.label(version)} → {' '.join(stages.model_of(version))}"
 
 
 def checklist(
@@ -111,7 +126,7 @@ def checklist(
             evaluation_passed=passed,
             evaluation_detail=detail,
             is_linked=True,
-            link_detail=f"{stages.label(version)} → {' '.join(stages.model_of(version))}",
+            link_detail=_link(version),
             initial_share=next((share for share, _ in decision.present_run(periods)), None),
             held=decision.held(periods, terms.steps),
             candidate=look.candidate,

@@ -17,40 +17,44 @@ _NUMBER = r"""
 CASE WHEN {field} #>> '{{}}' ~ '^\s*[+-]?[0-9]{{1,30}}(\.[0-9]{{0,40}})?([eE][+-]?[0-9]{{1,2}})?\s*$'
      THEN ({field} #>> '{{}}')::float8 END"""
 
+# One pass, grouped by plan: the planner cannot estimate `@>`, so it would join outcomes to plans in nested loops.
 _PLANS = text(
     f"""
-WITH mine AS MATERIALIZED (
-    SELECT event_type, timestamp, experiments, metrics, payload, payload ->> 'plan_id' AS plan_id
+WITH mine AS (
+    SELECT id, event_type, timestamp, payload ->> 'plan_id' AS plan_id,
+           CASE WHEN event_type = 'plan_generated' THEN metrics END AS generated,
+           CASE WHEN event_type = 'edit_applied' THEN md5(payload::text) END AS edit,
+           {_NUMBER.format(field="metrics -> 'edit_count'")} AS edit_count,
+           (SELECT x ->> 'variant_id' FROM jsonb_array_elements(experiments) x
+             WHERE x ->> 'experiment_id' = CAST(:experiment_id AS text) LIMIT 1) AS variant_id
       FROM exp.events
      WHERE experiments @> jsonb_build_array(jsonb_build_object('experiment_id', CAST(:experiment_id AS text)))
        AND timestamp >= :since
        AND event_type IN ('plan_generated', 'plan_accepted', 'edit_applied', 'validator_intervention')
        AND payload ->> 'plan_id' IS NOT NULL
 ), plans AS (
-    SELECT DISTINCT ON (m.plan_id) m.plan_id, x.value ->> 'variant_id' AS variant_id,
-           {_NUMBER.format(field="m.metrics -> 'latency_ms'")} AS latency_ms,
-           {_NUMBER.format(field="m.metrics -> 'cost'")} AS cost,
-           {_NUMBER.format(field="m.metrics -> 'token_count'")} AS tokens,
-           {_NUMBER.format(field="m.metrics -> 'edit_count'")} AS edit_count
-      FROM mine m CROSS JOIN LATERAL jsonb_array_elements(m.experiments) x
-     WHERE m.event_type = 'plan_generated' AND x.value ->> 'experiment_id' = CAST(:experiment_id AS text)
-     ORDER BY m.plan_id, m.timestamp
-), outcomes AS (
-    SELECT plan_id, bool_or(event_type = 'plan_accepted') AS accepted,
-           count(DISTINCT (timestamp, payload)) FILTER (WHERE event_type = 'edit_applied') AS edits,
-           max({_NUMBER.format(field="metrics -> 'edit_count'")}) AS edit_count,
-           bool_or(event_type = 'validator_intervention') AS intervened
-      FROM mine WHERE event_type <> 'plan_generated' GROUP BY plan_id
+    SELECT (array_agg(variant_id ORDER BY timestamp, id) FILTER (WHERE event_type = 'plan_generated'))[1] AS variant_id,
+           (array_agg(generated ORDER BY timestamp, id) FILTER (WHERE event_type = 'plan_generated'))[1] AS generated,
+           bool_or(event_type = 'plan_accepted')::int AS accepted,
+           bool_or(event_type = 'validator_intervention')::int AS intervened,
+           count(DISTINCT (timestamp, edit)) FILTER (WHERE event_type = 'edit_applied') AS edits,
+           max(edit_count) AS edit_count
+      FROM mine GROUP BY plan_id HAVING bool_or(event_type = 'plan_generated')
+), numbers AS (
+    SELECT variant_id, accepted, intervened, greatest(edits, edit_count) AS edits,
+           {_NUMBER.format(field="generated -> 'latency_ms'")} AS latency_ms,
+           {_NUMBER.format(field="generated -> 'cost'")} AS cost,
+           {_NUMBER.format(field="generated -> 'token_count'")} AS tokens
+      FROM plans
 )
-SELECT p.variant_id, count(*) AS plans,
-       avg(coalesce(o.accepted, false)::int)::float8 AS acceptance_rate,
-       avg(coalesce(greatest(o.edit_count, p.edit_count, o.edits), 0))::float8 AS avg_edits,
-       avg(coalesce(o.intervened, false)::int)::float8 AS validator_rate,
-       percentile_cont(0.5) WITHIN GROUP (ORDER BY p.latency_ms) AS p50_latency,
-       percentile_cont(0.99) WITHIN GROUP (ORDER BY p.latency_ms) AS p99_latency,
-       avg(coalesce(p.cost, p.tokens / 1000 * CAST(:price AS float8))) AS cost_per_plan
-  FROM plans p LEFT JOIN outcomes o USING (plan_id)
- GROUP BY p.variant_id
+SELECT variant_id, count(*) AS plans,
+       avg(accepted)::float8 AS acceptance_rate,
+       avg(edits)::float8 AS avg_edits,
+       avg(intervened)::float8 AS validator_rate,
+       percentile_cont(0.5) WITHIN GROUP (ORDER BY latency_ms) AS p50_latency,
+       percentile_cont(0.99) WITHIN GROUP (ORDER BY latency_ms) AS p99_latency,
+       avg(coalesce(cost, tokens / 1000 * CAST(:price AS float8))) AS cost_per_plan
+  FROM numbers GROUP BY variant_id
 """
 )
 

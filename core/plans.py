@@ -54,6 +54,7 @@ class Look:
 
     variant: Variant
     verdict: Verdict
+    why: str
     rows: tuple[CheckRow, ...]
 
 
@@ -62,7 +63,8 @@ def look_at(session: Session, ask: Ask, terms: Terms) -> Look:
     place = find_experiment(session, ask.experiment, lock=False)
     variant = candidate(session, place, ask.variant)
     standing = evidence.standing(session, place, variant, terms)
-    return Look(variant, standing.verdict, evidence.checklist(session, place, variant, terms, standing))
+    rows = evidence.checklist(session, place, variant, terms, standing)
+    return Look(variant, standing.verdict, standing.why, rows)
 
 
 def stored_look(session: Session, place: Experiment, request: Request) -> Look | None:
@@ -71,7 +73,7 @@ def stored_look(session: Session, place: Experiment, request: Request) -> Look |
         return None
     variant = find_variant(session, place, uuid.UUID(request.params["variant_id"]))
     rows = tuple(CheckRow(**row) for row in request.checklist)
-    return Look(variant, request.params["verdict"], rows)
+    return Look(variant, request.params["verdict"], request.params["why"], rows)
 
 
 def _plan_start(session: Session, place: Experiment, ask: Ask, _: Look | None, terms: Terms) -> Plan:
@@ -82,7 +84,8 @@ def _plan_start(session: Session, place: Experiment, ask: Ask, _: Look | None, t
     key = str(joining.id) if joining else experiments.candidate_name(version)
     after = allocation.with_share(_by_id(shares(session, place)), key, ask.share)
     params = {"policy_version_id": str(version.id), "share": str(ask.share)}
-    return Plan(params | ({"variant_id": str(joining.id)} if joining else {}), after)
+    rows = evidence.entry_checklist(session, version, ask.share)
+    return Plan(params | ({"variant_id": str(joining.id)} if joining else {}), after, rows)
 
 
 def _by_id(after: Mapping[uuid.UUID, Decimal]) -> dict[str, Decimal]:
@@ -90,7 +93,7 @@ def _by_id(after: Mapping[uuid.UUID, Decimal]) -> dict[str, Decimal]:
 
 
 def _measured_params(seen: Look) -> dict[str, Any]:
-    return {"variant_id": str(seen.variant.id), "verdict": seen.verdict}
+    return {"variant_id": str(seen.variant.id), "verdict": seen.verdict, "why": seen.why}
 
 
 def _plan_increase(session: Session, place: Experiment, ask: Ask, look: Look | None, terms: Terms) -> Plan:
@@ -98,8 +101,8 @@ def _plan_increase(session: Session, place: Experiment, ask: Ask, look: Look | N
     after = promotions.next_shares(session, place, seen.variant, terms)
     objections = {
         "increase": (),
-        "wait": ("The document's rule says: wait. Too little time, data or evidence yet.",),
-        "rollback": ("The document's rule says: roll back. A metric is beyond its tolerance.",),
+        "wait": (f"The document's rule says: wait. {seen.why}",),
+        "rollback": (f"The document's rule says: roll back. {seen.why}",),
     }[seen.verdict]
     return Plan(_measured_params(seen), _by_id(after), seen.rows, objections)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -204,3 +206,7 @@ def _evaluation_runs(client: Any) -> dict[str, str]:
     numbers = {version.number for version in VERSIONS}
     found = ((run.data.tags.get("model_version"), run.info.run_id) for run in runs)
     return {number: run_id for number, run_id in found if number in numbers}
+
+
+if __name__ == "__main__":
+    print(json.dumps(set_up(Path(sys.argv[1]))))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import subprocess
+import sys
 import threading
 import time
 import webbrowser
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -58,14 +60,20 @@ def _opened(sandbox: Sandbox, port: int) -> Sandbox:
 
 
 def _prepared(folder: Path, stack: ExitStack, seed: int) -> db.Engine:
-    """The database and the registry with their contents, made side by side since both take seconds."""
-    with ThreadPoolExecutor(max_workers=1) as beside:
-        runs = beside.submit(models.set_up, folder)
+    """The database and the registry with their contents, made side by side, on two cores, since both take seconds."""
+    registry = subprocess.Popen(
+        [sys.executable, "-m", "bot.demo.models", str(folder)], stdout=subprocess.PIPE, start_new_session=True
+    )
+    stack.callback(registry.kill)
+    with registry:
         engine = db.connect(stack.enter_context(db.embedded(folder)))
         stack.callback(engine.dispose)
         db.migrate(engine)
         world.seed(engine, seed=seed, now=datetime.now(UTC))
-        world.link_runs(engine, runs.result())
+        runs, _ = registry.communicate()
+    if registry.returncode != 0:
+        raise Refused(f"The MLflow registry in {folder} cannot be set up; the reason stands above.")
+    world.link_runs(engine, json.loads(runs))
     return engine
 
 
@@ -88,9 +96,7 @@ def _invitation(sandbox: Sandbox, page: MlflowPage, folder: Path, command: str) 
     )
 
 
-def run(
-    data_dir: Path, *, port: int, opens_browser: bool, is_reset: bool, seed: int, told: threading.Event
-) -> None:
+def run(data_dir: Path, *, port: int, opens_browser: bool, is_reset: bool, seed: int, told: threading.Event) -> None:
     """Runs the demo until `told` is set.
 
     Raises:

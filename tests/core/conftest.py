@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
+from sqlalchemy import Engine
+from sqlalchemy.orm import Session
+
 from core import db
 from core.registry import Registry
 from core.rules.lifecycle import Stage
 from core.tables import AllocationStep, Experiment, Policy, PolicyStage, PolicyVersion, Variant
-from mlflow import MlflowClient
-from sqlalchemy import Engine
-from sqlalchemy.orm import Session
 
 MODEL = "planner_model"
 EXPERIMENT = "planner_policy_exp"
@@ -21,9 +22,16 @@ EXPERIMENT = "planner_policy_exp"
 
 @pytest.fixture(scope="session")
 def mlflow_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty MLflow store; making one costs seconds, copying it does not."""
-    path = tmp_path_factory.mktemp("mlflow") / "empty.db"
-    MlflowClient(tracking_uri=f"sqlite:///{path}", registry_uri=f"sqlite:///{path}").search_registered_models()
+    """A store with `planner_model` in four versions; making one costs seconds, copying it does not."""
+    folder = tmp_path_factory.mktemp("mlflow")
+    path = folder / "template.db"
+    made = MlflowClient(tracking_uri=f"sqlite:///{path}", registry_uri=f"sqlite:///{path}")
+    made.create_registered_model(MODEL)
+    for tag in ("archived", "production", "candidate", None):
+        version = made.create_model_version(MODEL, source=str(folder)).version
+        if tag:
+            made.set_model_version_tag(MODEL, version, "stage", tag)
+    made.set_registered_model_alias(MODEL, "production", "2")
     return path
 
 
@@ -35,20 +43,13 @@ def mlflow_uri(mlflow_template: Path, tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def client(mlflow_uri: str, tmp_path: Path) -> MlflowClient:
+def client(mlflow_uri: str) -> MlflowClient:
     """A registry with `planner_model` in four versions: 1 archived, 2 production, 3 candidate, 4 untouched."""
-    made = MlflowClient(tracking_uri=mlflow_uri, registry_uri=mlflow_uri)
-    made.create_registered_model(MODEL)
-    for tag in ("archived", "production", "candidate", None):
-        version = made.create_model_version(MODEL, source=str(tmp_path)).version
-        if tag:
-            made.set_model_version_tag(MODEL, version, "stage", tag)
-    made.set_registered_model_alias(MODEL, "production", "2")
-    return made
+    return MlflowClient(tracking_uri=mlflow_uri, registry_uri=mlflow_uri)
 
 
 @pytest.fixture
-def registry(client: MlflowClient, mlflow_uri: str) -> Registry:
+def registry(mlflow_uri: str) -> Registry:
     return Registry(mlflow_uri)
 
 

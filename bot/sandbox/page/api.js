@@ -16,11 +16,20 @@ async function request(path, options) {
 
 export const get = (path, query = {}) => request(`${path}?${new URLSearchParams(query)}`);
 
-export const post = (path, body) => request(path, {
-  method: "POST",
-  headers: { "content-type": "application/json" },
-  body: JSON.stringify(body),
-});
+const JUST_MS = 2000;
+let underWay = 0;
+let lastAct = -Infinity;
+
+// Whether this tab itself is doing something, and so will say in place how it went.
+export const isActing = () => underWay > 0 || performance.now() - lastAct < JUST_MS;
+
+export async function post(path, body) {
+  underWay += 1;
+  const answer = await request(path, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) });
+  underWay -= 1;
+  lastAct = performance.now();
+  return answer;
+}
 
 const FIRST_WAIT_MS = 400;
 const LONGEST_WAIT_MS = 4000;

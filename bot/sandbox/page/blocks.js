@@ -2,6 +2,7 @@
 
 import { el } from "./dom.js";
 import { elementNode, unknown } from "./elements.js";
+import { withEmoji } from "./emoji.js";
 import { imageNode } from "./images.js";
 import { markdown } from "./markdown.js";
 import { plain, textNode } from "./mrkdwn.js";
@@ -47,7 +48,7 @@ function input(block, surface) {
 const image = (block) => el("figure", {}, block.title && el("figcaption", {}, plain(block.title)), imageNode(block, "block-image"));
 
 const CELLS = {
-  raw_text: (cell) => el("span", { dir: "auto" }, cell.text),
+  raw_text: (cell) => el("span", { dir: "auto" }, withEmoji(cell.text, { literal: true })),
   raw_number: (cell) => el("span", {}, String(cell.text ?? cell.value)),
   rich_text: (cell) => richText(cell),
 };

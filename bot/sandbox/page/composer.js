@@ -115,7 +115,7 @@ export class Composer {
     const where = this.where();
     this.reset();
     this.sent();
-    const slow = setTimeout(() => this.#say("sending", "Sending ", el("code", {}, text.slice(0, 60)), "…"), 150);
+    const slow = setTimeout(() => this.#say("sending", el("span", {}, "Sending ", el("code", {}, text.slice(0, 60)), "…")), 150);
     const answer = await senderFor(where, text)(where, text);
     clearTimeout(slow);
     if (this.where().channel !== where.channel) return;

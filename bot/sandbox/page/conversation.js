@@ -69,7 +69,7 @@ function drawComposer() {
   refusal.hidden = allowed;
   refusal.textContent = allowed ? "" : whyNot();
   const commands = state.commands.map((command) => command.command).join(", ");
-  composer.ask(`Message ${placeTitle(state.place)}${commands && `, or type ${commands}`}`);
+  composer.ask(`Message ${placeTitle(state.place)}${commands && ` or ${commands}`}`);
 }
 
 const inChannel = (message) => !isReply(message) && (!message.deleted || repliesTo(message.channel, message.ts).length > 0);
@@ -96,6 +96,15 @@ function enter() {
   if (matchMedia("(hover: hover)").matches) composer.input.focus();
 }
 
+function showSought() {
+  const node = state.sought && list.nodeOf(state.sought);
+  if (!node) return;
+  state.sought = null;
+  scroller.show(node);
+  node.classList.add("changed");
+  node.focus({ preventScroll: true });
+}
+
 export function drawConversation() {
   const visible = state.loaded && state.place && state.place !== HOME;
   conversationNode.hidden = !visible;
@@ -107,4 +116,5 @@ export function drawConversation() {
   drawEmpty(messages.length === 0);
   list.draw(messages);
   follow(messages);
+  showSought();
 }

@@ -45,12 +45,12 @@ function emojiNode(character) {
 
 export const emojiByName = (name) => (CHARACTERS.has(name) ? emojiNode(CHARACTERS.get(name)) : `:${name}:`);
 
-// Text with its emoji as nodes; a shortcode that is not in the table stays as it was typed.
-export function withEmoji(text) {
+// Text with its emoji as nodes; a shortcode that is not in the table stays as it was typed.  Literal text keeps all shortcodes.
+export function withEmoji(text, { literal = false } = {}) {
   const nodes = [];
   let end = 0;
   for (const match of text.matchAll(EMOJI)) {
-    const character = match[2] ?? CHARACTERS.get(match[1]);
+    const character = match[2] ?? (literal ? null : CHARACTERS.get(match[1]));
     if (!character) continue;
     nodes.push(text.slice(end, match.index), emojiNode(character));
     end = match.index + match[0].length;

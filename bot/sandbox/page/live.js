@@ -1,6 +1,6 @@
 // Keeps the page's knowledge equal to the server's: everything is read when the stream opens, then changes are followed.
 
-import { get, openStream } from "./api.js";
+import { get, isActing, openStream } from "./api.js";
 import { announce, toast } from "./dom.js";
 import { personInAddress, readAddress, writePerson } from "./places.js";
 import { markRead } from "./reading.js";
@@ -66,7 +66,7 @@ const EVENTS = {
   view: readViews,
   home: ({ view }) => { state.home = view; },
   app: ({ connected }) => { state.app = { ...state.app, connected }; },
-  failed: ({ text }) => toast(text),
+  failed: ({ text }) => { if (!isActing()) toast(text); },
   state: async () => {
     await readWorkspace();
     await Promise.all(placeIds().filter((id) => !state.messages.has(id)).map(readMessages));

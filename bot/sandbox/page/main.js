@@ -1,12 +1,12 @@
 // Puts the parts on the page and redraws them when something changed.
 
 import { conversationNode, drawConversation } from "./conversation.js";
-import { byId } from "./dom.js";
+import { byId, followLinksWith } from "./dom.js";
 import { drawHome, homeNode } from "./home.js";
 import { become, start } from "./live.js";
 import { drawModal, mountModal } from "./modal.js";
 import { drawTopbar } from "./people.js";
-import { personInAddress, readAddress } from "./places.js";
+import { goTo, linkedPlace, personInAddress, readAddress } from "./places.js";
 import { markRead, readingOf } from "./reading.js";
 import { drawSidebar } from "./sidebar.js";
 import { HOME, changed, isMe, onChange, placeIds, placeTitle, state } from "./state.js";
@@ -35,6 +35,12 @@ function cameBack() {
   else become(person);
 }
 
+function followLink(url) {
+  const target = linkedPlace(url);
+  if (target) goTo(target);
+  return Boolean(target);
+}
+
 const closeDrawer = () => document.body.classList.remove("drawer-open");
 
 byId("main").replaceChildren(conversationNode, homeNode);
@@ -43,6 +49,7 @@ homeNode.hidden = true;
 mountThread();
 mountModal();
 onChange(drawAll);
+followLinksWith(followLink);
 addEventListener("popstate", cameBack);
 addEventListener("keydown", (event) => { if (event.key === "Escape") closeDrawer(); });
 byId("scrim").addEventListener("click", closeDrawer);

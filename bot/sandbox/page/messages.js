@@ -129,6 +129,9 @@ export class MessageList {
     return node;
   }
 
+  // A message somebody followed a link to.
+  nodeOf(ts) { return this.#rows.get(ts)?.node; }
+
   draw(messages, inThread = false) {
     const rows = rowsOf(messages, inThread);
     const keys = new Set(rows.map((row) => row.key));

@@ -104,4 +104,4 @@ export function textNode(text, properties = {}) {
   return el("div", { class: "text lines", dir: "auto", ...properties }, plain(text));
 }
 
-export const plain = (text) => (text.emoji === false ? [text.text] : withEmoji(text.text));
+export const plain = (text) => withEmoji(text.text, { literal: text.emoji === false });

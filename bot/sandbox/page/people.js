@@ -10,7 +10,7 @@ const initials = (name) => name.split(/\s+/).map((word) => [...word][0]).slice(0
 export function avatar(id, size = "") {
   if (isApp(id)) return el("span", { class: `avatar app ${size}`, "aria-hidden": "true" }, el("img", { src: "/page/app.svg", alt: "" }));
   const user = userById(id);
-  const node = el("span", { class: `avatar ${size}`, "aria-hidden": "true" }, initials(user?.name ?? "?"));
+  const node = el("span", { class: `avatar ${size}`, "aria-hidden": "true" }, initials(nameOf(id)));
   node.style.setProperty("--person", user?.colour ?? "#5d6670");
   return node;
 }
@@ -44,7 +44,6 @@ export function drawTopbar() {
     iconButton("menu", "Channels", openDrawer, { class: "icon-button drawer-button", data: { testid: "drawer" } }),
     el("img", { class: "logo", src: "/page/icon.svg", alt: "" }),
     el("strong", { class: "team" }, el("bdi", {}, state.team.name)),
-    el("span", { class: "local-note", title: "Everything here runs on this computer. Nothing is sent to Slack." },
-      el("span", { class: "wide-only" }, "Local workspace, "), "not Slack"),
+    el("span", { class: "local-note", title: "Everything here runs on this computer. Nothing is sent to Slack." }, "Local", el("span", { class: "wide-only" }, " workspace"), ", not Slack"),
     ...personSwitch());
 }

@@ -1,6 +1,6 @@
 // Where this tab is: who acts, in which channel, with which thread open.  All of it is in the address, so a tab can be kept or shared.
 
-import { HOME, appIm, changed, channelById, isAppIm, isMember, people, state, visibleChannels } from "./state.js";
+import { HOME, appIm, changed, channelById, isAppIm, isMember, people, placeIds, state, visibleChannels } from "./state.js";
 import { markRead, rememberUnread } from "./reading.js";
 
 const placeQuery = (place) => {
@@ -12,15 +12,25 @@ const placeQuery = (place) => {
 function address() {
   const query = { as: state.me.handle, ...placeQuery(state.place) };
   if (state.thread) query.thread = state.thread;
-  return `?${new URLSearchParams(query)}`;
+  return `/?${new URLSearchParams(query)}`;
 }
 
 const VIEWS = { home: () => HOME, messages: () => appIm()?.id };
 
 export const personInAddress = () => {
   const handle = new URLSearchParams(location.search).get("as");
-  return people().find((user) => user.handle === handle) ?? people()[0];
+  const named = (wanted) => people().find((user) => user.handle === wanted);
+  return named(handle) ?? named(localStorage.getItem("person")) ?? people()[0];
 };
+
+const PERMALINK = /^\/archives\/(\w+)\/p(\d+)(\d{6})$/;
+
+// A link to a message in Slack's form, as a place to go to; null for any other link.
+export function linkedPlace(url) {
+  const [, place, seconds, rest] = url.origin === location.origin && url.pathname.match(PERMALINK) || [];
+  if (!placeIds().includes(place)) return null;
+  return { place, thread: url.searchParams.get("thread_ts"), sought: `${seconds}.${rest}` };
+}
 
 // The place in the address, or the first channel this person is in.
 function placeInAddress(query) {
@@ -30,14 +40,15 @@ function placeInAddress(query) {
 
 export function readAddress() {
   const query = new URLSearchParams(location.search);
-  arrive({ place: placeInAddress(query), thread: query.get("thread") });
+  arrive(linkedPlace(new URL(location)) ?? { place: placeInAddress(query), thread: query.get("thread") });
   history.replaceState(null, "", address());
 }
 
-function arrive({ place, thread = null }) {
+function arrive({ place, thread = null, sought = null }) {
   if (place !== state.place) rememberUnread(place);
   state.place = place;
   state.thread = thread;
+  state.sought = sought;
   document.body.classList.remove("drawer-open");
   markRead(place);
   changed();
@@ -55,5 +66,6 @@ export function writePerson(handle) {
   const query = new URLSearchParams(location.search);
   query.set("as", handle);
   query.delete("thread");
-  history.pushState(null, "", `?${query}`);
+  localStorage.setItem("person", handle);
+  history.pushState(null, "", `/?${query}`);
 }

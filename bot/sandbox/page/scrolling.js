@@ -32,6 +32,11 @@ export class Scroller {
     this.#settle();
   }
 
+  show(node) {
+    this.#pinned = false;
+    node.scrollIntoView({ block: "center" });
+  }
+
   arrived() {
     if (this.#pinned) this.#settle();
     else this.pill.hidden = false;

@@ -31,7 +31,7 @@ const group = (title, entries) => entries.length > 0 && el("section", { class: "
 function appEntries() {
   const im = appIm();
   return [
-    entry(HOME, "home", "Home", "home"),
+    state.app.home && entry(HOME, "home", "Home", "home"),
     im && entry(im.id, "chat", "Messages", "messages", { news: readingOf(im.id) }),
   ].filter(Boolean);
 }

@@ -9,6 +9,7 @@ export const state = {
   me: null,                  // the person this tab acts as
   place: null,               // HOME or the id of a channel
   thread: null,              // ts of the message whose thread is open
+  sought: null,              // ts of a message a link led to, until it was shown
   messages: new Map(),       // channel id -> Map(ts -> message)
   views: [],                 // open modals, the top one last
   home: null,                // the app's Home view for this person

@@ -5,12 +5,12 @@ import { people, state, visibleChannels } from "./state.js";
 
 const MOST = 8;
 
-// "status <policy> | start [name]" -> its parts; a bar inside brackets does not divide.
+// "status POLICY · start [name]" -> its parts, divided by dots or bars; those inside brackets do not divide.
 export const usagesOf = (command) =>
-  (command.usage_hint ?? "").replace(/^\s*\[([^[\]]*\|[^[\]]*)\]\s*$/, "$1").split(/\s*\|\s*(?![^[<({]*[\]>)}])/).map((usage) => usage.trim()).filter(Boolean);
+  (command.usage_hint ?? "").replace(/^\s*\[([^[\]]*\|[^[\]]*)\]\s*$/, "$1").split(/\s*[|·]\s*(?![^[<({]*[\]>)}])/).map((usage) => usage.trim()).filter(Boolean);
 
 // The part of a usage that can be typed as it is: up to the first placeholder.
-export const typable = (usage) => usage.replace(/\s*[<[({].*$/, " ").replace(/\s*…$/, " ");
+export const typable = (usage) => usage.replace(/\s*([<[({…]|\b[A-Z][A-Z_-]+\b).*$/, " ");
 
 const starting = (prefix) => (word) => word.toLowerCase().startsWith(prefix.toLowerCase());
 

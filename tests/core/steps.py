@@ -1,0 +1,194 @@
+"""What the tests of core do again and again: ask, approve, let time pass, serve traffic, look."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any, TypeVar
+
+from mlflow import MlflowClient
+from sqlalchemy import Engine, select, text
+from sqlalchemy.orm import Session
+
+from core import db, outbox, plans, requests, stages
+from core.registry import Registry
+from core.rules.approval import Actor
+from core.rules.decision import Terms
+from core.rules.lifecycle import Stage
+from core.tables import Event, Experiment, LedgerEntry, PolicyVersion, Qualification, Variant
+from core.variants import find_experiment, find_policy_version, find_variant, variants
+from tests.core.conftest import EXPERIMENT, MODEL
+
+T = TypeVar("T")
+TERMS = Terms()
+ALICE, BOB, CAROL = Actor("U1", "alice"), Actor("U2", "bob"), Actor("U3", "carol")
+APPROVERS = {BOB.id, CAROL.id}
+BECAUSE = "the numbers are made up"
+
+
+def version(session: Session, number: int) -> PolicyVersion:
+    return find_policy_version(session, "planner_policy", number)
+
+
+def place(session: Session) -> Experiment:
+    return find_experiment(session, EXPERIMENT)
+
+
+def variant(session: Session, name: str) -> Variant:
+    return find_variant(session, place(session), name)
+
+
+def qualified(session: Session, number: int, source: str = "replay") -> None:
+    """The record that a model version passed its offline evaluation."""
+    evidence = {"dataset_version": "d1"}
+    session.merge(
+        Qualification(
+            mlflow_model_name=MODEL,
+            mlflow_model_version=str(number),
+            source=source,
+            evidence=evidence,
+            actor="pipeline",
+        )
+    )
+    session.flush()
+
+
+def ask(engine: Engine, action: str, **wish: Any) -> int:
+    with db.transaction(engine) as session:
+        if action == "start":
+            wish = {"policy_version_id": version(session, 3).id} | wish
+        return requests.ask(session, plans.Ask(action, EXPERIMENT, **wish), requester=ALICE.id, terms=TERMS).id
+
+
+def approve(engine: Engine, number: int, actor: Actor = BOB) -> requests.Decided:
+    with db.transaction(engine) as session:
+        return requests.approve(session, number, actor=actor, approvers=APPROVERS, terms=TERMS)
+
+
+def change(engine: Engine, action: str, actor: Actor = BOB, **wish: Any) -> int:
+    """Asks and has it approved."""
+    number = ask(engine, action, **wish)
+    assert approve(engine, number, actor).outcome == "applied"
+    return number
+
+
+def shares(engine: Engine) -> dict[str, Decimal]:
+    with db.transaction(engine) as session:
+        return {v.name: v.allocation for v in variants(session, place(session))}
+
+
+def shares_of(**wanted: str) -> dict[str, Decimal]:
+    return {name: Decimal(share) for name, share in wanted.items()}
+
+
+def stages_of(engine: Engine, *numbers: int) -> list[Stage]:
+    with db.transaction(engine) as session:
+        return [stages.of(session, version(session, number).id) for number in numbers]
+
+
+def deliver_registry(engine: Engine, registry: Registry) -> None:
+    handlers = {"registry": lambda session, due: stages.align_registry(session, due, registry)}
+    while outbox.deliver_next(engine, handlers):
+        pass
+
+
+def tags(client: MlflowClient) -> dict[str, str | None]:
+    return {str(v.version): v.tags.get("stage") for v in client.search_model_versions(f"name='{MODEL}'")}
+
+
+def alias(client: MlflowClient) -> str | None:
+    found = client.get_registered_model(MODEL).aliases.get("production")
+    return None if found is None else str(found)
+
+
+def ledger(engine: Engine, action: str | None = None) -> list[LedgerEntry]:
+    """The record, oldest first."""
+    with db.transaction(engine) as session:
+        found = session.scalars(select(LedgerEntry).order_by(LedgerEntry.id)).all()
+        return [entry for entry in found if action in (None, entry.action)]
+
+
+def events(engine: Engine) -> list[tuple[str, dict[str, Any], list[Any]]]:
+    """Control events in the order they were written: type, payload, experiments."""
+    query = text(
+        "SELECT event_type, payload, experiments FROM exp.events WHERE unit_type = 'control' ORDER BY created_at"
+    )
+    with engine.connect() as connection:
+        return [tuple(row) for row in connection.execute(query)]
+
+
+def days_pass(engine: Engine, days: float) -> None:
+    """Everything that happened so far happened that much earlier."""
+    with engine.begin() as connection:
+        for table, column in (("promotion.allocation_steps", "started_at"), ("exp.events", "timestamp")):
+            connection.execute(
+                text(f"UPDATE {table} SET {column} = {column} - make_interval(secs => :s)"), {"s": days * 86_400}
+            )
+
+
+def event(
+    session: Session,
+    kind: str,
+    plan: str | None,
+    where: Sequence[tuple[Any, Any]] = (),
+    *,
+    at: datetime | None = None,
+    metrics: Any = None,
+    **payload: Any,
+) -> None:
+    """One event of the platform; `where` are pairs of experiment id and variant id."""
+    session.add(
+        Event(
+            event_type=kind,
+            unit_type="user",
+            unit_id="u",
+            experiments=[{"experiment_id": str(e), "variant_id": str(v)} for e, v in where],
+            metrics=metrics,
+            payload={**payload, **({"plan_id": plan} if plan else {})},
+            timestamp=at or session.scalar(text("SELECT now()")),
+        )
+    )
+    session.flush()
+
+
+def serve(engine: Engine, name: str, plans_served: int, *, accepted: float = 0.8, latency_ms: float = 400.0) -> None:
+    """Plans generated for a variant since its present step, a part of them accepted; edits and validators none."""
+    with db.transaction(engine, patience_ms=30_000) as session:
+        where = {"e": str(place(session).id), "v": str(variant(session, name).id), "prefix": f"{name}-{uuid.uuid4()}-"}
+        insert = """
+            INSERT INTO exp.events (event_type, unit_type, unit_id, experiments, metrics, payload, timestamp)
+            SELECT :kind, 'user', 'u' || n,
+                   jsonb_build_array(
+                       jsonb_build_object('experiment_id', CAST(:e AS text), 'variant_id', CAST(:v AS text))),
+                   jsonb_build_object('latency_ms', CAST(:latency AS float8), 'cost', 0.01),
+                   jsonb_build_object('plan_id', CAST(:prefix AS text) || n), now()
+              FROM generate_series(1, :n) n"""
+        for kind, n in (("plan_generated", plans_served), ("plan_accepted", int(plans_served * accepted))):
+            session.execute(text(insert), where | {"kind": kind, "n": n, "latency": latency_ms})
+
+
+def long_ago(session: Session, days: float) -> datetime:
+    now: datetime = session.execute(text("SELECT now()")).scalar_one()
+    return now - timedelta(days=days)
+
+
+def at_once(*works: Callable[[], T]) -> list[T | BaseException]:
+    """Runs each work in a thread of its own, started together; their results or what they raised, in order."""
+    barrier, found = threading.Barrier(len(works)), [None] * len(works)  # type: ignore[var-annotated]
+
+    def run(n: int, work: Callable[[], T]) -> None:
+        barrier.wait()
+        try:
+            found[n] = work()  # type: ignore[call-overload]
+        except BaseException as error:
+            found[n] = error  # type: ignore[call-overload]
+
+    threads = [threading.Thread(target=run, args=(n, work)) for n, work in enumerate(works)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return found  # type: ignore[return-value]
