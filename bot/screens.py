@@ -309,6 +309,7 @@ DEEDS = {
     "approve": "approved",
     "reject": "rejected",
     "redraw": "redrew",
+    "supersede": "closed",
     "start": "started",
     "increase": "increased",
     "promote": "promoted",

@@ -57,7 +57,7 @@ def ask(session: Session, wish: Ask, *, requester: str, terms: Terms) -> Request
         raise Refused(f"Say why: add `because` and the reason to the {wish.action}.")
     look = plans.look_at(session, wish, terms) if action.is_measured else None
     place = find_experiment(session, wish.experiment)
-    _refuse_second(session, place)
+    _make_way(session, place, wish.action, requester)
     plan = action.plan(session, place, wish, look, terms)
     _objections(plan, wish)
     request = Request(
@@ -77,13 +77,20 @@ def ask(session: Session, wish: Ask, *, requester: str, terms: Terms) -> Request
     return request
 
 
-def _refuse_second(session: Session, place: Experiment) -> None:
+def _make_way(session: Session, place: Experiment, action: str, requester: str) -> None:
+    """There is one open request at a time; only a rollback does not wait for others but closes them."""
     found = session.scalar(select(Request).where(Request.experiment_id == place.id, Request.state == "open"))
-    if found is not None:
+    if found is None:
+        return
+    if action != "rollback" or found.action == "rollback":
         raise Refused(
             f"Request #{found.id} ({found.action}) of {place.name} is still open. "
             "Have it approved or rejected first; there is one at a time."
         )
+    why = "A rollback was asked for, which goes first."
+    _close(session, found, "superseded", by=requester, why=why)
+    _record(session, place, found, actor=requester, action="supersede", reason=why)
+    outbox.put_card(session, request_id=found.id, why="superseded")
 
 
 def _record(session: Session, place: Experiment, request: Request, *, actor: str, action: str, **more: Any) -> int:

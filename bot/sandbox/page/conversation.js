@@ -12,7 +12,7 @@ import { typable, usagesOf } from "./suggest.js";
 const FACES = 5;
 const TRIES = 3;
 
-const scroller = new Scroller("Messages");
+const scroller = new Scroller("Messages", "new-messages");
 const list = new MessageList(el("div", { class: "messages" }));
 const emptyState = el("div", { class: "empty" });
 const head = el("header", { class: "place-head" });

@@ -27,18 +27,27 @@ export function el(tag, properties = {}, ...children) {
   return node;
 }
 
-function sprite(file, id, className) {
+// Drawn once into the page: a picture then needs no request, and stays when the server is away.
+export async function loadPictures() {
+  for (const file of ["icons.svg", "emoji.svg"]) {
+    const text = await (await fetch(`/page/${file}`)).text();
+    const sheet = document.adoptNode(new DOMParser().parseFromString(text, "image/svg+xml").documentElement);
+    sheet.setAttribute("class", "picture-sheet");
+    document.body.append(sheet);
+  }
+}
+
+export function picture(id, className) {
   const svg = document.createElementNS(SVG, "svg");
   svg.setAttribute("class", className);
   svg.setAttribute("aria-hidden", "true");
   const use = document.createElementNS(SVG, "use");
-  use.setAttribute("href", `/page/${file}#${id}`);
+  use.setAttribute("href", `#${id}`);
   svg.append(use);
   return svg;
 }
 
-export const icon = (name) => sprite("icons.svg", name, "icon");
-export const emojiPicture = (id) => sprite("emoji.svg", id, "picture");
+export const icon = (name) => picture(`icon-${name}`, "icon");
 export const hiddenText = (text) => el("span", { class: "hidden-text" }, text);
 export const byId = (id) => document.getElementById(id);
 

@@ -1,6 +1,6 @@
 // :shortcode: and emoji characters -> pictures from emoji.svg, so that they look the same on a machine without an emoji font.
 
-import { el, emojiPicture, hiddenText } from "./dom.js";
+import { el, hiddenText, picture } from "./dom.js";
 
 // Pictures exist in emoji.svg for every character in this table, named by code point.
 const TABLE = `
@@ -40,7 +40,7 @@ const pictureId = (character) => `u${[...character].map((part) => part.codePoint
 // The character stays in the text, unseen, for copying and for screen readers.
 function emojiNode(character) {
   const name = NAMES.get(character);
-  return el("span", { class: "emoji", title: `:${name}:` }, emojiPicture(pictureId(character)), hiddenText(character));
+  return el("span", { class: "emoji", title: `:${name}:` }, picture(pictureId(character), "picture"), hiddenText(character));
 }
 
 export const emojiByName = (name) => (CHARACTERS.has(name) ? emojiNode(CHARACTERS.get(name)) : `:${name}:`);

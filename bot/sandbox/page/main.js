@@ -1,7 +1,7 @@
 // Puts the parts on the page and redraws them when something changed.
 
 import { conversationNode, drawConversation } from "./conversation.js";
-import { byId, followLinksWith } from "./dom.js";
+import { byId, followLinksWith, loadPictures } from "./dom.js";
 import { drawHome, homeNode } from "./home.js";
 import { become, start } from "./live.js";
 import { drawModal, mountModal } from "./modal.js";
@@ -54,4 +54,4 @@ addEventListener("popstate", cameBack);
 addEventListener("keydown", (event) => { if (event.key === "Escape") closeDrawer(); });
 byId("scrim").addEventListener("click", closeDrawer);
 document.addEventListener("visibilitychange", () => { if (state.loaded) { markRead(state.place); changed(); } });
-start();
+loadPictures().then(start);

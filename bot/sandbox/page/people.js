@@ -1,6 +1,6 @@
 // Avatars, and the switch that says who this tab acts as.
 
-import { byId, el, hiddenText, icon, iconButton } from "./dom.js";
+import { byId, el, hiddenText, icon, iconButton, picture } from "./dom.js";
 import { switchTo } from "./live.js";
 import { menuItem, withPanel } from "./popover.js";
 import { appName, isApp, isMe, people, state, userById } from "./state.js";
@@ -8,7 +8,7 @@ import { appName, isApp, isMe, people, state, userById } from "./state.js";
 const initials = (name) => name.split(/\s+/).map((word) => [...word][0]).slice(0, 2).join("").toUpperCase();
 
 export function avatar(id, size = "") {
-  if (isApp(id)) return el("span", { class: `avatar app ${size}`, "aria-hidden": "true" }, el("img", { src: "/page/app.svg", alt: "" }));
+  if (isApp(id)) return el("span", { class: `avatar app ${size}`, "aria-hidden": "true" }, picture("app-mark", "app-mark"));
   const user = userById(id);
   const node = el("span", { class: `avatar ${size}`, "aria-hidden": "true" }, initials(nameOf(id)));
   node.style.setProperty("--person", user?.colour ?? "#5d6670");

@@ -7,9 +7,9 @@ const NEAR_PX = 48;
 export class Scroller {
   #pinned = true;
 
-  constructor(label) {
+  constructor(label, testid) {
     this.content = el("div", { class: "scroll-content" });
-    this.pill = el("button", { type: "button", class: "pill", hidden: true, data: { testid: "new-messages" }, on: { click: () => this.toBottom() } }, icon("down"), "New messages");
+    this.pill = el("button", { type: "button", class: "pill", hidden: true, data: { testid }, on: { click: () => this.toBottom() } }, icon("down"), "New messages");
     this.frame = el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": label, on: { scroll: () => this.#scrolled() } }, this.content);
     this.node = el("div", { class: "scroll-box" }, this.frame, this.pill);
     const watch = new ResizeObserver(() => this.#settle());

@@ -7,7 +7,7 @@ import { closeThread } from "./places.js";
 import { placeTitle, repliesTo, state } from "./state.js";
 import { Scroller } from "./scrolling.js";
 
-const scroller = new Scroller("Replies");
+const scroller = new Scroller("Replies", "new-replies");
 const list = new MessageList(el("div", { class: "messages" }));
 const parent = new MessageList(el("div", { class: "messages parent" }));
 const place = el("span", { class: "thread-place" });
