@@ -25,6 +25,7 @@ from core.errors import Refused
 from core.settings import SlackSection
 
 MARKER = "this-folder-is-a-promotion-bot-demo"
+COMPLETE = "complete"
 PEOPLE = (
     Person(handle="alice", name="Alice Moreau", title="ML engineer"),
     Person(handle="bob", name="Bob Tanaka", title="Approver"),
@@ -59,21 +60,28 @@ def _opened(sandbox: Sandbox, port: int) -> Sandbox:
         ) from None
 
 
-def _prepared(folder: Path, stack: ExitStack, seed: int) -> db.Engine:
-    """The database and the registry with their contents, made side by side, on two cores, since both take seconds."""
+def _filled(engine: db.Engine, folder: Path, stack: ExitStack, seed: int) -> None:
+    """Fills database and registry side by side, in two processes, since both take seconds."""
     registry = subprocess.Popen(
         [sys.executable, "-m", "bot.demo.models", str(folder)], stdout=subprocess.PIPE, start_new_session=True
     )
     stack.callback(registry.kill)
     with registry:
-        engine = db.connect(stack.enter_context(db.embedded(folder)))
-        stack.callback(engine.dispose)
-        db.migrate(engine)
         world.seed(engine, seed=seed, now=datetime.now(UTC))
         runs, _ = registry.communicate()
     if registry.returncode != 0:
         raise Refused(f"The MLflow registry in {folder} cannot be set up; the reason stands above.")
     world.link_runs(engine, json.loads(runs))
+    (folder / MARKER).write_text(COMPLETE)
+
+
+def _prepared(folder: Path, stack: ExitStack, seed: int) -> db.Engine:
+    """The database, migrated and filled."""
+    engine = db.connect(stack.enter_context(db.embedded(folder)))
+    stack.callback(engine.dispose)
+    db.migrate(engine)
+    if (folder / MARKER).read_text() != COMPLETE:
+        _filled(engine, folder, stack, seed)
     return engine
 
 
