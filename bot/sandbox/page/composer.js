@@ -6,7 +6,7 @@ import { state } from "./state.js";
 import { Suggestions } from "./suggest.js";
 
 const HISTORY_LENGTH = 50;
-const LATE = "was not acknowledged within 3 seconds. It is back in the box, so that you can try again.";
+const LATE = "was not acknowledged by the app. It is back in the box, so that you can try again.";
 
 const historyKey = () => `history:${state.me.handle}`;
 const history = () => JSON.parse(localStorage.getItem(historyKey()) ?? "[]");

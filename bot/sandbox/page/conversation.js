@@ -5,7 +5,7 @@ import { el, icon } from "./dom.js";
 import { MessageList } from "./messages.js";
 import { mrkdwn } from "./mrkdwn.js";
 import { avatar } from "./people.js";
-import { HOME, appName, channelById, isAppIm, isApp, isMember, isMe, isReply, messagesIn, placeTitle, repliesTo, state } from "./state.js";
+import { HOME, appName, channelById, isAppIm, isMember, isMe, isReply, messagesIn, placeTitle, repliesTo, state } from "./state.js";
 import { Scroller } from "./scrolling.js";
 import { typable, usagesOf } from "./suggest.js";
 
@@ -56,7 +56,7 @@ function drawEmpty(isEmpty) {
   emptyState.replaceChildren(
     el("h2", {}, `${placeTitle(state.place)} is quiet`),
     el("p", {}, isAppIm(state.place) ? "What the app tells only you will appear here." : "Nobody has written here yet."),
-    ...(tries.length ? [el("p", { class: "try-title" }, "Three things to try".replace("Three", ["", "One", "Two", "Three"][tries.length]).replace(/^One things/, "One thing")), el("ul", { class: "tries" }, tries.map(tryButton))] : []));
+    ...(tries.length ? [el("p", { class: "try-title" }, "Things to try"), el("ul", { class: "tries" }, tries.map(tryButton))] : []));
 }
 
 const mayWrite = () => isAppIm(state.place) || (isMember(channelById(state.place)) && !channelById(state.place).archived);

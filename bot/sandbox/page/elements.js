@@ -10,7 +10,7 @@ import { people, visibleChannels } from "./state.js";
 import { holdsValue, payloadOf } from "./values.js";
 import { imageNode } from "./images.js";
 
-const LATE = "The app did not answer within 3 seconds. Nothing may have happened: look before you try again.";
+const LATE = "The app did not acknowledge this. It may or may not have happened: look before you try again.";
 
 function warn(node, text) {
   const block = node.closest(".block");
@@ -100,16 +100,18 @@ function radioButtons(element, held, use) {
   return node;
 }
 
-const chips = (options, element) => (options.length
-  ? options.map((option) => el("span", { class: "chip" }, plain(option.text)))
-  : el("span", { class: "placeholder" }, element.placeholder?.text ?? "Choose…"));
+const chips = (options, element) => [
+  options.length > 0 && options.map((option) => el("span", { class: "chip" }, plain(option.text))),
+  options.length === 0 && el("span", { class: "placeholder" }, element.placeholder?.text ?? "Choose…"),
+];
 
 function multiSelect(element, held, use) {
   let chosen = held.selected_options;
-  const opener = el("button", { type: "button", class: "select-like", ...use.labels }, chips(chosen, element));
+  const shown = el("span", { class: "chips" }, chips(chosen, element));
+  const opener = el("button", { type: "button", class: "select-like", ...use.labels }, shown, icon("chevron"));
   const tick = (options) => {
     chosen = options;
-    opener.replaceChildren(...[chips(chosen, element)].flat());
+    shown.replaceChildren(...chips(chosen, element).flat().filter(Boolean));
     use.keep({ selected_options: chosen });
   };
   const told = () => { if (chosen !== held.selected_options) use.choose(opener, { selected_options: chosen }); };

@@ -9,7 +9,7 @@ import { avatar } from "./people.js";
 import { changed, state } from "./state.js";
 import { Values, elementsOf, problemsIn } from "./values.js";
 
-const LATE = "The app did not answer within 3 seconds. What you typed is still here; try again.";
+const LATE = "The app did not acknowledge this. What you typed is still here; try again.";
 
 const dialog = byId("modal");
 let held = new Map();                                     // view id -> Values
@@ -76,7 +76,10 @@ function foot(view) {
 
 const troubleNode = () => note.trouble && el("p", { class: "warning", role: "alert", data: { testid: "modal-trouble" } }, icon("alert"), note.trouble);
 
-const fieldKey = (node) => node?.closest?.("[data-action-id]") && JSON.stringify([node.closest("[data-action-id]").dataset.blockId, node.closest("[data-action-id]").dataset.actionId, node.dataset.value]);
+function fieldKey(node) {
+  const element = node.closest("[data-action-id]");
+  return element && JSON.stringify([element.dataset.blockId, element.dataset.actionId, node.dataset.value]);
+}
 
 // Remembers where the keyboard was, and puts it back into the field of the same name.
 function keepFocus() {
@@ -93,8 +96,9 @@ function keepFocus() {
 
 function focusFirst(view) {
   const wanted = view.blocks.flatMap(elementsOf).find((element) => element.focus_on_load);
-  const node = wanted ? dialog.querySelector(`[data-action-id="${CSS.escape(wanted.action_id)}"]`) : dialog.querySelector(".modal-body input, .modal-body textarea, .modal-body select");
-  (node ?? dialog.querySelector("[data-testid=modal-submit]") ?? dialog.querySelector("[data-testid=modal-close]")).focus();
+  const field = wanted ? `[data-action-id="${CSS.escape(wanted.action_id)}"]` : ".modal-body :is(input, textarea, select)";
+  const places = [field, "[data-testid=modal-submit]", "[data-testid=modal-close]"];
+  places.map((place) => dialog.querySelector(place)).find(Boolean).focus();
 }
 
 function drawView(view, isNew) {

@@ -6,6 +6,7 @@ const GAP_PX = 6;
 
 function placePanel(button, panel) {
   const anchor = button.getBoundingClientRect();
+  panel.style.minWidth = `${Math.min(anchor.width, innerWidth - 2 * GAP_PX)}px`;
   const { offsetWidth: width, offsetHeight: height } = panel;
   const below = anchor.bottom + GAP_PX;
   const fits = below + height < innerHeight || anchor.top < height;

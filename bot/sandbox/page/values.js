@@ -14,7 +14,7 @@ const INITIAL = {
 };
 
 export const holdsValue = (element) => element.type in INITIAL;
-export const initialState = (element) => ({ type: element.type, ...INITIAL[element.type](element) });
+const initialState = (element) => ({ type: element.type, ...INITIAL[element.type](element) });
 
 export const payloadOf = ({ type, ...payload }) => payload;
 const isEmpty = (held) => Object.values(payloadOf(held)).every((value) => value == null || value === "" || value.length === 0);
