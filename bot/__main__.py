@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from sqlalchemy.exc import ArgumentError, OperationalError
+
 from core import db, settings
 from core.errors import Refused
 from core.settings import Settings
@@ -38,6 +40,18 @@ def _database(stack: ExitStack, found: Settings) -> str:
     return stack.enter_context(db.embedded(found.promotion_bot_data))
 
 
+def _connected(url: str) -> db.Engine:
+    try:
+        engine = db.connect(url)
+    except ArgumentError:  # it repeats the URL, and with it the password
+        raise Refused("DATABASE_URL is no address of a database. Write it like postgresql://name@host/base.") from None
+    try:
+        db.migrate(engine)
+    except OperationalError as error:
+        raise Refused(f"The database at {engine.url} cannot be used: {error.orig}") from error
+    return engine
+
+
 def run(arguments: argparse.Namespace) -> None:
     """Runs the bot against Slack until it is told to stop."""
     from bot import http, running
@@ -49,9 +63,8 @@ def run(arguments: argparse.Namespace) -> None:
             "HTTP. `promotion-bot manifest` prints the app to create at api.slack.com/apps."
         )
     with _until_told() as told, ExitStack() as stack:
-        engine = db.connect(_database(stack, found))
+        engine = _connected(_database(stack, found))
         stack.callback(engine.dispose)
-        db.migrate(engine)
         made = stack.enter_context(running.running(engine, found))
         if found.slack_app_token is not None:
             stack.enter_context(running.listening(made, found.slack_app_token.get_secret_value()))

@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from slack_bolt import Ack, App, Respond
+from slack_bolt import Ack, App
 from slack_sdk import WebClient
 
-from bot import blocks, buttons, commands, home, modals
-from bot.blocks import Answer
+from bot import blocks, buttons, commands, home, modals, tell
+from bot.blocks import Answer, Block
 from bot.desk import Desk
-from bot.modals import Faulty, Values
+from bot.hands import Hands
+from bot.modals import Faulty, PolicyWish, Values
 from core.errors import Refused
 from core.plans import Ask
 from core.rules.approval import Actor
@@ -30,22 +31,21 @@ Body = dict[str, Any]
 # --- Words for errors -----------------------------------------------------------------------------------------------
 
 
+def _reference() -> str:
+    """Notes the exception at hand in the log; the sentence that people get names the note."""
+    reference = uuid.uuid4().hex[:8]
+    log.exception("unexpected error, reference %s", reference)
+    return f"Something went wrong on my side and nothing was changed. Reference for the log: {reference}"
+
+
 def told(work: Callable[[], Answer]) -> Answer:
     """What the person is told, whatever happens: the answer, why it was refused, or a reference to the log."""
     try:
         return work()
     except Refused as refused:
-        return blocks.plain(f":warning: {blocks.escaped(str(refused))}")
+        return blocks.literal(f"⚠️ {refused}")
     except Exception:
-        reference = uuid.uuid4().hex[:8]
-        log.exception("unexpected error, reference %s", reference)
-        return blocks.plain(
-            f":boom: Something went wrong on my side and nothing was changed. Reference for the log: `{reference}`"
-        )
-
-
-def _message(answer: Answer) -> dict[str, Any]:
-    return {"text": answer.text, "blocks": list(answer.blocks)}
+        return blocks.literal(f"💥 {_reference()}")
 
 
 def _actor(desk: Desk, body: Body) -> Actor:
@@ -54,67 +54,78 @@ def _actor(desk: Desk, body: Body) -> Actor:
     return desk.people.actor(body["user"]["id"], body["user"].get("username", ""))
 
 
-def _privately(respond: Respond, answer: Answer) -> None:
-    respond(**_message(answer), response_type="ephemeral", replace_original=False)
-
-
 # --- Commands -------------------------------------------------------------------------------------------------------
 
 
-def _open(desk: Desk, client: WebClient, body: Body, answer: Answer) -> None:
+def _open(hands: Hands, desk: Desk, client: WebClient, body: Body, answer: Answer) -> None:
     """Opens a modal at once and fills it afterwards where that takes longer than the trigger lives."""
-    about = json.dumps({"response_url": body["response_url"]})
-    opened = client.views_open(trigger_id=body["trigger_id"], view={**(answer.view or {}), "private_metadata": about})
-    if answer.fill is None:
-        return
-    filled = told(lambda: Answer("", view=(answer.fill or modals.policy)(desk)))
-    view = filled.view or modals.message("That did not work", filled.text)
-    client.views_update(view_id=opened["view"]["id"], view={**view, "private_metadata": about})
+    url = body["response_url"]
+    view = {**(answer.view or {}), "private_metadata": json.dumps({"response_url": url})}
+    opened = tell.open_view(client, body["trigger_id"], view, url)
+    fill = answer.fill
+    if opened is not None and fill is not None:
+        hands.read(partial(_fill, hands, client, opened, view["private_metadata"], url, partial(fill, desk)))
 
 
-def on_command(desk: Desk, ack: Ack, body: Body, respond: Respond, client: WebClient) -> None:
+def _fill(hands: Hands, client: WebClient, view_id: str, about: str, url: str, fill: Callable[[], Block]) -> None:
+    filled = told(lambda: Answer("", view=fill()))
+    view = filled.view or modals.modal("That did not work", "message", filled.blocks)
+    hands.tell(partial(tell.update_view, client, view_id, {**view, "private_metadata": about}, url, filled))
+
+
+def on_command(hands: Hands, desk: Desk, ack: Ack, body: Body, client: WebClient) -> None:
     """Runs a verb. Quick ones answer with the acknowledgement; those that measure or ask the registry follow it."""
     name, words = commands.parse(body.get("text") or "")
-    is_slow = name in commands.VERBS and commands.VERBS[name].is_slow
-    if is_slow:
+    actor = _actor(desk, body)
+    work = partial(told, lambda: commands.VERBS[commands.known(name)].run(desk, words, actor))
+    if commands.is_slow(name, words):
         ack()
-    answer = told(lambda: commands.VERBS[commands.known(name)].run(desk, words, _actor(desk, body)))
-    if answer.view is not None:
-        if not is_slow:
-            ack()
-        _open(desk, client, body, answer)
-    elif is_slow:
-        _privately(respond, answer)
+        hands.read(lambda: hands.tell(partial(tell.privately, client, body["response_url"], work())))
+        return
+    answer = work()
+    if answer.view is None:
+        ack(**tell.message(answer), response_type="ephemeral")
     else:
-        ack(**_message(answer), response_type="ephemeral")
+        ack()
+        hands.tell(partial(_open, hands, desk, client, body, answer))
 
 
 # --- Buttons --------------------------------------------------------------------------------------------------------
 
 
 def on_button(
-    press: Callable[[Desk, str, Actor], Answer], desk: Desk, ack: Ack, body: Body, action: Body, respond: Respond
+    press: Callable[[Desk, str, Actor], Answer],
+    hands: Hands,
+    desk: Desk,
+    ack: Ack,
+    body: Body,
+    action: Body,
+    client: WebClient,
 ) -> None:
     """Records the click, acknowledges it, then says in private what came of it."""
     answer = told(partial(press, desk, action["value"], _actor(desk, body)))
     ack()
-    _privately(respond, answer)
+    hands.tell(partial(tell.privately, client, body["response_url"], answer))
 
 
-def on_reject(desk: Desk, ack: Ack, body: Body, action: Body, respond: Respond, client: WebClient) -> None:
+def on_reject(hands: Hands, desk: Desk, ack: Ack, body: Body, action: Body, client: WebClient) -> None:
     """Asks for the reason, where this person may reject this request at all."""
     allowed = told(partial(buttons.may_reject, desk, action["value"], _actor(desk, body)))
     ack()
+    url = body["response_url"]
     if allowed.text:
-        _privately(respond, allowed)
-        return
-    client.views_open(trigger_id=body["trigger_id"], view=modals.reject(action["value"], body["response_url"]))
+        hands.tell(partial(tell.privately, client, url, allowed))
+    else:
+        view = modals.reject(action["value"], url)
+        hands.tell(partial(tell.open_form, client, body["trigger_id"], view, url))
 
 
-def on_unknown(ack: Ack, respond: Respond) -> None:
+def on_unknown(hands: Hands, ack: Ack, body: Body, client: WebClient) -> None:
     """A click on something this version does not know is never silently ignored."""
     ack()
-    _privately(respond, blocks.plain("This button is not one of mine any more. Type the command again."))
+    if "response_url" in body:
+        answer = blocks.literal("This button is not one of mine any more. Type the command again.")
+        hands.tell(partial(tell.privately, client, body["response_url"], answer))
 
 
 # --- Submissions ----------------------------------------------------------------------------------------------------
@@ -149,29 +160,24 @@ FORMS: Mapping[str, Form] = {
 }
 
 
-def _tell_by_url(client: WebClient, about: Mapping[str, str], answer: Answer) -> None:
-    """A modal has no channel of its own; the address of what opened it still takes an answer."""
-    Respond(response_url=about["response_url"], proxy=client.proxy, ssl=client.ssl)(
-        **_message(answer), response_type="ephemeral", replace_original=False
-    )
-
-
-def on_form(form: Form, desk: Desk, ack: Ack, body: Body, view: Body, client: WebClient) -> None:
+def on_form(form: Form, hands: Hands, desk: Desk, ack: Ack, body: Body, view: Body, client: WebClient) -> None:
     """Does what a form asks, or shows what is wrong with it under the field, with everything typed still there."""
     about = json.loads(view["private_metadata"])
     try:
         answer = form.submit(desk, view["state"]["values"], about, _actor(desk, body))
     except Faulty as faulty:
         ack(response_action="errors", errors=faulty.faults)
-        return
     except Refused as refused:
         ack(response_action="errors", errors={form.field: str(refused)})
-        return
-    ack()
-    _tell_by_url(client, about, answer)
+    except Exception:
+        ack(response_action="errors", errors={form.field: _reference()})
+    else:
+        ack()
+        # A modal has no channel of its own; the address of what opened it still takes an answer.
+        hands.tell(partial(tell.privately, client, about["response_url"], answer))
 
 
-def on_policy_form(desk: Desk, ack: Ack, body: Body, view: Body, client: WebClient) -> None:
+def on_policy_form(hands: Hands, desk: Desk, ack: Ack, body: Body, view: Body, client: WebClient) -> None:
     """Creates a policy version; the view says that MLflow is asked, then what came of it."""
     try:
         wish = modals.read_policy(view["state"]["values"])
@@ -179,32 +185,45 @@ def on_policy_form(desk: Desk, ack: Ack, body: Body, view: Body, client: WebClie
         ack(response_action="errors", errors=faulty.faults)
         return
     ack(response_action="update", view=modals.loading("New policy version", "message"))
-    answer = told(lambda: modals.create_policy_version(desk, wish, _actor(desk, body)))
-    client.views_update(view_id=view["id"], view=modals.modal("New policy version", "message", answer.blocks))
+    hands.read(partial(_create, hands, desk, client, view, wish, _actor(desk, body)))
+
+
+def _create(hands: Hands, desk: Desk, client: WebClient, view: Body, wish: PolicyWish, actor: Actor) -> None:
+    answer = told(lambda: modals.create_policy_version(desk, wish, actor))
+    shown = modals.modal("New policy version", "message", answer.blocks)
+    url = json.loads(view["private_metadata"])["response_url"]
+    hands.tell(partial(tell.update_view, client, view["id"], shown, url, answer))
 
 
 # --- Home -----------------------------------------------------------------------------------------------------------
 
 
-def on_home(desk: Desk, event: Body, client: WebClient) -> None:
+def on_home(hands: Hands, desk: Desk, event: Body, client: WebClient) -> None:
     """Draws the Home tab for the person who opened it."""
-    if event.get("tab") == "home":
-        client.views_publish(user_id=event["user"], view=home.view(desk))
+    if event.get("tab") != "home":
+        return
+    drawn = told(lambda: Answer("", view=home.view(desk)))
+    view = drawn.view or {"type": "home", "blocks": list(drawn.blocks)}
+    hands.tell(lambda: tell.publish(client, event["user"], view))
 
 
 # --- The table ------------------------------------------------------------------------------------------------------
 
 
-def build(desk: Desk, client: WebClient, *, signing_secret: str | None = None) -> App:
+def build(desk: Desk, hands: Hands, client: WebClient, *, signing_secret: str | None = None) -> App:
     """The Bolt app with every listener. Checks the token with Slack."""
-    app = App(client=client, signing_secret=signing_secret or "unused-in-socket-mode")
-    app.command(desk.command)(partial(on_command, desk))
+    app = App(
+        client=client,
+        signing_secret=signing_secret or "unused-in-socket-mode",
+        listener_executor=hands.listeners,
+    )
+    app.command(desk.command)(partial(on_command, hands, desk))
     for action_id, press in buttons.BUTTONS.items():
-        app.action(action_id)(partial(on_button, press, desk))
-    app.action("reject")(partial(on_reject, desk))
+        app.action(action_id)(partial(on_button, press, hands, desk))
+    app.action("reject")(partial(on_reject, hands, desk))
     for callback_id, form in FORMS.items():
-        app.view(callback_id)(partial(on_form, form, desk))
-    app.view("policy")(partial(on_policy_form, desk))
-    app.event("app_home_opened")(partial(on_home, desk))
-    app.action(re.compile(".*"))(on_unknown)
+        app.view(callback_id)(partial(on_form, form, hands, desk))
+    app.view("policy")(partial(on_policy_form, hands, desk))
+    app.event("app_home_opened")(partial(on_home, hands, desk))
+    app.action(re.compile(".*"))(partial(on_unknown, hands))
     return app

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -32,10 +33,24 @@ class Answer:
 # --- Words ----------------------------------------------------------------------------------------------------------
 
 
+def visible(text: str) -> str:
+    """Free text without control characters and direction overrides; the joiner of composed emoji stays."""
+    return "".join(c for c in text if c in "\n\t\u200d" or unicodedata.category(c) not in ("Cc", "Cf", "Cs"))
+
+
+def storable(text: str) -> str:
+    """What somebody typed without the one character that the database cannot keep."""
+    return text.replace("\0", "")
+
+
 def escaped(text: str) -> str:
-    """Free text as Slack shows it literally: no mention, no link, no control or direction override."""
-    kept = "".join(c for c in text if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cf", "Cs") or c == "\u200d")
-    return kept.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    """Free text in mrkdwn without any mention or link."""
+    return visible(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def one_line(text: str) -> str:
+    """Free text on one line; something is shown even where nothing of it can be."""
+    return " ".join(visible(text).split()) or "?"
 
 
 def cut(text: str, limit: int) -> str:
@@ -45,7 +60,7 @@ def cut(text: str, limit: int) -> str:
 
 def name(text: str, limit: int = NAME_LIMIT) -> str:
     """A name in mrkdwn, inert whatever it holds; right-to-left names do not turn the line around."""
-    inner = escaped(cut(" ".join(text.split()), limit)).replace("`", "'")
+    inner = escaped(cut(one_line(text), limit)).replace("`", "'")
     return f"\u2068`{inner}`\u2069" if any(unicodedata.bidirectional(c) in ("R", "AL") for c in inner) else f"`{inner}`"
 
 
@@ -69,7 +84,7 @@ def quoted(text: str, limit: int = 500) -> str:
 
 def header(text: str) -> Block:
     """A heading; shown literally."""
-    return {"type": "header", "text": {"type": "plain_text", "text": cut(" ".join(text.split()), HEADER_LIMIT)}}
+    return {"type": "header", "text": {"type": "plain_text", "text": cut(one_line(text), HEADER_LIMIT)}}
 
 
 def section(text: str, **more: Any) -> Block:
@@ -97,23 +112,47 @@ def confirmation(title: str, text: str, yes: str) -> Block:
     """Slack's own dialog before a button does what it says."""
     return {
         "title": {"type": "plain_text", "text": cut(title, 100)},
-        "text": {"type": "plain_text", "text": cut(text, 300)},
+        "text": {"type": "plain_text", "text": cut(visible(text), 300)},
         "confirm": {"type": "plain_text", "text": yes},
         "deny": {"type": "plain_text", "text": "Cancel"},
         "style": "danger",
     }
 
 
-def fitted(blocks: Sequence[Block]) -> list[Block]:
-    """As many blocks as a message takes; what is left out is said."""
+def listing(lines: Iterable[str]) -> list[Block]:
+    """Lines of mrkdwn in as few paragraphs as hold them all, none cut in two."""
+    paragraphs: list[str] = []
+    for line in lines:
+        if paragraphs and len(paragraphs[-1]) + len(line) < SECTION_LIMIT:
+            paragraphs[-1] += f"\n{line}"
+        else:
+            paragraphs.append(line)
+    return [section(paragraph) for paragraph in paragraphs]
+
+
+def _size(blocks: Sequence[Block]) -> int:
+    return len(json.dumps(blocks, ensure_ascii=False))
+
+
+def fitted(blocks: Sequence[Block], last: Sequence[Block] = ()) -> list[Block]:
+    """As many blocks as a message takes, and always the `last` ones; what is left out is said."""
+    room, most = MESSAGE_CHARACTERS - _size(last), MESSAGE_BLOCKS - len(last) - 1
     kept: list[Block] = []
     for block in blocks:
-        if len(kept) == MESSAGE_BLOCKS - 1 or len(str([*kept, block])) > MESSAGE_CHARACTERS:
-            return [*kept, context(f"{len(blocks) - len(kept)} more are not shown here.")]
+        room -= _size([block])
+        if len(kept) == most or room < 0:
+            return [*kept, context(f"{len(blocks) - len(kept)} more are not shown here."), *last]
         kept.append(block)
-    return kept
+    return [*kept, *last]
 
 
 def plain(text: str) -> Answer:
-    """One paragraph."""
+    """One paragraph of mrkdwn."""
     return Answer(text, [section(text)])
+
+
+def literal(text: str) -> Answer:
+    """One paragraph that is shown letter by letter, whatever names and reasons stand in it."""
+    shown = cut(visible(text), SECTION_LIMIT)
+    paragraph = {"type": "section", "text": {"type": "plain_text", "text": shown, "emoji": False}}
+    return Answer(escaped(cut(shown, 300)), [paragraph])

@@ -13,7 +13,7 @@ from core.rules.approval import Actor
 
 
 def _number(value: str) -> int:
-    if not value.isdecimal() or len(value) > 18:
+    if not value.isdecimal() or len(value) > 9:
         raise Refused("This button is not one of mine any more. Ask for the change anew.")
     return int(value)
 
@@ -24,14 +24,14 @@ def approve(desk: Desk, value: str, actor: Actor) -> Answer:
         decided = requests.approve(
             session, _number(value), actor=actor, approvers=desk.people.approvers, terms=desk.settings.terms
         )
-    return blocks.plain(blocks.escaped(decided.sentence))
+    return blocks.literal(decided.sentence)
 
 
 def reject(desk: Desk, value: str, actor: Actor, reason: str) -> Answer:
     """Reject a request, or take one's own back."""
     with desk.transaction() as session:
         decided = requests.reject(session, _number(value), actor=actor, approvers=desk.people.approvers, reason=reason)
-    return blocks.plain(blocks.escaped(decided.sentence))
+    return blocks.literal(decided.sentence)
 
 
 def may_reject(desk: Desk, value: str, actor: Actor) -> Answer:

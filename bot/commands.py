@@ -21,6 +21,8 @@ from core.rules.approval import Actor
 from core.variants import find_policy_version
 
 _SMART_QUOTES = str.maketrans("“”„‘’", '"""\'\'')
+_APART = re.compile(r"(?<=\d)\s+%")
+"""The blank that many languages write between a number and its percent sign."""
 _BECAUSE = re.compile(r"(?:^|\s)because\s+(?P<reason>.+)$", re.IGNORECASE | re.DOTALL)
 
 
@@ -63,10 +65,10 @@ class Words:
 
 def parse(text: str) -> tuple[str, Words]:
     """Splits what was typed into verb and words; quotation marks keep names with blanks together."""
-    plain = html.unescape(text).strip()
+    plain = blocks.storable(html.unescape(text)).strip()
     found = _BECAUSE.search(plain)
     head = plain[: found.start()] if found else plain
-    straight = head.translate(_SMART_QUOTES)
+    straight = _APART.sub("%", head.translate(_SMART_QUOTES))
     try:
         words = shlex.split(straight)
     except ValueError:  # a lone quotation mark is part of a name
@@ -81,10 +83,13 @@ def share(text: str) -> Decimal:
     Raises:
         Refused: where it is none.
     """
+    refused = Refused(f"`{text}` is not a share. Write it like 10% or 0.1.")
     try:
-        number = Decimal(text.rstrip("%").strip())
+        number = Decimal(text.removesuffix("%").strip().replace(",", "."))
     except InvalidOperation:
-        raise Refused(f"`{text}` is not a share. Write it like 10% or 0.1.") from None
+        raise refused from None
+    if not number.is_finite():
+        raise refused
     return number / 100 if text.endswith("%") or number > 1 else number
 
 
@@ -210,7 +215,7 @@ def resume(desk: Desk, words: Words, actor: Actor) -> Answer:
 
 
 def _ask(desk: Desk, wish: Ask, actor: Actor) -> Answer:
-    with desk.reading() as session:
+    with desk.reading() if VERBS[wish.action].is_slow else desk.transaction() as session:
         request = requests.ask(session, wish, requester=actor.id, terms=desk.settings.terms)
         return screens.asked(cards.request_card(session, request.id), desk.approvals)
 
@@ -235,9 +240,9 @@ def _policy_version(desk: Desk, experiment: str, names: tuple[str, ...]) -> tupl
     if not names:
         raise Refused("The policy version is missing, for example `planner_policy 3`.")
     number = names[0].lower().removeprefix("v")
-    if number.isdigit():
+    if number.isdecimal():
         return _policy_in_use(desk, experiment), int(number), names[1:]
-    if len(names) > 1 and (second := names[1].lower().removeprefix("v")).isdigit():
+    if len(names) > 1 and (second := names[1].lower().removeprefix("v")).isdecimal():
         return names[0], int(second), names[2:]
     found = _POLICY_VERSION.match(names[0])
     if found is None:
@@ -299,25 +304,33 @@ class Verb:
 
     run: Function
     is_slow: bool = False
+    has_form: bool = False
+    """Typed alone it opens a form, which cannot wait: Slack lets go of the trigger after 3 s."""
 
 
 VERBS: Mapping[str, Verb] = {
     "help": Verb(help_),
-    "list": Verb(list_),
+    "list": Verb(list_, is_slow=True),
     "status": Verb(status, is_slow=True),
     "candidates": Verb(candidates_, is_slow=True),
     "qualify": Verb(qualify, is_slow=True),
-    "policy": Verb(policy, is_slow=True),
-    "start": Verb(start),
+    "policy": Verb(policy, is_slow=True, has_form=True),
+    "start": Verb(start, has_form=True),
     "increase": Verb(increase, is_slow=True),
     "promote": Verb(promote, is_slow=True),
-    "rollback": Verb(rollback),
+    "rollback": Verb(rollback, has_form=True),
     "retire": Verb(retire, is_slow=True),
     "pause": Verb(pause),
     "resume": Verb(resume),
     "history": Verb(history),
     "checklist": Verb(checklist, is_slow=True),
 }
+
+
+def is_slow(verb: str, words: Words) -> bool:
+    """Whether it may take longer than an acknowledgement should, as far as one knows before it is run."""
+    found = VERBS.get(verb)
+    return found is not None and found.is_slow and bool(words.names or not found.has_form)
 
 
 def summary(verb: str) -> str:

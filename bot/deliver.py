@@ -22,23 +22,30 @@ log = logging.getLogger(__name__)
 IDLE_S = 0.5
 TROUBLE_S = 2.0
 EVENT_TYPE = "promotion_bot_delivery"
+HISTORY_PAGES = 10
 GONE = ("message_not_found", "cant_update_message")
 
 
 def _find_posted(client: WebClient, channel: str, delivery: str) -> str | None:
     """The ts of a message that an interrupted attempt posted, known by its metadata."""
-    page = client.conversations_history(channel=channel, include_all_metadata=True, limit=100)
-    for found in page["messages"]:
-        metadata = found.get("metadata") or {}
-        if metadata.get("event_type") == EVENT_TYPE and metadata["event_payload"].get("delivery") == delivery:
-            return str(found["ts"])
+    cursor = ""
+    for _ in range(HISTORY_PAGES):
+        page = client.conversations_history(channel=channel, include_all_metadata=True, limit=200, cursor=cursor)
+        for found in page["messages"]:
+            metadata = found.get("metadata") or {}
+            if metadata.get("event_type") == EVENT_TYPE and metadata["event_payload"].get("delivery") == delivery:
+                return str(found["ts"])
+        cursor = (page.get("response_metadata") or {}).get("next_cursor") or ""
+        if not cursor:
+            break
     return None
 
 
-def _post(client: WebClient, channel: str, answer: Answer, delivery: str, *, is_retry: bool) -> str:
+def _post(client: WebClient, channel: str, answer: Answer, delivery: str, *, is_retry: bool) -> tuple[str, bool]:
+    """The ts of the message of this delivery, and whether it was posted just now."""
     posted = _find_posted(client, channel, delivery) if is_retry else None
     if posted is not None:
-        return posted
+        return posted, False
     response = client.chat_postMessage(
         channel=channel,
         text=answer.text,
@@ -47,7 +54,7 @@ def _post(client: WebClient, channel: str, answer: Answer, delivery: str, *, is_
         unfurl_media=False,
         metadata={"event_type": EVENT_TYPE, "event_payload": {"delivery": delivery}},
     )
-    return str(response["ts"])
+    return str(response["ts"]), True
 
 
 def _redraw(client: WebClient, place: cards.Place, answer: Answer) -> bool:
@@ -71,8 +78,13 @@ def request_card(client: WebClient, desk: Desk, session: Session, due: Due) -> N
     if place is not None and _redraw(client, place, answer):
         return
     channel = desk.channels.id_of(desk.settings.slack.approvals_channel)
-    ts = _post(client, channel, answer, due.key, is_retry=due.is_retry)
-    cards.remember_place(session, key, cards.Place(channel, ts))
+    # An earlier effect of this card may have posted it without knowing; only the very first cannot have one.
+    is_first = due.key == f"card:{due.request_id}:opened" and not due.is_retry
+    ts, is_new = _post(client, channel, answer, key, is_retry=not is_first)
+    place = cards.Place(channel, ts)
+    if not is_new:
+        _redraw(client, place, answer)
+    cards.remember_place(session, key, place)
 
 
 def notice(client: WebClient, desk: Desk, session: Session, due: Due) -> None:

@@ -18,7 +18,9 @@ from core.plans import Ask
 from core.rules.approval import Actor
 
 OPTIONS = 100
+MOST_OPTIONS = 1000
 OPTION_TEXT = 75
+OPTION_VALUE = 150
 REASON_LIMIT = 1000
 
 Values = Mapping[str, Any]
@@ -40,15 +42,29 @@ def _text(text: str) -> Block:
 
 
 def _option(text: str, value: str) -> Block:
-    return {"text": _text(blocks.cut(text, OPTION_TEXT) or "–"), "value": value}
+    return {"text": _text(blocks.cut(blocks.one_line(text), OPTION_TEXT)), "value": value}
 
 
-def _select(field: str, label: str, options: Sequence[Block], hint: str = "") -> Block:
-    shown = list(options[:OPTIONS])
-    element: Block = {"type": "static_select", "action_id": field, "options": shown, "placeholder": _text("Choose")}
-    if len(shown) == 1:
-        element["initial_option"] = shown[0]
-    return _input(field, label, element, hint)
+def _choices(options: Sequence[Block]) -> Block:
+    """A list takes a hundred options; more come in groups of a hundred, and past a thousand one has to type."""
+    if len(options) <= OPTIONS:
+        return {"options": list(options)}
+    starts = range(0, min(len(options), MOST_OPTIONS), OPTIONS)
+    pages = {start + 1: list(options[start : start + OPTIONS]) for start in starts}
+    return {"option_groups": [{"label": _text(f"From no. {n}"), "options": page} for n, page in pages.items()]}
+
+
+def _select(field: str, label: str, options: Sequence[Block], hint: str = "", *, optional: bool = False) -> Block:
+    element: Block = {"type": "static_select", "action_id": field, "placeholder": _text("Choose"), **_choices(options)}
+    if len(options) == 1:
+        element["initial_option"] = options[0]
+    return _input(field, label, element, hint, optional=optional)
+
+
+def _both(one: str, word: str, other: str) -> str:
+    """Two names in the text of an option, so that a long one does not push the other out."""
+    room = (OPTION_TEXT - len(word) - 2) // 2
+    return f"{blocks.cut(blocks.one_line(one), room)} {word} {blocks.cut(blocks.one_line(other), room)}"
 
 
 def _input(field: str, label: str, element: Block, hint: str = "", *, optional: bool = False) -> Block:
@@ -88,7 +104,7 @@ def _chosen(values: Values, field: str) -> str | None:
     state = (values.get(field) or {}).get(field) or {}
     selected = state.get("selected_option")
     found = selected["value"] if selected else state.get("value")
-    return found.strip() if isinstance(found, str) and found.strip() else None
+    return blocks.storable(found).strip() or None if isinstance(found, str) else None
 
 
 def _required(values: Values, field: str) -> str:
@@ -103,7 +119,7 @@ def _required(values: Values, field: str) -> str:
 
 def start(session: Session, command: str) -> Block:
     """The form for letting a candidate join an experiment."""
-    places = cards.experiment_names(session, statuses=("active", "draft"))
+    places = cards.experiment_choices(session, statuses=("active", "draft"))
     versions = cards.policy_version_lines(session, stage="candidate")
     if not places or not versions:
         lack = "no experiment can take a candidate" if not places else "there is no candidate policy version"
@@ -113,8 +129,8 @@ def start(session: Session, command: str) -> Block:
         "Start a candidate",
         "start",
         [
-            _select("experiment", "Experiment", [_option(n, n[:150]) for n in places]),
-            _select("version", "Policy version", [_option(f"{v.label} ({v.model})", v.id) for v in versions]),
+            _select("experiment", "Experiment", [_option(name, id) for name, id in places]),
+            _select("version", "Policy version", [_option(_both(v.label, "·", v.model), v.id) for v in versions]),
             _input(
                 "share",
                 "Share of traffic, in %",
@@ -138,7 +154,7 @@ def read_start(values: Values) -> Ask:
     """The wish in a submitted start form."""
     return Ask(
         "start",
-        _required(values, "experiment"),
+        stages.as_id(_required(values, "experiment")),
         reason=_chosen(values, "reason"),
         policy_version_id=stages.as_id(_required(values, "version")),
         share=Decimal(_required(values, "share")) / 100,
@@ -158,7 +174,7 @@ def rollback(session: Session) -> Block:
         "rollback",
         [
             _select(
-                "variant", "What failed", [_option(f"{c.variant} in {c.experiment}", c.variant_id) for c in running]
+                "variant", "What failed", [_option(_both(c.variant, "in", c.experiment), c.variant_id) for c in running]
             ),
             _input(
                 "scope",
@@ -255,21 +271,22 @@ def policy(desk: Desk) -> Block:
     with desk.reading() as session:
         lines = cards.model_lines(session, None, desk.registry)
         names = cards.policy_names(session)
-    if not lines:
-        return message("New policy version", "The registry has no model versions yet.")
     ordered = sorted(lines, key=lambda line: line.known_stage != "candidate")
     models = [
-        _option(f"{v.model} {v.version} · {v.known_stage}", f"{v.version}@{v.model}")
+        _option(f"{blocks.cut(blocks.one_line(v.model), 50)} {v.version} · {v.known_stage}", value)
         for v in ordered
-        if len(v.model) < 100
+        if len(value := f"{v.version}@{v.model}") <= OPTION_VALUE
     ]
-    known = [_select("policy", "Policy", [_option(n, n[:150]) for n in names])] if names else []
-    new = _typed("new", "Or a new policy", optional=bool(names), max_length=255)
+    if not models:
+        return message("New policy version", "The registry has no model versions yet.")
+    named = [_option(n, n) for n in names if len(n) <= OPTION_VALUE]
+    known = [_select("policy", "Policy", named, optional=True)] if named else []
+    new = _typed("new", "Or a new policy", optional=bool(named), max_length=255)
     return modal(
         "New policy version",
         "policy",
         [
-            *({**block, "optional": True} for block in known),
+            *known,
             new,
             _select("model", "Model version", models, "Candidates come first."),
             _typed("config", "Configuration", 'JSON, for example {"temperature": 0.7}', optional=True, multiline=True),

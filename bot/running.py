@@ -7,16 +7,21 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 from slack_bolt import App
-from slack_bolt.adapter.socket_mode import SocketModeHandler
+from slack_bolt.error import BoltError
 from slack_sdk import WebClient
+from slack_sdk.errors import SlackApiError
 
 from bot import app, schedule
 from bot.channels import Channels
 from bot.deliver import Deliverer
 from bot.desk import Desk
+from bot.hands import Hands
 from bot.people import People
+from bot.socketmode import SocketMode
+from bot.tell import LOST
 from core import registry
 from core.db import Engine
+from core.errors import Refused
 from core.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -32,29 +37,58 @@ def _client(settings: Settings) -> WebClient:
 
 @contextmanager
 def running(engine: Engine, settings: Settings) -> Iterator[App]:
-    """A bot that delivers effects and runs its jobs; listening is up to the caller."""
+    """A bot that delivers effects and runs its jobs; listening is up to the caller.
+
+    Raises:
+        Refused: where Slack cannot be reached or does not accept the token.
+    """
     client = _client(settings)
-    channels = Channels(client)
     people = People(client, settings.slack.approvers)
+    channels = Channels(client)
     desk = Desk(engine, registry.at(settings.tracking_uri, settings.mlflow_timeout_s), people, channels, settings)
+    hands = Hands()
     with ExitStack() as stack:
         secret = settings.slack_signing_secret
-        made = app.build(desk, client, signing_secret=secret.get_secret_value() if secret else None)
-        people.refresh()
-        channels.read()
+        with _reachable(settings.slack_api_url):
+            made = app.build(desk, hands, client, signing_secret=secret.get_secret_value() if secret else None)
+            people.refresh()
+            channels.read()
         deliverer = Deliverer(desk, client)
         deliverer.start()
         stack.callback(deliverer.stop)
         stack.enter_context(schedule.scheduled(desk))
+        stack.callback(hands.finish)
         yield made
 
 
 @contextmanager
+def _reachable(url: str) -> Iterator[None]:
+    """What can be wrong with Slack at the start, in words for whoever runs the bot."""
+    try:
+        yield
+    except (BoltError, SlackApiError) as error:
+        raise Refused(f"Slack at {url} does not accept the bot: {_named(error)}.") from error
+    except LOST as error:
+        raise Refused(f"Slack at {url} cannot be reached ({error}).") from error
+
+
+def _named(error: Exception) -> str:
+    """Slack's name for what is wrong; Bolt wraps it."""
+    inner = error if isinstance(error, SlackApiError) else error.__cause__ or error.__context__
+    return str(inner.response["error"]) if isinstance(inner, SlackApiError) else str(error)
+
+
+@contextmanager
 def listening(made: App, app_token: str) -> Iterator[None]:
-    """Listens over Socket Mode until the end of the block."""
-    handler = SocketModeHandler(made, app_token)
-    handler.connect()  # type: ignore[no-untyped-call]
+    """Listens over Socket Mode until the end of the block.
+
+    Raises:
+        Refused: where Slack cannot be reached or does not accept the token.
+    """
+    slack = SocketMode(made, app_token)
+    with _reachable(made.client.base_url):
+        slack.start()
     try:
         yield
     finally:
-        handler.close()  # type: ignore[no-untyped-call]
+        slack.stop()

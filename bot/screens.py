@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from bot.blocks import (
@@ -14,8 +15,10 @@ from bot.blocks import (
     escaped,
     fitted,
     header,
+    listing,
     moment,
     name,
+    one_line,
     person,
     plain,
     quoted,
@@ -70,12 +73,13 @@ def change_line(change: Change) -> str:
 
 def check_lines(rows: Iterable[CheckRow]) -> str:
     """The checklist, a line a row."""
-    return "\n".join(f"{MARKS[row.passed]} *{row.title}*  {escaped(row.detail)}" for row in rows)
+    return "\n".join(f"{MARKS[row.passed]} *{row.title}*  {escaped(cut(row.detail, 150))}" for row in rows)
 
 
 def title(card: RequestCard) -> str:
     """What a request is for, in plain words."""
-    return TITLES[card.action].format(subject=card.subject, experiment=card.experiment)
+    subject, experiment = (cut(one_line(text), 60) for text in (card.subject, card.experiment))
+    return TITLES[card.action].format(subject=subject, experiment=experiment)
 
 
 def _consequence(card: RequestCard) -> str | None:
@@ -96,19 +100,19 @@ def _consequence(card: RequestCard) -> str | None:
     return None
 
 
-def _what(card: RequestCard) -> str:
+def _what(card: RequestCard) -> list[Block]:
     """What would change: every variant's share, or the names that are retired."""
     if card.action != "retire":
-        return "\n".join(change_line(change) for change in card.changes)
+        return listing(change_line(change) for change in card.changes)
     verb = {"archive": "Archive", "delete": "Delete"}[card.params["mode"]]
-    return f"{verb}: {', '.join(name(n) for n in card.params['names'])}"
+    return listing([f"{verb}:", *(name(n) for n in card.params["names"])])
 
 
 def _request_body(card: RequestCard) -> list[Block]:
     consequence = _consequence(card)
     override = f":warning: *Against the checklist or the rule, because*\n{quoted(card.override or '')}"
     return [
-        section(_what(card)),
+        *_what(card),
         *([context(consequence)] if consequence else []),
         *([section(f"*Why*\n{quoted(card.reason)}")] if card.reason else []),
         *([section(override)] if card.override else []),
@@ -157,9 +161,9 @@ def _decision(card: RequestCard) -> list[Block]:
 def request(card: RequestCard) -> Answer:
     """The card of a request in the approvals channel, redrawn in place as things go on."""
     asked = f"{name(card.experiment)} · #{card.id} · asked by {person(card.requester)} · {moment(card.created_at)}"
-    blocks = [header(title(card)), context(asked), *_request_body(card), *_decision(card)]
+    blocks = [header(title(card)), context(asked), *_request_body(card)]
     state = "waits for a decision" if card.state == "open" else card.state
-    return Answer(cut(f"#{card.id} {escaped(title(card))}: {state}", 300), fitted(blocks))
+    return Answer(f"#{card.id} {escaped(title(card))}: {state}", fitted(blocks, last=_decision(card)))
 
 
 def asked(card: RequestCard, where: str) -> Answer:
@@ -167,9 +171,8 @@ def asked(card: RequestCard, where: str) -> Answer:
     waits = (
         f"Request #{card.id} waits in {where}." if card.action != "rollback" else "Nothing rolls back until confirmed."
     )
-    head = section(f"*{escaped(title(card))}*\n" + "\n".join(change_line(c) for c in card.changes))
-    blocks = [head, context(waits), *([_decide_buttons(card)] if card.action == "rollback" else [])]
-    return Answer(f"{escaped(title(card))}. {waits}", blocks)
+    last = [context(waits), *([_decide_buttons(card)] if card.action == "rollback" else [])]
+    return Answer(f"{escaped(title(card))}. {waits}", fitted([header(title(card)), *_what(card)], last))
 
 
 # --- Experiments ----------------------------------------------------------------------------------------------------
@@ -180,7 +183,7 @@ def _variant_line(line: VariantLine) -> str:
     what = " · ".join(
         [
             *([line.role] if line.role else []),
-            f"{escaped(line.version)}, {line.stage}" if line.version else "no policy version",
+            f"{name(line.version)}, {line.stage}" if line.version else "no policy version",
         ]
     )
     return f"*{percent(line.share)}*  {name(line.name)}{served}\n      {what}"
@@ -214,16 +217,16 @@ def experiment(card: ExperimentCard) -> Answer:
     opened = [context(f":inbox_tray: Request #{card.open_request} waits for a decision.")] if card.open_request else []
     note = [context(f":warning: {escaped(card.note)}")] if card.note else []
     blocks = [
-        section(f"{STATUS_MARKS[card.status]} *{escaped(cut(card.name, 100))}* · {card.status}"),
-        section("\n".join(_variant_line(line) for line in card.variants) or "No variants yet."),
+        section(f"{STATUS_MARKS[card.status]} {name(card.name, 100)} · {card.status}"),
+        *listing([_variant_line(line) for line in card.variants] or ["No variants yet."]),
         *_lingering(card),
         *note,
         *opened,
         *(block for candidate in card.candidates for block in _candidate(candidate)),
         context(f"Measured since the present shares came into force, {moment(card.since)}."),
     ]
-    shares = ", ".join(f"{cut(line.name, 40)} {percent(line.share)}" for line in card.variants)
-    return Answer(cut(escaped(f"{card.name} is {card.status}: {shares}"), 300), fitted(blocks))
+    shares = ", ".join(f"{cut(one_line(line.name), 40)} {percent(line.share)}" for line in card.variants)
+    return Answer(escaped(cut(f"{one_line(card.name)} is {card.status}: {shares}", 300)), fitted(blocks))
 
 
 def experiments(cards: Sequence[ExperimentCard]) -> Answer:
@@ -272,7 +275,7 @@ def models(lines: Sequence[VersionLine], command: str) -> Answer:
 def _after_qualifying(linked: Sequence[str], command: str) -> str:
     if not linked:
         return f"Next: `{command} policy` makes it a version of a policy."
-    return f"Next: `{command} start` lets {' or '.join(escaped(label) for label in linked)} join an experiment."
+    return f"Next: `{command} start` lets {' or '.join(name(label) for label in linked)} join an experiment."
 
 
 def evaluated(found: Evaluated, linked: Sequence[str], command: str) -> Answer:
@@ -299,11 +302,15 @@ def evaluated(found: Evaluated, linked: Sequence[str], command: str) -> Answer:
 def _share_changes(line: HistoryLine) -> str:
     before, after = line.before.get("shares") or {}, line.after.get("shares") or {}
     moved = [key for key in {**before, **after} if before.get(key, "0") != after.get(key, "0")]
-    return ", ".join(
-        f"{name(key, 40)} {percent(float(before.get(key, 0)))} → {percent(float(after.get(key, 0)))}" for key in moved
-    )
+    shown = [
+        f"{name(key, 40)} {percent(float(before.get(key, 0)))} → {percent(float(after.get(key, 0)))}"
+        for key in moved[:MOVES]
+    ]
+    return ", ".join([*shown, *([f"and {len(moved) - MOVES} more"] if len(moved) > MOVES else [])])
 
 
+MOVES = 12
+"""Shares that a line of the history spells out."""
 DEEDS = {
     "request": "asked for",
     "approve": "approved",
@@ -347,6 +354,6 @@ def history(lines: Sequence[HistoryLine], experiment_name: str) -> Answer:
 def notice(line: HistoryLine, command: str) -> Answer:
     """What everybody who follows rollouts is told."""
     text = deed(line)
-    follow = f"`{command} status {line.experiment}`" if line.experiment and len(line.experiment) < 60 else ""
-    blocks = [section(text), *([context(escaped(follow))] if follow else [])]
+    is_plain = line.experiment is not None and re.fullmatch(r"[\w.-]{1,60}", line.experiment)
+    blocks = [section(text), *([context(f"`{command} status {line.experiment}`")] if is_plain else [])]
     return Answer(cut(text, 300), blocks)

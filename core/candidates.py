@@ -17,6 +17,7 @@ from core.registry import EvaluationRun, ModelVersion, Registry
 from core.rules.evaluation import SCORES, Acceptance, accept
 from core.rules.lifecycle import Stage
 from core.tables import PolicyVersion, Qualification, ReplayResult
+from core.variants import unknown_model
 
 Source = Literal["replay", "run", "tag"]
 
@@ -60,7 +61,7 @@ def known_version(registry: Registry, name: str, version: str) -> ModelVersion:
     there = [v.version for v in reversed(registry.versions(name))]
     if there:
         raise Refused(f"MLflow has no version {version} of {name}. It has: {', '.join(there)}.")
-    raise Refused(f"MLflow has no model {name}. Registered models: {', '.join(registry.models()) or 'none'}.")
+    raise unknown_model(name, registry.models())
 
 
 def _scores(result: ReplayResult) -> dict[str, float | None]:

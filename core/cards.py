@@ -19,7 +19,7 @@ from core.rules import allocation, decision
 from core.rules.decision import CheckRow, Terms, Verdict
 from core.rules.metrics import METRICS
 from core.tables import Experiment, LedgerEntry, Message, Policy, PolicyVersion, Qualification, Request, Variant
-from core.variants import baseline, candidate, find_experiment, former_baseline, linked_version, variants
+from core.variants import baseline, candidate, find_experiment, former_baseline, linked_version, unknown_model, variants
 
 
 @dataclass(frozen=True)
@@ -336,6 +336,12 @@ def experiment_names(session: Session, *, statuses: tuple[str, ...] = ("active",
     )
 
 
+def experiment_choices(session: Session, *, statuses: tuple[str, ...]) -> list[tuple[str, str]]:
+    """Name and id of the experiments in these states, for choosing one."""
+    query = select(Experiment.name, Experiment.id).where(Experiment.status.in_(statuses)).order_by(Experiment.name)
+    return [(row.name, str(row.id)) for row in session.execute(query)]
+
+
 def policy_names(session: Session) -> list[str]:
     """Names of all policies."""
     return list(session.scalars(select(Policy.name).order_by(Policy.name)))
@@ -390,7 +396,7 @@ def model_lines(session: Session, model: str | None, registry: Registry) -> list
     names = [model] if model else registry.models()
     found = [version for name in names for version in registry.versions(name)]
     if model and not found:
-        raise Refused(f"MLflow has no model {model}. Registered models: {', '.join(registry.models()) or 'none'}.")
+        raise unknown_model(model, registry.models())
     return [_version_line(session, v.name, v.version, v.stage) for v in found]
 
 

@@ -83,10 +83,8 @@ def standing(
     mine = found.get(variant.id, measure.NOTHING)
     base = found.get(baseline(session, experiment).id, measure.NOTHING)
     days = _days(since, _now(session))
-    judged = (mine, base, days, variant.allocation)
-    verdict = decision.should_increase_allocation(*judged, minimum_samples=terms.minimum_samples)
-    why = decision.why(*judged, minimum_samples=terms.minimum_samples)
-    return Standing(variant, since, days, variant.allocation, mine, base, verdict, why)
+    judged = decision.judge(mine, base, days, variant.allocation, minimum_samples=terms.minimum_samples)
+    return Standing(variant, since, days, variant.allocation, mine, base, judged.verdict, judged.why)
 
 
 def _evaluation(session: Session, version: PolicyVersion) -> tuple[bool | None, str]:

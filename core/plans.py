@@ -23,7 +23,8 @@ class Ask:
     """What somebody wants changed; the fields that an action does not use stay empty."""
 
     action: str
-    experiment: str
+    experiment: str | uuid.UUID
+    """Its name, as people type it, or its id."""
     reason: str | None = None
     override: str | None = None
     """Why to go ahead although the checklist or the rule says otherwise."""

@@ -84,11 +84,10 @@ class Registry:
     @contextmanager
     def _answering(self) -> Iterator[Any]:
         """The client; faults of the server become one error, a missing name stays MLflow's own."""
-        client = self._connected()
         from mlflow.exceptions import MlflowException
 
         try:
-            yield client
+            yield self._connected()
         except (MlflowException, SQLAlchemyError, OSError) as error:
             if getattr(error, "error_code", None) in _NO_SUCH_NAME:
                 raise

@@ -17,6 +17,7 @@ from core.errors import Refused
 from core.rules.lifecycle import Stage
 from core.tables import AllocationStep, Experiment, Policy, PolicyVersion, RetiredName, Variant
 
+NAME_LIMIT = 255
 BASELINE_NAMES = ("control", "baseline")
 
 
@@ -26,12 +27,21 @@ def _unknown(kind: str, name: str, known: list[str]) -> Refused:
     return Refused(f"There is no {kind} {name}. {hint}")
 
 
+def unknown_model(name: str, known: list[str]) -> Refused:
+    """What is said of a model that MLflow does not have."""
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f" Did you mean {near[0]}?" if near else ""
+    return Refused(f"MLflow has no model {name}. Registered models: {', '.join(sorted(known)[:10]) or 'none'}.{hint}")
+
+
 def find_policy(session: Session, name: str, *, create: bool = False) -> Policy:
     """The policy of that name, locked; made only where `create` asks for it.
 
     Raises:
-        Refused: where there is none, with the nearest name.
+        Refused: where there is none, with the nearest name, or where a new one cannot have that name.
     """
+    if create and not (name.strip() and len(name) <= NAME_LIMIT):
+        raise Refused(f"The name of a policy has at least one and at most {NAME_LIMIT} letters.")
     if create:  # two people may make it at once; the second takes what the first made
         session.execute(insert(Policy).values(name=name).on_conflict_do_nothing(index_elements=["name"]))
     found = session.scalar(select(Policy).where(Policy.name == name).with_for_update())

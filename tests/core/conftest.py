@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
-from sqlalchemy import Engine
+from sqlalchemy import Engine, create_engine, func, text
 from sqlalchemy.orm import Session
 
 from core import db
@@ -18,6 +19,42 @@ from core.tables import AllocationStep, Experiment, Policy, PolicyStage, PolicyV
 
 MODEL = "planner_model"
 EXPERIMENT = "planner_policy_exp"
+
+
+@pytest.fixture(scope="session")
+def emptied(postgres: str) -> Iterator[tuple[str, Engine]]:
+    """One database for all tests of core, and an engine to empty it with: a clone for each costs 0.3 s, this 0.02 s."""
+    url = db.psycopg_url(postgres)
+    admin = create_engine(url, isolation_level="AUTOCOMMIT")
+    name = f"core_{os.getpid()}"
+    with admin.connect() as connection:
+        if not os.environ.get("TEST_DATABASE_URL"):  # our own server may forget everything when the machine dies
+            connection.execute(text("ALTER SYSTEM SET fsync = off"))
+            connection.execute(text("SELECT pg_reload_conf()"))
+        connection.execute(text(f"CREATE DATABASE {name} TEMPLATE template_promotion_{os.getpid()}"))
+    engine = create_engine(url.set(database=name))
+    yield url.set(database=name).render_as_string(hide_password=False), engine
+    engine.dispose()
+    with admin.connect() as connection:
+        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+    admin.dispose()
+
+
+@pytest.fixture
+def database_url(emptied: tuple[str, Engine]) -> Iterator[str]:
+    """The URL of a database with the schema in place and nothing in it. A test leaves the schema as it was."""
+    url, admin = emptied
+    yield url
+    with admin.begin() as connection:
+        tables = connection.scalars(
+            text(
+                "SELECT string_agg(format('%I.%I', schemaname, tablename), ', ') FROM pg_tables"
+                " WHERE schemaname IN ('exp', 'promotion') AND tablename <> 'alembic_version'"
+            )
+        ).one()
+        connection.execute(text("SET LOCAL lock_timeout = '10s'"))
+        connection.execute(text("SET LOCAL session_replication_role = replica"))  # the ledger's trigger would refuse
+        connection.execute(text(f"TRUNCATE {tables} RESTART IDENTITY"))
 
 
 @pytest.fixture(scope="session")
@@ -103,7 +140,14 @@ def add_variant(
     session: Session, experiment: Experiment, name: str, share: str, version: PolicyVersion | None = None
 ) -> Variant:
     config = {"policy_version_id": str(version.id), "params": {}} if version else {}
-    made = Variant(id=uuid.uuid4(), experiment_id=experiment.id, name=name, allocation=share, config=config)
+    made = Variant(
+        id=uuid.uuid4(),
+        experiment_id=experiment.id,
+        name=name,
+        allocation=share,
+        config=config,
+        created_at=func.clock_timestamp(),  # variants of one transaction are in order, too
+    )
     session.add(made)
     session.flush()
     return made

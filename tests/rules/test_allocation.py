@@ -53,6 +53,12 @@ def test_the_result_does_not_depend_on_the_order(
     assert with_share(shuffled, "new", share) == with_share(shares, "new", share)
 
 
+@pytest.mark.parametrize("order", ["ab", "ba"])
+def test_a_tie_does_not_depend_on_the_order_either(order: str) -> None:
+    after = with_share({key: D("0.5") for key in order}, "new", D("0.0001"))
+    assert after == {"a": D("0.5"), "b": D("0.4999"), "new": D("0.0001")}
+
+
 @given(whole_shares(), targets)
 def test_a_present_variant_is_set_and_the_others_share_the_rest(shares: dict[str, Decimal], share: Decimal) -> None:
     if not any(value for key, value in shares.items() if key != "v0") and share != 1:

@@ -53,7 +53,7 @@ CREATE TABLE promotion.requests (
     decision_reason text,
     outcome text,
     CHECK ((state = 'open') = (decided_at IS NULL)),
-    CHECK ((state = 'rejected') <= (decision_reason <> ''))
+    CHECK (state <> 'rejected' OR coalesce(decision_reason, '') <> '')
 );
 CREATE UNIQUE INDEX one_open_request_per_experiment ON promotion.requests (experiment_id) WHERE state = 'open';
 CREATE INDEX requests_experiment_idx ON promotion.requests (experiment_id, id);

@@ -1,0 +1,84 @@
+"""Telling people what came of a click or a command, after its acknowledgement: in private, or in a view."""
+
+from __future__ import annotations
+
+import logging
+import time
+from http.client import HTTPException
+from typing import Any
+
+from slack_sdk import WebClient
+from slack_sdk.errors import SlackApiError
+from slack_sdk.webhook import WebhookClient
+
+from bot import blocks
+from bot.blocks import Answer, Block
+
+log = logging.getLogger(__name__)
+
+PAUSES_S = (0.5, 2.0)
+"""Between the attempts to answer: an answer that is seen twice is better than none."""
+LOST = (OSError, HTTPException)
+"""What a call raises whose answer did not arrive."""
+
+
+def message(answer: Answer) -> dict[str, Any]:
+    """An answer as Slack takes it."""
+    return {"text": answer.text, "blocks": list(answer.blocks)}
+
+
+def privately(client: WebClient, url: str, answer: Answer) -> None:
+    """Answers at the address that came with a click or a command; only that person sees it."""
+    hook = WebhookClient(url, timeout=client.timeout, proxy=client.proxy, ssl=client.ssl, retry_handlers=[])
+    body = {**message(answer), "response_type": "ephemeral", "replace_original": False}
+    for pause_s in (*PAUSES_S, None):
+        why = _posted(hook, body)
+        if why is None:
+            return
+        if pause_s is not None:
+            time.sleep(pause_s)
+    log.warning("an answer could not be delivered: %s", why)
+
+
+def _posted(hook: WebhookClient, body: dict[str, Any]) -> str | None:
+    """Why a message was not taken; None where it was."""
+    try:
+        answered = hook.send_dict(body)
+    except LOST as error:
+        return type(error).__name__
+    return None if answered.status_code == 200 else f"{answered.status_code} {answered.body[:200]}"
+
+
+def open_view(client: WebClient, trigger_id: str, view: Block, url: str) -> str | None:
+    """Opens a modal and returns its id; where Slack does not open it, says so in private."""
+    try:
+        return str(client.views_open(trigger_id=trigger_id, view=view)["view"]["id"])
+    except (SlackApiError, *LOST) as error:
+        log.warning("a form could not be opened: %s", why(error))
+        privately(client, url, blocks.literal("⚠️ Slack did not open the form in time. Try once more."))
+        return None
+
+
+def open_form(client: WebClient, trigger_id: str, view: Block, url: str) -> None:
+    """Opens a modal that needs nothing afterwards."""
+    open_view(client, trigger_id, view, url)
+
+
+def update_view(client: WebClient, view_id: str, view: Block, url: str, answer: Answer) -> None:
+    """Shows a view in place of another; where that was closed meanwhile, an answer with words is told in private."""
+    try:
+        client.views_update(view_id=view_id, view=view)
+    except (SlackApiError, *LOST) as error:
+        log.info("a form could not be updated: %s", why(error))
+        if answer.text:
+            privately(client, url, answer)
+
+
+def publish(client: WebClient, user: str, view: Block) -> None:
+    """Shows a person's Home tab."""
+    client.views_publish(user_id=user, view=view)
+
+
+def why(error: Exception) -> str:
+    """What went wrong with a call of Slack's, in a word."""
+    return str(error.response["error"]) if isinstance(error, SlackApiError) else type(error).__name__

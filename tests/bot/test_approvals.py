@@ -1,0 +1,174 @@
+"""Who decides what, and what the card shows of it."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pytest
+from slack_sdk import WebClient
+from sqlalchemy import Engine
+
+from core import db
+from tests.bot.acts import aloud, answer, approve, ask, redrawn, reply, told
+from tests.bot.conftest import APPROVALS, ROLLOUTS, Bot
+from tests.core import steps
+from tests.core.conftest import EXPERIMENT, add_variant
+from tests.workspace import Person, Refusal, Workspace, text_of
+
+
+def test_the_card_says_who_asks_what_changes_and_why(bot: Bot, alice: Person, bob: Person, desk: Engine) -> None:
+    card = ask(alice, f"start {EXPERIMENT} planner_policy 3 because it plans better")
+    said = text_of(card["blocks"])
+    assert said.startswith(f"Start candidate_v3 in {EXPERIMENT}\n")
+    assert f"`{EXPERIMENT}` · #1 · asked by <@{alice.id}> · <!date^" in said
+    assert "`control` *100 % → 90 %*\n`candidate_v3` *0 % → 10 %*" in said
+    assert "*Why*\n> it plans better" in said
+    assert "approver other than the requester" in said
+    assert card["text"] == f"#1 Start candidate_v3 in {EXPERIMENT}: waits for a decision"
+    assert [b["value"] for b in card["blocks"][-2]["elements"]] == ["1", "1"]
+
+    drawn = approve(bob, card)
+    assert f"*:white_check_mark: Approved* by <@{bob.id}> · <!date^" in text_of(drawn)
+    assert not [block for block in drawn["blocks"] if block["type"] == "actions"]
+    redrawn(bob, card, ":white_check_mark: MLflow tags and alias")
+    assert len(aloud(bob, APPROVALS)) == 1
+    notice = bob.waits_for("approved `#1 start`", ROLLOUTS)
+    assert f"`/rollout status {EXPERIMENT}`" in text_of(notice)
+    assert steps.shares(desk) == steps.shares_of(control="0.9", candidate_v3="0.1")
+
+
+def test_who_may_not_approve_is_told_why_in_private(bot: Bot, alice: Person, carol: Person, desk: Engine) -> None:
+    card = ask(alice)
+    assert "You asked for this yourself" in reply(alice, lambda: alice.clicks(card, "Approve"))
+    assert "Only the configured approvers" in reply(carol, lambda: carol.clicks(card, "Approve"))
+    assert "Only the configured approvers" in reply(carol, lambda: carol.clicks(card, "Reject"))
+    assert (alice.modals(), carol.modals()) == ([], [])
+    assert len(aloud(alice, APPROVALS)) == 1
+    assert steps.shares(desk) == steps.shares_of(control="1")
+
+
+def test_an_approver_does_not_approve_what_they_asked_for(bot: Bot, bob: Person) -> None:
+    card = ask(bob)
+    assert "You asked for this yourself" in reply(bob, lambda: bob.clicks(card, "Approve"))
+
+
+def test_rejecting_takes_a_reason(bot: Bot, alice: Person, bob: Person, desk: Engine) -> None:
+    card = ask(alice)
+    assert bob.clicks(card, "Reject").acked
+    form = bob.modal(text="The person who asked will read it.")
+    assert form["title"]["text"] == "Reject #1"
+    assert bob.submits(form, {"Why": "   "}).response == "errors"
+    assert bob.submits(form, {"Why": "Friday\n<!channel> *no*"}).response == "closed"
+    drawn = redrawn(alice, card, f"*:x: Rejected* by <@{bob.id}>")
+    assert "> Friday\n> &lt;!channel&gt; *no*" in text_of(drawn)
+    bob.waits_for("Request #1 is rejected. Nothing was changed.", APPROVALS)
+    bob.waits_for("rejected `#1 start`", ROLLOUTS)
+    assert steps.shares(desk) == steps.shares_of(control="1")
+
+
+def test_the_requester_takes_it_back(bot: Bot, alice: Person) -> None:
+    card = ask(alice)
+    alice.clicks(card, "Reject")
+    alice.submits(alice.modal(text="Why"), {"Why": "Changed my mind"})
+    redrawn(alice, card, "Withdrawn")
+    assert "Start candidate_v3" in answer(alice, f"start {EXPERIMENT} 3")
+
+
+def test_a_second_click_says_that_it_is_decided(bot: Bot, alice: Person, bob: Person, desk: Engine) -> None:
+    card = ask(alice)
+    steps.at_once(*[lambda: bob.clicks(card, "Approve")] * 3)
+    for expected in (f"{EXPERIMENT} is changed.", "Request #1 is closed already (applied). The card shows by whom."):
+        bob.waits_for(expected, APPROVALS)
+    assert len(told(bob, APPROVALS)) == 3
+    assert [entry.action for entry in steps.ledger(desk)] == ["request", "approve", "start"]
+
+
+def test_a_form_sent_after_the_decision_says_so(bot: Bot, alice: Person, bob: Person) -> None:
+    card = ask(alice)
+    alice.clicks(card, "Reject")
+    form = alice.modal(text="Why")
+    approve(bob, card)
+    sent = alice.submits(form, {"Why": "too late"})
+    assert sent.errors == {"reason": "Request #1 is closed already (applied). The card shows by whom."}
+
+
+def test_two_decide_at_once(bot: Bot, alice: Person, bob: Person, carol: Person, desk: Engine) -> None:
+    approve(bob, ask(alice))
+    card = ask(alice, f"rollback {EXPERIMENT} because it hurts", 2)
+    clicks = [lambda p=p: p.clicks(card, "Confirm rollback", confirm=True) for p in (alice, bob, carol)]
+    assert all(found.acked for found in steps.at_once(*clicks))  # type: ignore[union-attr]
+    redrawn(bob, card, "Approved")
+    assert [p.waits_for("is c", APPROVALS)["ephemeral"] for p in (alice, bob, carol)]  # changed, or closed already
+    assert len(steps.ledger(desk, "rollback")) == 1
+    assert steps.shares(desk) == steps.shares_of(control="1", candidate_v3="0")
+
+
+def test_a_rollback_needs_one_confirmation_which_may_be_ones_own(
+    bot: Bot, alice: Person, bob: Person, desk: Engine
+) -> None:
+    approve(bob, ask(alice))
+    said = answer(alice, f"rollback {EXPERIMENT} because p99 doubled")
+    assert "Nothing rolls back until confirmed." in said
+    private = told(alice)[-1]
+    with pytest.raises(Refusal, match="not_confirmed"):
+        alice.clicks(private, "Confirm rollback")
+    assert "is changed" in reply(alice, lambda: alice.clicks(private, "Confirm rollback", confirm=True), ROLLOUTS)
+    assert "> p99 doubled" in text_of(alice.waits_for(f"Approved* by <@{alice.id}>", APPROVALS))
+    assert steps.shares(desk) == steps.shares_of(control="1", candidate_v3="0")
+
+
+def test_an_old_card_works_after_a_restart(bot: Bot, alice: Person, bob: Person, desk: Engine) -> None:
+    card = ask(alice)
+    bot.stop()
+    assert not bob.clicks(card, "Approve").acked
+    bot.start()
+    approve(bob, card)
+    assert steps.shares(desk) == steps.shares_of(control="0.9", candidate_v3="0.1")
+
+
+def test_shares_changed_by_hand_redraw_the_card(bot: Bot, alice: Person, bob: Person, desk: Engine) -> None:
+    card = ask(alice)
+    with db.transaction(desk) as session:
+        place = steps.place(session)
+        steps.variant(session, "control").allocation = Decimal("0.6")
+        add_variant(session, place, "by_hand", "0.4")
+    assert "It is redrawn; look again" in reply(bob, lambda: bob.clicks(card, "Approve"))
+    drawn = redrawn(bob, card, "`by_hand` *40 % → 36 %*")
+    assert "`control` *60 % → 54 %*" in text_of(drawn)
+    approve(bob, drawn)
+    assert steps.shares(desk) == steps.shares_of(control="0.54", by_hand="0.36", candidate_v3="0.1")
+
+
+def test_a_request_that_is_not_possible_any_more_is_closed(bot: Bot, alice: Person, bob: Person, desk: Engine) -> None:
+    card = ask(alice)
+    with db.transaction(desk) as session:
+        steps.variant(session, "control").allocation = Decimal("0.9")
+        add_variant(session, steps.place(session), "candidate_v3", "0.1")
+    assert "so the request is closed" in reply(bob, lambda: bob.clicks(card, "Approve"))
+    redrawn(bob, card, ":no_entry_sign: Closed")
+
+
+@pytest.mark.parametrize(
+    ("action_id", "value"), [("vanished", "1"), ("approve", "one"), ("approve", "9" * 9), ("approve", "9" * 10)]
+)
+def test_an_unknown_button_is_answered(
+    bot: Bot, alice: Person, web: WebClient, workspace: Workspace, action_id: str, value: str
+) -> None:
+    press = {"type": "button", "text": {"type": "plain_text", "text": "Press"}, "action_id": action_id, "value": value}
+    channel = workspace.channel(APPROVALS)["id"]
+    web.chat_postMessage(channel=channel, text="old", blocks=[{"type": "actions", "elements": [press]}])
+    old = alice.waits_for("Press", APPROVALS)
+    expected = "There is no request" if len(value) == 9 else "This button is not one of mine any more."
+    assert expected in reply(alice, lambda: alice.clicks(old, "Press"))
+
+
+def test_what_slack_delivers_twice_happens_once(
+    bot: Bot, alice: Person, bob: Person, workspace: Workspace, desk: Engine
+) -> None:
+    workspace.socket("duplicate_next")
+    card = ask(alice)
+    workspace.socket("duplicate_next")
+    bob.clicks(card, "Approve")
+    redrawn(bob, card, "Approved")
+    assert [entry.action for entry in steps.ledger(desk)] == ["request", "approve", "start"]
+    assert len(aloud(bob, APPROVALS)) == 1

@@ -1,0 +1,194 @@
+"""What is typed after /rollout, and what comes back."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine
+
+from bot import commands
+from core.errors import Refused
+from tests.bot.acts import answer
+from tests.bot.conftest import APPROVALS, ROLLOUTS, Bot
+from tests.core import steps
+from tests.core.conftest import EXPERIMENT, MODEL
+from tests.workspace import Person, Workspace, text_of
+
+# typed -> what the answer says
+GOOD = {
+    "list": f"`{EXPERIMENT}`",
+    "LIST": "`control` 100 %",
+    "status": "`control`",
+    f"status {EXPERIMENT}": "`planner_policy v2`, production",
+    f"status “{EXPERIMENT}”": "large_green_circle",
+    f"  status    '{EXPERIMENT}'  ": "Measured since",
+    "candidates": f"`{MODEL}` *3*  `candidate`",
+    f"candidates {MODEL}": f"`{MODEL}` *4*  `no tag`",
+    f"qualify {MODEL} v3": f"`{MODEL}` *3* is a candidate.",
+    f"qualify {MODEL} 4": f"`{MODEL}` *4* is not a candidate.",
+    f"policy planner_policy {MODEL} 3 temperature=0.7 mode=fast": "`planner_policy v4` serves `planner_model 3`",
+    f"policy another {MODEL} 3 new": "`another v1` serves",
+    f"policy planner_policy {MODEL} 4 because the pipeline is down": "`planner_policy v5` serves",
+    f"history {EXPERIMENT}": f"Nothing is on record for `{EXPERIMENT}` yet.",
+    f"pause {EXPERIMENT} because Friday": f"`{EXPERIMENT}` is paused now.",
+    f"resume {EXPERIMENT}": f"`{EXPERIMENT}` is active now.",
+    "": "I take models from trained to production",
+}
+BAD = {
+    "lst": "I do not know the verb lst. Did you mean list?",
+    "roll-back x": "Did you mean rollback?",
+    "𝓼𝓽𝓪𝓽𝓾𝓼": "Type help to see them all.",
+    "status planer_policy_exp": f"There is no experiment planer_policy_exp. Did you mean {EXPERIMENT}?",
+    "status zzz": f"There is: {EXPERIMENT}.",
+    "status a b": "I do not know what to do with b. Reasons go after the word because.",
+    "list all": "I do not know what to do with all.",
+    "history": "The experiment is missing.",
+    "candidates plannr_model": f"MLflow has no model plannr_model. Registered models: {MODEL}. Did you mean {MODEL}?",
+    "qualify": "The model is missing.",
+    f"qualify {MODEL}": "The version of the model is missing.",
+    f"qualify {MODEL} 9": f"MLflow has no version 9 of {MODEL}. It has: 1, 2, 3, 4.",
+    f"qualify {MODEL} ²": "MLflow has no version ²",
+    f"policy planer_policy {MODEL} 3": "There is no policy planer_policy. Did you mean planner_policy?",
+    f"policy planner_policy {MODEL} 4": "is not a candidate",
+    f"policy planner_policy {MODEL} 3 fast": "fast is not a setting. Write settings like temperature=0.7.",
+    f"policy {'p' * 256} {MODEL} 3 new": "at most 255",
+    f"start {EXPERIMENT}": "The policy version is missing",
+    f"start {EXPERIMENT} planner_policy": "Which version of planner_policy?",
+    f"start {EXPERIMENT} planner_policy 9": "planner_policy has no version 9. It has: v1, v2, v3.",
+    f"start {EXPERIMENT} planner_policy 99999999999999999999": "has no version 99999999999999999999",
+    f"start {EXPERIMENT} planner_policy ²": "Which version of planner_policy?",
+    f"start {EXPERIMENT} planer_policy 3": "Did you mean planner_policy?",
+    f"start {EXPERIMENT} planner_policy 2": "is not a candidate",
+    f"start {EXPERIMENT} planner_policy 3 12": "at most 10 %",
+    f"start {EXPERIMENT} planner_policy 3 0": "more than 0 %",
+    f"start {EXPERIMENT} planner_policy 3 -1%": "more than 0 %",
+    f"start {EXPERIMENT} planner_policy 3 NaN": "NaN is not a share. Write it like 10% or 0.1.",
+    f"start {EXPERIMENT} planner_policy 3 ten": "ten is not a share.",
+    f"start {EXPERIMENT} planner_policy 3 0.00001": "four decimals",
+    f"increase {EXPERIMENT}": "No candidate is running",
+    f"increase {EXPERIMENT} contrl": "There is no variant contrl. Did you mean control?",
+    f"promote {EXPERIMENT} control": "control is the baseline",
+    f"rollback {EXPERIMENT}": "Say why: add because and the reason to the rollback.",
+    f"rollback {EXPERIMENT} because it hurts": "No candidate is running",
+    f"retire {EXPERIMENT}": "has no variant at 0 % that could be retired",
+    f"checklist {EXPERIMENT}": "No candidate is running",
+    f"resume {EXPERIMENT}": "is active; only an experiment that is paused can become active",
+}
+
+
+def plain(said: str) -> str:
+    return said.replace("`", "")
+
+
+def test_every_verb_answers_when_all_is_well(bot: Bot, alice: Person) -> None:
+    for typed, expected in GOOD.items():
+        assert expected in answer(alice, typed), typed
+
+
+def test_every_verb_says_what_is_wrong(bot: Bot, alice: Person, workspace: Workspace) -> None:
+    found = {typed: plain(answer(alice, typed)) for typed in BAD}
+    assert {typed: said for typed, said in found.items() if BAD[typed] not in said} == {}
+    assert all(said.startswith("⚠️") for said in found.values())
+    assert alice.sees(APPROVALS) == []
+
+
+def test_help_explains_each_verb(bot: Bot, alice: Person) -> None:
+    everything = answer(alice, "help")
+    for verb in commands.VERBS:
+        assert f"/rollout {verb}" in everything
+        explained = answer(alice, f"help {verb}")
+        assert explained.startswith(commands.summary(verb))
+        assert f"`/rollout {verb}" in explained
+    assert "Did you mean promote?" in plain(answer(alice, "help promot"))
+
+
+def test_a_pause_is_told_to_everybody_and_stands_in_the_history(bot: Bot, alice: Person, bob: Person) -> None:
+    answer(alice, f"pause {EXPERIMENT} BECAUSE  of the “sale”")
+    assert "of the “sale”" in text_of(bob.waits_for(f"paused `{EXPERIMENT}`", ROLLOUTS))
+    answer(alice, f"resume {EXPERIMENT}")
+    bob.waits_for(f"resumed `{EXPERIMENT}`", ROLLOUTS)
+    said = answer(alice, f"history {EXPERIMENT}")
+    assert said.index("resumed") < said.index("paused")
+    assert f"<@{alice.id}> paused" in said
+
+
+def test_a_start_shows_what_changes_and_where_it_is_decided(bot: Bot, alice: Person, desk: Engine) -> None:
+    said = answer(alice, f"start {EXPERIMENT} planner_policy v3 4 % because it is “better”")
+    assert said.startswith(f"Start candidate_v3 in {EXPERIMENT}")
+    assert "`control` *100 % → 96 %*" in said
+    assert "`candidate_v3` *0 % → 4 %*" in said
+    assert "Request #1 waits in <#C" in said
+    assert "> it is “better”" in text_of(alice.waits_for("Start candidate_v3", APPROVALS))
+    assert "Request #1 (start) of planner_policy_exp is still open." in answer(alice, f"start {EXPERIMENT} 3")
+    assert steps.shares(desk) == steps.shares_of(control="1")
+
+
+def test_a_running_candidate_is_measured_and_judged(bot: Bot, alice: Person, desk: Engine) -> None:
+    steps.change(desk, "start")
+    assert "Not yet:\n• The document's rule says: wait." in answer(alice, f"increase {EXPERIMENT}")
+    steps.serve(desk, "control", 3000)
+    steps.serve(desk, "candidate_v3", 1500, accepted=0.4)
+    steps.days_pass(desk, 4)
+    said = answer(alice, "status")
+    assert ":rewind: *Roll back*  `candidate_v3`" in said
+    assert ":small_red_triangle: Acceptance  *40.0 %*  vs 80.0 %" in said
+    assert "Day 4.0 of 3 at this share" in said
+    said = answer(alice, f"checklist {EXPERIMENT}")
+    assert "of 10 passed" in said
+    assert ":x: *Acceptance rate*  40.0 % against 80.0 %" in said
+    said = answer(alice, f"promote {EXPERIMENT} candidate_v3")
+    assert "Not yet:\n•" in said
+    assert "add `because` and your reason" in said
+    assert "Promote candidate_v3 to production" in answer(alice, f"promote {EXPERIMENT} because we were told to")
+
+
+@pytest.mark.parametrize(
+    ("typed", "verb", "names", "reason"),
+    [
+        ("start x p 3 10 %", "start", ("x", "p", "3", "10%"), None),
+        ("START  x\tp  v3", "start", ("x", "p", "v3"), None),
+        ("status ‘my exp’", "status", ("my exp",), None),
+        ("status “my exp”  BECAUSE\nof *this* and `that`", "status", ("my exp",), "of *this* and `that`"),
+        ("rollback x because because", "rollback", ("x",), "because"),
+        ("rollback x because", "rollback", ("x", "because"), None),
+        ('status "lone', "status", ('"lone',), None),
+        ("status a&amp;b&lt;c", "status", ("a&b<c",), None),
+        ("status a\0b", "status", ("ab",), None),
+        ("", "help", (), None),
+    ],
+)
+def test_words(typed: str, verb: str, names: tuple[str, ...], reason: str | None) -> None:
+    assert commands.parse(typed) == (verb, commands.Words(names, reason))
+
+
+@pytest.mark.parametrize(
+    ("typed", "fraction"),
+    [
+        ("10%", "0.1"),
+        ("10 %", "0.1"),
+        ("0.1", "0.1"),
+        ("0,1", "0.1"),
+        ("5.5%", "0.055"),
+        ("12", "0.12"),
+        ("0.5%", "0.005"),
+    ],
+)
+def test_shares(typed: str, fraction: str) -> None:
+    assert commands.share(typed) == Decimal(fraction)
+
+
+@pytest.mark.parametrize("typed", ["", "%", "ten", "nan", "inf%", "1e400000000000000000000", "10%%", "1/10"])
+def test_what_is_no_share_is_refused(typed: str) -> None:
+    with pytest.raises(Refused, match="is not a share"):
+        commands.share(typed)
+
+
+def test_only_verbs_that_measure_or_ask_the_registry_are_acknowledged_first(
+    bot: Bot, alice: Person, workspace: Any
+) -> None:
+    answer(alice, "help")
+    assert workspace.requests("response_url") == []
+    answer(alice, "status")
+    assert len(workspace.requests("response_url")) == 1

@@ -1,0 +1,153 @@
+"""Cards and notices reach Slack exactly once, whatever Slack, the network and administrators do."""
+
+from __future__ import annotations
+
+import pytest
+from mlflow import MlflowClient
+from slack_sdk import WebClient
+from sqlalchemy import Engine, text
+
+from bot.deliver import EVENT_TYPE
+from core.settings import Settings
+from tests.bot.acts import aloud, answer, approve, ask, redrawn
+from tests.bot.conftest import APPROVALS, ROLLOUTS, Bot, broken, effects, hurry
+from tests.core import steps
+from tests.core.conftest import EXPERIMENT
+from tests.workspace import Person, Workspace, text_of, waits_until
+
+FAULTS = ("ratelimited", "server_error", "drop_before", "drop_after")
+
+
+def tried(engine: Engine, kind: str) -> None:
+    """Waits until an effect of this kind has failed, and lets its pause be over."""
+    waits_until(lambda: any(effect.last_error for effect in effects(engine, kind)), 10, f"a failed {kind}")
+    hurry(engine)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_one_card_and_one_notice_under(
+    fault: str, bot: Bot, alice: Person, bob: Person, workspace: Workspace, desk: Engine
+) -> None:
+    workspace.fails("chat.postMessage", fault)
+    answer(alice, f"start {EXPERIMENT} 3")
+    tried(desk, "card")
+    card = alice.waits_for("#1 ·", APPROVALS)
+    workspace.fails("chat.update", fault)
+    workspace.fails("chat.postMessage", fault)
+    bob.clicks(card, "Approve")
+    tried(desk, "notice")
+    tried_again = bob.waits_for("approved `#1 start`", ROLLOUTS)
+    hurry(desk)
+    redrawn(bob, card, "Approved")
+    redrawn(bob, card, ":white_check_mark: MLflow tags and alias")
+    assert aloud(bob, ROLLOUTS) == [tried_again]
+    assert len(aloud(bob, APPROVALS)) == 1
+
+
+def test_slack_says_when_to_come_back(bot: Bot, alice: Person, workspace: Workspace, desk: Engine) -> None:
+    workspace.fails("chat.postMessage", "ratelimited", seconds=30)
+    answer(alice, f"start {EXPERIMENT} 3")
+    waits_until(lambda: effects(desk, "card")[0].last_error, 10, "the refusal")
+    query = "SELECT EXTRACT(epoch FROM due_at - now()) FROM promotion.effects WHERE kind = 'card'"
+    with desk.connect() as connection:
+        assert 25 < connection.execute(text(query)).scalar_one() <= 30
+
+
+def test_killed_between_post_and_commit(
+    bot: Bot, alice: Person, workspace: Workspace, desk: Engine, web: WebClient
+) -> None:
+    workspace.fails("chat.postMessage", "drop_after")
+    answer(alice, f"start {EXPERIMENT} 3")
+    tried(desk, "card")
+    bot.stop()
+    with desk.begin() as connection:  # nothing of the attempt but its number was committed
+        connection.execute(text("DELETE FROM promotion.messages"))
+        connection.execute(text("UPDATE promotion.effects SET last_error = NULL, done_at = NULL WHERE kind = 'card'"))
+    posted = alice.waits_for("#1 ·", APPROVALS)
+    for n in range(210):  # people go on talking meanwhile, over more than one page of history
+        web.chat_postMessage(channel=posted["channel"], text=f"talk {n}")
+    bot.start()
+    waits_until(lambda: effects(desk, "card")[0].done_at, 10, "the card")
+    assert len([m for m in aloud(alice, APPROVALS) if "#1 ·" in text_of(m)]) == 1
+
+
+def test_a_card_that_was_posted_without_the_bot_knowing_is_decided_all_the_same(
+    bot: Bot, alice: Person, bob: Person, workspace: Workspace, desk: Engine
+) -> None:
+    workspace.fails("chat.postMessage", "drop_after")
+    answer(alice, f"start {EXPERIMENT} 3")
+    card = bob.waits_for("#1 ·", APPROVALS)
+    approve(bob, card)
+    hurry(desk)
+    waits_until(lambda: all(effect.done_at for effect in effects(desk, "card")), 10, "the cards")
+    assert len(aloud(bob, APPROVALS)) == 1
+
+
+@pytest.mark.parametrize(
+    ("harm", "heal", "error"), [("archive", "unarchive", "is_archived"), ("leave", "join", "not_in_channel")]
+)
+def test_what_cannot_be_posted_waits_until_it_can(
+    harm: str, heal: str, error: str, bot: Bot, alice: Person, bob: Person, workspace: Workspace, desk: Engine
+) -> None:
+    workspace.admin(harm, channel=APPROVALS)
+    answer(alice, f"start {EXPERIMENT} 3")
+    waits_until(lambda: effects(desk, "card")[0].last_error, 10, "the refusal")
+    assert error in effects(desk, "card")[0].last_error
+    workspace.admin(heal, channel=APPROVALS)
+    hurry(desk)
+    card = bob.waits_for("#1 ·", APPROVALS)
+
+    workspace.admin(harm, channel=APPROVALS)
+    steps.approve(desk, 1)
+    waits_until(lambda: "applied" in effects(desk, "card")[1].key and effects(desk, "card")[1].attempts, 10, "a try")
+    workspace.admin(heal, channel=APPROVALS)
+    hurry(desk)
+    redrawn(bob, card, "Approved")
+    assert len(aloud(bob, APPROVALS)) == 1
+
+
+def test_no_such_channel_is_said_in_the_record(
+    bot: Bot, alice: Person, desk: Engine, configured: Settings, sandbox: object
+) -> None:
+    bot.stop()
+    slack = configured.slack.model_copy(update={"approvals_channel": "#nowhere"})
+    elsewhere = Bot(desk, configured.model_copy(update={"slack": slack})).start()
+    try:
+        assert "waits in #nowhere" in answer(alice, f"start {EXPERIMENT} 3")
+        waits_until(lambda: effects(desk, "card")[0].last_error, 10, "the refusal")
+        assert "the bot sees no channel #nowhere: invite it there" in effects(desk, "card")[0].last_error
+    finally:
+        elsewhere.stop()
+
+
+def test_a_card_deleted_by_hand_is_posted_anew(
+    bot: Bot, alice: Person, bob: Person, web: WebClient, desk: Engine
+) -> None:
+    card = ask(alice)
+    web.chat_delete(channel=card["channel"], ts=card["ts"])
+    steps.approve(desk, 1)
+    anew = bob.waits_for("Approved", APPROVALS)
+    assert aloud(bob, APPROVALS) == [anew]
+    assert anew["ts"] != card["ts"]
+
+
+def test_on_its_way_is_said_while_the_registry_is_out_and_done_when_it_is_back(
+    bot: Bot, alice: Person, bob: Person, desk: Engine, mlflow_uri: str, client: MlflowClient
+) -> None:
+    card = ask(alice)
+    with broken(mlflow_uri):
+        approve(bob, card)
+        drawn = redrawn(bob, card, "MLflow tags and alias: recorded, on its way – no answer yet, it is tried again")
+        assert ":white_check_mark: Shares in the database" in text_of(drawn)
+        assert steps.shares(desk) == steps.shares_of(control="0.9", candidate_v3="0.1")
+        assert "The model registry did not answer" in answer(alice, "candidates")
+    hurry(desk)
+    redrawn(bob, card, ":white_check_mark: MLflow tags and alias")
+    assert steps.tags(client)["3"] == "experiment"
+    assert len(aloud(bob, APPROVALS)) == 1
+
+
+def test_cards_are_found_again_by_what_only_the_app_can_read(bot: Bot, alice: Person, web: WebClient) -> None:
+    card = ask(alice)
+    history = web.conversations_history(channel=card["channel"], include_all_metadata=True)
+    assert [message["metadata"]["event_type"] for message in history["messages"]] == [EVENT_TYPE]

@@ -1,0 +1,152 @@
+"""The environment and one TOML file; every fault is named at once, and no secret is ever printed."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from core import settings
+from core.errors import Refused
+from core.rules.allocation import STEPS
+
+SECRETS = {
+    "SLACK_BOT_TOKEN": "xoxb-secret-1",
+    "SLACK_APP_TOKEN": "xapp-secret-2",
+    "SLACK_SIGNING_SECRET": "secret-3",
+    "DATABASE_URL": "postgresql://bot:secret-4@db/exp",
+}
+KNOWN = [*SECRETS, "SLACK_API_URL", "MLFLOW_TRACKING_URI", "MLFLOW_TIMEOUT_S", "PROMOTION_BOT_DATA", "SLACK", "ROLLOUT",
+         "METRICS"]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """An empty folder and an environment that says nothing."""
+    monkeypatch.chdir(tmp_path)
+    for name in KNOWN:
+        monkeypatch.delenv(name, raising=False)
+
+
+def written(text: str, name: str = "promotion-bot.toml") -> Path:
+    path = Path.cwd() / name
+    path.write_text(text)
+    return path
+
+
+def test_without_anything_the_documents_defaults() -> None:
+    found = settings.load()
+    assert found.terms.steps == STEPS
+    assert (found.terms.minimum_samples, found.terms.price_per_1000_tokens) == (1000, None)
+    assert (found.slack.command, found.slack.approvers) == ("/rollout", ())
+    assert found.slack_api_url == "https://slack.com/api/"
+    assert found.tracking_uri == f"sqlite:///{Path.cwd() / '.promotion-bot' / 'mlflow.db'}"
+
+
+def test_the_file() -> None:
+    written(
+        """
+        mlflow_tracking_uri = "http://mlflow:5000"
+        [slack]
+        command = "/promote"
+        approvers = ["U2", "@ml-approvers"]
+        [rollout]
+        steps = [0.05, 0.2, 1.0]
+        minimum_samples = 200
+        [metrics]
+        price_per_1000_tokens = 0.002
+        """
+    )
+    found = settings.load()
+    assert (found.slack.command, found.slack.approvers) == ("/promote", ("U2", "@ml-approvers"))
+    assert found.terms.steps == (Decimal("0.05"), Decimal("0.2"), Decimal(1))
+    assert (found.terms.minimum_samples, found.terms.price_per_1000_tokens) == (200, Decimal("0.002"))
+    assert found.tracking_uri == "http://mlflow:5000"
+
+
+def test_the_environment_comes_before_the_file_and_the_command_line_before_both(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path = written('mlflow_tracking_uri = "http://file"\nslack_api_url = "http://file"', "other.toml")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://environment")
+    found = settings.load(path)
+    assert (found.mlflow_tracking_uri, found.slack_api_url) == ("http://environment", "http://file")
+    assert settings.load(path, mlflow_tracking_uri="http://command-line").tracking_uri == "http://command-line"
+
+
+def test_every_fault_at_once_each_with_its_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TIMEOUT_S", "soon")
+    written(
+        """
+        colour = "blue"
+        [slack]
+        comand = "/rollout"
+        command = "rollout"
+        approvers = "U2"
+        [rollout]
+        steps = [0.5, 1.0]
+        minimum_samples = 0
+        [metrics]
+        price_per_1000_tokens = -1
+        """
+    )
+    with pytest.raises(Refused) as refused:
+        settings.load()
+    keys = {line.split(":")[0].strip() for line in str(refused.value).splitlines()[1:]}
+    assert keys == {
+        "mlflow_timeout_s", "colour", "slack.comand", "slack.command", "slack.approvers", "rollout.steps",
+        "rollout.minimum_samples", "metrics.price_per_1000_tokens",
+    }  # fmt: skip
+    assert "colour: this is no setting; remove it or correct its name" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "steps",
+    ["[]", "[1.0]", "[0.5, 1.0]", "[0.1, 0.5]", "[0.1, 0.1, 1.0]", "[0.5, 0.1, 1.0]", "[0.0, 0.1, 1.0]",
+     "[-0.1, 0.1, 1.0]", "[0.1, 1.5]", "[0.1, 0.33333, 1.0]", "[nan, 1.0]", "[0.1, inf]"],
+)  # fmt: skip
+def test_steps_that_are_none(steps: str) -> None:
+    written(f"[rollout]\nsteps = {steps}")
+    with pytest.raises(Refused, match=r"rollout\.steps"):
+        settings.load()
+
+
+@pytest.mark.parametrize("content", ["[slack", "command = ", "a = 1\na = 2", "\x00"])
+def test_a_file_that_is_no_toml(content: str) -> None:
+    written(content)
+    with pytest.raises(Refused, match=r"promotion-bot\.toml is not valid TOML"):
+        settings.load()
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(Refused, match="There is no configuration file"):
+        settings.load(tmp_path / "none.toml")
+    with pytest.raises(Refused, match="There is no configuration file"):
+        settings.load(tmp_path)
+
+
+def test_a_section_in_the_environment_that_is_no_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name as common as METRICS may stand in anybody's environment."""
+    monkeypatch.setenv("METRICS", "on")
+    with pytest.raises(Refused, match=r"The environment has a fault.*metrics"):
+        settings.load()
+
+
+def test_secrets_never_print(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in SECRETS.items():
+        monkeypatch.setenv(name, value)
+    found = settings.load()
+    assert found.slack_bot_token is not None
+    assert found.slack_bot_token.get_secret_value() == "xoxb-secret-1"
+    for shown in (repr(found), str(found), found.model_dump_json()):
+        assert "secret-" not in shown
+
+
+def test_secrets_are_not_in_the_faults() -> None:
+    written('slack_bot_token = ["xoxb-secret-1"]\ndatabase_url = 17\n[slack]\nslack_bot_token = "xoxb-secret-1"')
+    with pytest.raises(Refused) as refused:
+        settings.load()
+    assert "slack_bot_token" in str(refused.value)
+    assert "secret-1" not in str(refused.value)
+    assert refused.value.__cause__ is None
