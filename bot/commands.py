@@ -14,7 +14,7 @@ from typing import Literal
 from bot import blocks, modals, screens
 from bot.blocks import Answer
 from bot.desk import Desk
-from core import candidates, cards, experiments, requests
+from core import candidates, cards, choices, experiments, requests
 from core.errors import Refused
 from core.plans import Ask
 from core.rules.approval import Actor
@@ -122,7 +122,7 @@ def status(desk: Desk, words: Words, actor: Actor) -> Answer:
     """How an experiment stands: shares, verdict, numbers.
     status EXPERIMENT"""
     with desk.reading() as session:
-        name = words.at_most(1).maybe(0) or _only_experiment(cards.experiment_names(session, statuses=("active",)))
+        name = words.at_most(1).maybe(0) or _only_experiment(choices.experiment_names(session, statuses=("active",)))
         return screens.experiment(cards.experiment_card(session, name, terms=desk.settings.terms))
 
 
@@ -136,7 +136,7 @@ def candidates_(desk: Desk, words: Words, actor: Actor) -> Answer:
     """The model versions in the registry and their stages.
     candidates [MODEL]"""
     with desk.reading() as session:
-        return screens.models(cards.model_lines(session, words.at_most(1).maybe(0), desk.registry), desk.command)
+        return screens.models(choices.model_lines(session, words.at_most(1).maybe(0), desk.registry), desk.command)
 
 
 def checklist(desk: Desk, words: Words, actor: Actor) -> Answer:
@@ -170,7 +170,7 @@ def qualify(desk: Desk, words: Words, actor: Actor) -> Answer:
             actor=actor.id,
             registry=desk.registry,
         )
-        linked = cards.labels_of_model(session, found.mlflow_model_name, found.mlflow_model_version)
+        linked = choices.labels_of_model(session, found.mlflow_model_name, found.mlflow_model_version)
     return screens.evaluated(found, linked, desk.command)
 
 

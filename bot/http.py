@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from starlette.routing import Route
 from core.errors import Refused
 
 BODY_LIMIT = 1_000_000
-START_S = 10
+STOP_S = 10
 
 
 def asgi(made: App) -> Starlette:
@@ -44,17 +45,16 @@ def serving(made: App, host: str, port: int) -> Iterator[None]:
     Raises:
         Refused: where the port cannot be had.
     """
-    server = uvicorn.Server(uvicorn.Config(asgi(made), host=host, port=port, log_level="warning", access_log=False))
-    thread = threading.Thread(target=server.run, name="http", daemon=True)
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listener = socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise Refused(f"{host}:{port} cannot be listened on ({error}). Choose with --host and --port.") from error
+    server = uvicorn.Server(uvicorn.Config(asgi(made), log_level="warning", access_log=False))
+    thread = threading.Thread(target=server.run, args=([listener],), name="http", daemon=True)
     thread.start()
-    for _ in range(START_S * 100):
-        if server.started or not thread.is_alive():
-            break
-        thread.join(0.01)
-    if not server.started:
-        raise Refused(f"{host}:{port} cannot be listened on. Choose another with --host and --port.")
     try:
         yield
     finally:
         server.should_exit = True
-        thread.join(START_S)
+        thread.join(STOP_S)

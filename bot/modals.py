@@ -11,7 +11,7 @@ from typing import Any
 from bot import blocks, screens
 from bot.blocks import Answer, Block
 from bot.desk import Desk
-from core import cards, experiments, requests, stages
+from core import cards, choices, experiments, requests, stages
 from core.db import Session
 from core.errors import Refused
 from core.plans import Ask
@@ -119,8 +119,8 @@ def _required(values: Values, field: str) -> str:
 
 def start(session: Session, command: str) -> Block:
     """The form for letting a candidate join an experiment."""
-    places = cards.experiment_choices(session, statuses=("active", "draft"))
-    versions = cards.policy_version_lines(session, stage="candidate")
+    places = choices.experiment_choices(session, statuses=("active", "draft"))
+    versions = choices.policy_version_lines(session, stage="candidate")
     if not places or not versions:
         lack = "no experiment can take a candidate" if not places else "there is no candidate policy version"
         hint = f"Qualify a model version with `{command} qualify` first." if places else "Activate an experiment first."
@@ -166,7 +166,7 @@ def read_start(values: Values) -> Ask:
 
 def rollback(session: Session) -> Block:
     """The form for giving traffic back to the baseline."""
-    running = cards.running_choices(session)
+    running = choices.running_choices(session)
     if not running:
         return message("Roll back", "No candidate has traffic and nothing in production has a predecessor.")
     return modal(
@@ -200,7 +200,7 @@ def rollback(session: Session) -> Block:
 def read_rollback(values: Values, session: Session) -> Ask:
     """The wish in a submitted rollback form."""
     variant = _required(values, "variant")
-    found = next((c for c in cards.running_choices(session) if c.variant_id == variant), None)
+    found = next((c for c in choices.running_choices(session) if c.variant_id == variant), None)
     if found is None:
         raise Faulty({"variant": "This variant has no traffic any more."})
     scope = _required(values, "scope")
@@ -269,8 +269,8 @@ def config_from_pairs(pairs: Sequence[str]) -> dict[str, Any]:
 def policy(desk: Desk) -> Block:
     """The form for a new policy version, with the model versions that the registry has. Reads MLflow."""
     with desk.reading() as session:
-        lines = cards.model_lines(session, None, desk.registry)
-        names = cards.policy_names(session)
+        lines = choices.model_lines(session, None, desk.registry)
+        names = choices.policy_names(session)
     ordered = sorted(lines, key=lambda line: line.known_stage != "candidate")
     models = [
         _option(f"{blocks.cut(blocks.one_line(v.model), 50)} {v.version} · {v.known_stage}", value)

@@ -34,8 +34,8 @@ from core.cards import (
     Progress,
     RequestCard,
     VariantLine,
-    VersionLine,
 )
+from core.choices import VersionLine
 from core.rules.decision import CheckRow, percent
 
 MARKS: Mapping[bool | None, str] = {True: ":white_check_mark:", False: ":x:", None: ":grey_question:"}

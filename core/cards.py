@@ -14,12 +14,17 @@ from sqlalchemy.orm import Session
 
 from core import evidence, ledger, measure, outbox, stages
 from core.errors import Refused
-from core.registry import Registry
 from core.rules import allocation, decision
 from core.rules.decision import CheckRow, Terms, Verdict
 from core.rules.metrics import METRICS
-from core.tables import Experiment, LedgerEntry, Message, Policy, PolicyVersion, Qualification, Request, Variant
-from core.variants import baseline, candidate, find_experiment, former_baseline, linked_version, unknown_model, variants
+from core.tables import Experiment, LedgerEntry, Message, Request, Variant
+from core.variants import (
+    baseline_or_note,
+    candidate,
+    find_experiment,
+    linked_version,
+    variants,
+)
 
 
 @dataclass(frozen=True)
@@ -125,33 +130,6 @@ class HistoryLine:
     reason: str | None
     before: Mapping[str, Any]
     after: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class VersionLine:
-    """A model version in the registry with the stage decided here and the one its tag shows."""
-
-    model: str
-    version: str
-    stage: str
-    tag: str | None
-    policies: tuple[str, ...]
-    source: str | None
-
-    @property
-    def known_stage(self) -> str:
-        """The decided stage; where nothing was decided, what the tag claims."""
-        return self.stage if self.stage != "none" else self.tag or "none"
-
-
-@dataclass(frozen=True)
-class PolicyVersionLine:
-    """A policy version to choose from."""
-
-    id: str
-    label: str
-    model: str
-    stage: str
 
 
 @dataclass(frozen=True)
@@ -269,13 +247,6 @@ def _variant_line(session: Session, variant: Variant, base: Variant | None, serv
     )
 
 
-def _baseline_or_note(session: Session, place: Experiment) -> tuple[Variant | None, str | None]:
-    try:
-        return baseline(session, place), None
-    except Refused as refused:
-        return None, str(refused)
-
-
 def experiment_card(session: Session, experiment: str, *, terms: Terms, measured: bool = True) -> ExperimentCard:
     """An experiment with its variants, and, where `measured`, each running candidate's numbers and verdict.
 
@@ -284,7 +255,7 @@ def experiment_card(session: Session, experiment: str, *, terms: Terms, measured
     """
     place = find_experiment(session, experiment, lock=False)
     there = variants(session, place)
-    base, note = _baseline_or_note(session, place)
+    base, note = baseline_or_note(session, place)
     found = evidence.measure_step(session, place, terms) if measured else {}
     total = sum(metrics.sample_size for metrics in found.values())
     running = [v for v in there if base is not None and v.id != base.id and v.allocation > 0]
@@ -324,93 +295,6 @@ def checklist_card(
     place = find_experiment(session, experiment, lock=False)
     chosen = candidate(session, place, variant)
     return chosen.name, evidence.checklist(session, place, chosen, terms)
-
-
-# --- Names to choose from -------------------------------------------------------------------------------------------
-
-
-def experiment_names(session: Session, *, statuses: tuple[str, ...] = ("active", "paused", "draft")) -> list[str]:
-    """Names of the experiments in these states."""
-    return list(
-        session.scalars(select(Experiment.name).where(Experiment.status.in_(statuses)).order_by(Experiment.name))
-    )
-
-
-def experiment_choices(session: Session, *, statuses: tuple[str, ...]) -> list[tuple[str, str]]:
-    """Name and id of the experiments in these states, for choosing one."""
-    query = select(Experiment.name, Experiment.id).where(Experiment.status.in_(statuses)).order_by(Experiment.name)
-    return [(row.name, str(row.id)) for row in session.execute(query)]
-
-
-def policy_names(session: Session) -> list[str]:
-    """Names of all policies."""
-    return list(session.scalars(select(Policy.name).order_by(Policy.name)))
-
-
-def policy_version_lines(session: Session, *, stage: str | None = None) -> list[PolicyVersionLine]:
-    """Policy versions, newest first within each policy; only those in `stage` where it is given."""
-    lines = [
-        PolicyVersionLine(
-            str(v.id), stages.label(v), f"{v.mlflow_model_name} {v.mlflow_model_version}", stages.of(session, v.id)
-        )
-        for v in stages.policy_versions(session)
-    ]
-    return [line for line in lines if stage in (None, line.stage)]
-
-
-@dataclass(frozen=True)
-class RunningVariant:
-    """A variant that can be rolled back, for choosing one."""
-
-    experiment: str
-    variant: str
-    variant_id: str
-
-
-def running_choices(session: Session) -> list[RunningVariant]:
-    """Every variant with traffic that has something to return to, experiments that run first."""
-    found = []
-    for place in session.scalars(select(Experiment).where(Experiment.status != "completed").order_by(Experiment.name)):
-        base, _ = _baseline_or_note(session, place)
-        for variant in variants(session, place):
-            is_base = base is not None and variant.id == base.id
-            if variant.allocation > 0 and (not is_base or _has_predecessor(session, place, variant)):
-                found.append(RunningVariant(place.name, variant.name, str(variant.id)))
-    return found
-
-
-def _has_predecessor(session: Session, place: Experiment, variant: Variant) -> bool:
-    linked = linked_version(session, variant)
-    if linked is None:
-        return False
-    return bool(stages.predecessor(session, linked.id) or former_baseline(session, place, variant))
-
-
-def labels_of_model(session: Session, model: str, version: str) -> list[str]:
-    """The policy versions that serve a model version, oldest first."""
-    return [stages.label(v) for v in stages.versions_of_model(session, model, version)]
-
-
-def model_lines(session: Session, model: str | None, registry: Registry) -> list[VersionLine]:
-    """The model versions in the registry; of every model where none is named. Reads MLflow."""
-    names = [model] if model else registry.models()
-    found = [version for name in names for version in registry.versions(name)]
-    if model and not found:
-        raise unknown_model(model, registry.models())
-    return [_version_line(session, v.name, v.version, v.stage) for v in found]
-
-
-def _version_line(session: Session, model: str, version: str, tag: str | None) -> VersionLine:
-    linked: list[PolicyVersion] = stages.versions_of_model(session, model, version)
-    qualified = session.get(Qualification, (model, version))
-    return VersionLine(
-        model,
-        version,
-        stages.decided(session, model).get(version, "none"),
-        tag,
-        tuple(stages.label(v) for v in linked),
-        qualified.source if qualified else None,
-    )
 
 
 # --- The record -----------------------------------------------------------------------------------------------------

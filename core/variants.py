@@ -178,6 +178,14 @@ def former_baseline(session: Session, experiment: Experiment, failed: Variant) -
     return named[0] if len(named) == 1 else None
 
 
+def baseline_or_note(session: Session, place: Experiment) -> tuple[Variant | None, str | None]:
+    """The baseline; where there is none, the sentence that says why."""
+    try:
+        return baseline(session, place), None
+    except Refused as refused:
+        return None, str(refused)
+
+
 def candidate(session: Session, experiment: Experiment, name: str | uuid.UUID | None = None) -> Variant:
     """The variant under test: the named one, else the only one besides the baseline that has traffic.
 

@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from core import db
 from sqlalchemy import Engine, create_engine, text
+
+from core import db
 
 _numbers = itertools.count()
 

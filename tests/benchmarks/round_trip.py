@@ -17,15 +17,15 @@ from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+from slack_bolt import App
+from slack_sdk import WebClient
+
 from bot import running
 from bot.demo import models, world
 from bot.demo.show import CHANNELS, PEOPLE, SLACK
 from bot.manifest import manifest
 from bot.sandbox import Sandbox
 from core import db, settings
-from slack_bolt import App
-from slack_sdk import WebClient
-
 from tests.workspace import Workspace, text_of
 
 CHANNEL = "ml-rollouts"

@@ -8,7 +8,7 @@ from decimal import Decimal
 import pytest
 from sqlalchemy import Engine
 
-from core import cards, db, experiments
+from core import cards, choices, db, experiments
 from core.cards import ExperimentCard, Place
 from core.errors import Refused
 from core.registry import Registry
@@ -151,37 +151,37 @@ def test_lists_to_choose_from(desk: Engine) -> None:
         for status in ("draft", "paused", "completed"):
             session.add(Experiment(name=f"exp_{status}", status=status))
         session.flush()
-        assert cards.experiment_names(session) == ["exp_draft", "exp_paused", EXPERIMENT]
-        assert cards.policy_names(session) == ["planner_policy"]
+        assert choices.experiment_names(session) == ["exp_draft", "exp_paused", EXPERIMENT]
+        assert choices.policy_names(session) == ["planner_policy"]
         assert [e.name for e in cards.experiments(session, terms=TERMS)] == [
             EXPERIMENT, "exp_paused", "exp_draft", "exp_completed",
         ]  # fmt: skip
-        assert [line.label for line in cards.policy_version_lines(session)] == [
+        assert [line.label for line in choices.policy_version_lines(session)] == [
             "planner_policy v3", "planner_policy v2", "planner_policy v1",
         ]  # fmt: skip
-        (line,) = cards.policy_version_lines(session, stage="candidate")
+        (line,) = choices.policy_version_lines(session, stage="candidate")
         assert (line.label, line.model, line.stage) == ("planner_policy v3", f"{MODEL} 3", "candidate")
 
 
 def test_what_can_be_rolled_back(desk: Engine) -> None:
-    def choices() -> list[str]:
+    def names() -> list[str]:
         with db.transaction(desk) as session:
-            return [choice.variant for choice in cards.running_choices(session)]
+            return [choice.variant for choice in choices.running_choices(session)]
 
-    assert choices() == []
+    assert names() == []
     change(desk, "start")
-    assert choices() == ["candidate_v3"]
+    assert names() == ["candidate_v3"]
     change(desk, "promote", override=BECAUSE)
-    assert choices() == ["candidate_v3"], "in production, with what it replaced on record"
+    assert names() == ["candidate_v3"], "in production, with what it replaced on record"
     change(desk, "rollback", variant="candidate_v3", reason="slow")
-    assert choices() == []
+    assert names() == []
 
 
 def test_also_where_it_replaced_plain_rules(desk: Engine) -> None:
     with db.transaction(desk) as session:
         variant(session, "control").name = "live"
         add_variant(session, place(session), "control", "0")
-        assert [choice.variant for choice in cards.running_choices(session)] == ["live"]
+        assert [choice.variant for choice in choices.running_choices(session)] == ["live"]
 
 
 def test_history_newest_first(desk: Engine) -> None:
@@ -201,16 +201,16 @@ def test_history_newest_first(desk: Engine) -> None:
 
 def test_model_versions_with_both_stages(desk: Engine, registry: Registry) -> None:
     with db.transaction(desk) as session:
-        lines = cards.model_lines(session, MODEL, registry)
+        lines = choices.model_lines(session, MODEL, registry)
         assert [(x.version, x.stage, x.tag, x.known_stage, x.policies) for x in lines] == [
             ("4", "none", None, "none", ()),
             ("3", "candidate", "candidate", "candidate", ("planner_policy v3",)),
             ("2", "production", "production", "production", ("planner_policy v2",)),
             ("1", "archived", "archived", "archived", ("planner_policy v1",)),
         ]
-        assert cards.model_lines(session, None, registry) == lines
+        assert choices.model_lines(session, None, registry) == lines
         with pytest.raises(Refused, match=f"MLflow has no model nope. Registered models: {MODEL}"):
-            cards.model_lines(session, "nope", registry)
+            choices.model_lines(session, "nope", registry)
 
 
 def test_a_card_knows_its_place(desk: Engine) -> None:

@@ -9,7 +9,7 @@ from mlflow import MlflowClient
 from sqlalchemy import Engine, func, select
 from sqlalchemy.orm import Session
 
-from core import cards, db, experiments, stages
+from core import choices, db, experiments, stages
 from core.errors import Refused, RegistryUnavailable
 from core.registry import Registry
 from core.rules.lifecycle import Stage
@@ -112,7 +112,7 @@ def test_a_tag_that_the_pipeline_set_is_enough_and_is_shown_as_such(engine: Engi
         made = create(session, registry, create_policy=True)
         assert stages.of(session, made.id) == Stage.CANDIDATE
         assert session.get_one(Qualification, (MODEL, "3")).source == "tag"
-        (line,) = (x for x in cards.model_lines(session, MODEL, registry) if x.version == "3")
+        (line,) = (x for x in choices.model_lines(session, MODEL, registry) if x.version == "3")
         assert (line.stage, line.tag, line.source, line.policies) == (
             "candidate", "candidate", "tag", ("planner_policy v1",),
         )  # fmt: skip
