@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from importlib.metadata import version
 from pathlib import Path
 
 from sqlalchemy.exc import ArgumentError, OperationalError
@@ -125,6 +126,7 @@ COMMANDS: Mapping[str, Command] = {
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="promotion-bot", description="The promotion desk for models, in Slack.")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {version('promotion-bot')}")
     commands = parser.add_subparsers(dest="command", required=True)
     for name, (function, options) in COMMANDS.items():
         line = (function.__doc__ or "").splitlines()[0]
@@ -138,6 +140,8 @@ def main(words: Sequence[str] | None = None) -> int:
     """Runs one command; 0 where it did what it should, 2 where something has to be put right first."""
     arguments = _parser().parse_args(words)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    # Bolt reads SLACK_BOT_TOKEN by itself and warns that the client, made from the same one, goes first.
+    logging.getLogger("slack_bolt.App").addFilter(lambda record: "`token` will be unused" not in record.getMessage())
     try:
         COMMANDS[arguments.command][0](arguments)
     except Refused as refused:

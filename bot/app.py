@@ -77,7 +77,7 @@ def on_command(hands: Hands, desk: Desk, ack: Ack, body: Body, client: WebClient
     """Runs a verb. Quick ones answer with the acknowledgement; those that measure or ask the registry follow it."""
     name, words = commands.parse(body.get("text") or "")
     actor = _actor(desk, body)
-    work = partial(told, lambda: commands.VERBS[commands.known(name)].run(desk, words, actor))
+    work = partial(told, lambda: commands.run(name, desk, words, actor))
     if commands.is_slow(name, words):
         ack()
         hands.read(lambda: hands.tell(partial(tell.privately, client, body["response_url"], work())))
@@ -105,7 +105,8 @@ def on_button(
     """Records the click, acknowledges it, then says in private what came of it."""
     answer = told(partial(press, desk, action["value"], _actor(desk, body)))
     ack()
-    hands.tell(partial(tell.privately, client, body["response_url"], answer))
+    replaces = answer.settles and bool(body.get("container", {}).get("is_ephemeral"))
+    hands.tell(partial(tell.privately, client, body["response_url"], answer, replaces=replaces))
 
 
 def on_reject(hands: Hands, desk: Desk, ack: Ack, body: Body, action: Body, client: WebClient) -> None:

@@ -26,6 +26,8 @@ class Answer:
     blocks: Sequence[Block] = ()
     view: Block | None = None
     """A modal to open instead of an answer."""
+    settles: bool = False
+    """Takes the place of the private message whose button was pressed, so that it is not pressed again."""
     fill: Callable[[Any], Block] | None = None
     """What the modal shows once it is read, where that takes longer than opening it may."""
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from bot import blocks
+from bot import blocks, screens
 from bot.blocks import Answer
 from bot.desk import Desk
-from core import requests
+from core import cards, requests
 from core.errors import Refused
 from core.rules.approval import Actor
 
@@ -24,6 +24,8 @@ def approve(desk: Desk, value: str, actor: Actor) -> Answer:
         decided = requests.approve(
             session, _number(value), actor=actor, approvers=desk.people.approvers, terms=desk.settings.terms
         )
+        if decided.outcome == "applied":
+            return screens.applied(cards.request_card(session, _number(value)))
     return blocks.literal(decided.sentence)
 
 

@@ -26,6 +26,10 @@ _APART = re.compile(r"(?<=\d)\s+%")
 _BECAUSE = re.compile(r"(?:^|\s)because\s+(?P<reason>.+)$", re.IGNORECASE | re.DOTALL)
 
 
+class Missing(Refused):
+    """A name that the verb needs was not typed."""
+
+
 @dataclass(frozen=True)
 class Words:
     """What was typed after the verb: names in order, and the free text after `because`."""
@@ -40,7 +44,7 @@ class Words:
             Refused: where it is missing, saying what belongs there.
         """
         if index >= len(self.names):
-            raise Refused(f"The {what} is missing.")
+            raise Missing(f"Which {what}?")
         return self.names[index]
 
     def maybe(self, index: int) -> str | None:
@@ -73,6 +77,8 @@ def parse(text: str) -> tuple[str, Words]:
         words = shlex.split(straight)
     except ValueError:  # a lone quotation mark is part of a name
         words = straight.split()
+    if words[1:] and words[-1].lower() == "because":  # the reason is still missing
+        words.pop()
     reason = found["reason"].strip() if found else None
     return (words[0].lower() if words else "help"), Words(tuple(words[1:]), reason)
 
@@ -358,3 +364,16 @@ def known(verb: str) -> str:
     near = difflib.get_close_matches(verb, VERBS, n=1, cutoff=0.5)
     hint = f"Did you mean `{near[0]}`?" if near else "Type `help` to see them all."
     raise Refused(f"I do not know the verb `{verb[:40]}`. {hint}")
+
+
+def run(verb: str, desk: Desk, words: Words, actor: Actor) -> Answer:
+    """Runs a verb; where a name is missing, the refusal shows how the verb is typed.
+
+    Raises:
+        Refused: where the verb is unknown, or it refuses.
+    """
+    name = known(verb)
+    try:
+        return VERBS[name].run(desk, words, actor)
+    except Missing as missing:
+        raise Refused(f"{missing} Type it like this: {desk.command} {usage(name)}") from None

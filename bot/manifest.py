@@ -15,8 +15,10 @@ SCOPES = (
     "users:read",  # handles of approvers -> ids
 )
 
+HINT = "status EXPERIMENT · start · increase EXPERIMENT · help"
 
-def manifest(command: str = "/rollout", *, request_url: str | None = None) -> dict[str, Any]:
+
+def manifest(command: str = "/rollout", *, request_url: str | None = None, hint: str = HINT) -> dict[str, Any]:
     """The manifest for Socket Mode, or for signed HTTP requests to `request_url`."""
     at = {"url": request_url} if request_url else {}
     return {
@@ -32,7 +34,7 @@ def manifest(command: str = "/rollout", *, request_url: str | None = None) -> di
                 {
                     "command": command,
                     "description": "Promote, watch and roll back models",
-                    "usage_hint": "status EXPERIMENT · start · increase EXPERIMENT · help",
+                    "usage_hint": hint,
                     "should_escape": False,
                     **at,
                 }

@@ -31,6 +31,7 @@ from core.cards import (
     ExperimentCard,
     HistoryLine,
     MetricLine,
+    News,
     Progress,
     RequestCard,
     VariantLine,
@@ -87,9 +88,7 @@ def _consequence(card: RequestCard) -> str | None:
     if card.action == "promote":
         return "Then: its MLflow version becomes production, the previous one is archived, variants at 0 % are retired."
     if card.action == "rollback":
-        return (
-            "Then: the failed version is archived in MLflow. Units assigned earlier may keep the variant for a while."
-        )
+        return f"Then: {name(card.subject)} is archived in MLflow. Units assigned earlier may keep it for a while."
     if card.action == "retire" and card.params["mode"] == "delete":
         lost = ", ".join(
             f"{name(variant)}: {counts['assignments']:,} assignments, {counts['aggregates']:,} aggregates deleted, "
@@ -110,7 +109,7 @@ def _what(card: RequestCard) -> list[Block]:
 
 def _request_body(card: RequestCard) -> list[Block]:
     consequence = _consequence(card)
-    override = f":warning: *Against the checklist or the rule, because*\n{quoted(card.override or '')}"
+    override = f":warning: *Override*, because\n{quoted(card.override or '')}"
     return [
         *_what(card),
         *([context(consequence)] if consequence else []),
@@ -140,6 +139,11 @@ def progress_line(progress: Progress) -> str:
     return f":hourglass_flowing_sand: {progress.what}: recorded, on its way{held}"
 
 
+def _state(card: RequestCard) -> str:
+    words = STATE_MARKS[card.state]
+    return words.replace("Approved", "Confirmed") if card.action == "rollback" else words
+
+
 def _who_decides(card: RequestCard) -> str:
     if card.action == "rollback":
         return "One confirmation is enough, and it may be the requester's own."
@@ -152,7 +156,7 @@ def _decision(card: RequestCard) -> list[Block]:
     by = f" by {person(card.decided_by)}" if card.decided_by else ""
     at = f" · {moment(card.decided_at)}" if card.decided_at else ""
     return [
-        section(f"*{STATE_MARKS[card.state]}*{by}{at}"),
+        section(f"*{_state(card)}*{by}{at}"),
         *([section(quoted(card.decision_reason))] if card.decision_reason else []),
         *([context("   ".join(progress_line(p) for p in card.progress))] if card.progress else []),
     ]
@@ -198,8 +202,12 @@ def _lingering(card: ExperimentCard) -> list[Block]:
 
 
 def _metric_line(line: MetricLine) -> str:
-    mark = {True: ":small_red_triangle:", False: ":white_small_square:", None: ":grey_question:"}[line.is_beyond]
+    mark = {True: MARKS[False], False: MARKS[True], None: MARKS[None]}[line.is_beyond]
     return f"{mark} {line.title}  *{line.candidate}*  vs {line.baseline}"
+
+
+def _alone(lines: Sequence[MetricLine]) -> list[Block]:
+    return [section("\n".join(f"{line.title}  *{line.candidate}*" for line in lines))] if lines else []
 
 
 def _candidate(card: CandidateCard) -> list[Block]:
@@ -208,7 +216,7 @@ def _candidate(card: CandidateCard) -> list[Block]:
         {"type": "divider"},
         section(head),
         section("\n".join(_metric_line(line) for line in card.metrics)),
-        context(f"Day {card.days:.1f} of {card.minimum_days} at this share · the document's rule, point estimates"),
+        context(f"Day {card.days:.1f} of {card.minimum_days} at this share · rollout rule on point estimates"),
     ]
 
 
@@ -222,6 +230,7 @@ def experiment(card: ExperimentCard) -> Answer:
         *_lingering(card),
         *note,
         *opened,
+        *_alone(card.baseline_metrics),
         *(block for candidate in card.candidates for block in _candidate(candidate)),
         context(f"Measured since the present shares came into force, {moment(card.since)}."),
     ]
@@ -325,6 +334,7 @@ DEEDS = {
     "pause": "paused",
     "resume": "resumed",
     "qualify": "qualified",
+    "override": "overrode the evaluation of",
     "create_policy_version": "created",
 }
 
@@ -351,9 +361,35 @@ def history(lines: Sequence[HistoryLine], experiment_name: str) -> Answer:
     )
 
 
-def notice(line: HistoryLine, command: str) -> Answer:
+def _decided(line: HistoryLine, card: RequestCard) -> str:
+    """A decision with what it was about and who asked, so that nobody has to look it up."""
+    verb = "confirmed" if (card.action, line.action) == ("rollback", "approve") else DEEDS[line.action]
+    asked_by = "" if card.requester == line.actor else f", asked by {person(card.requester)}"
+    why = card.override or card.reason
+    return "\n".join(
+        [
+            f"{person(line.actor)} {verb} #{card.id} *{escaped(title(card))}*{asked_by}",
+            *([change_line(change) for change in card.changes if change.before != change.after]),
+            *([f"{':warning: Override, because' if card.override else 'Why'}\n{quoted(why, 200)}"] if why else []),
+            *([f"Rejected, because\n{quoted(line.reason, 200)}"] if line.reason else []),
+        ]
+    )
+
+
+def notice(news: News, command: str) -> Answer:
     """What everybody who follows rollouts is told."""
-    text = deed(line)
+    line = news.line
+    text = deed(line) if news.request is None else _decided(line, news.request)
     is_plain = line.experiment is not None and re.fullmatch(r"[\w.-]{1,60}", line.experiment)
-    blocks = [section(text), *([context(f"`{command} status {line.experiment}`")] if is_plain else [])]
+    blocks = [section(text), *([context(f"See `{command} status {line.experiment}`")] if is_plain else [])]
     return Answer(cut(text, 300), blocks)
+
+
+def applied(card: RequestCard) -> Answer:
+    """What the person is told whose click carried a request out."""
+    text = f"{MARKS[True]} *{escaped(title(card))}*: done."
+    return Answer(
+        f"{escaped(title(card))}: done.",
+        [section(text), *_what(card), context("The card shows when MLflow has followed.")],
+        settles=True,
+    )

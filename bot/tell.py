@@ -27,10 +27,10 @@ def message(answer: Answer) -> dict[str, Any]:
     return {"text": answer.text, "blocks": list(answer.blocks)}
 
 
-def privately(client: WebClient, url: str, answer: Answer) -> None:
+def privately(client: WebClient, url: str, answer: Answer, *, replaces: bool = False) -> None:
     """Answers at the address that came with a click or a command; only that person sees it."""
     hook = WebhookClient(url, timeout=client.timeout, proxy=client.proxy, ssl=client.ssl, retry_handlers=[])
-    body = {**message(answer), "response_type": "ephemeral", "replace_original": False}
+    body = {**message(answer), "response_type": "ephemeral", "replace_original": replaces}
     for pause_s in (*PAUSES_S, None):
         why = _posted(hook, body)
         if why is None:

@@ -221,7 +221,7 @@ def admit(
     entry = ledger.record(
         session,
         actor=actor,
-        action="qualify",
+        action="override" if source == "override" else "qualify",
         subject=f"{mlflow_model_name} {mlflow_model_version}",
         reason=reason,
         after={"stage": Stage.CANDIDATE, **evidence},

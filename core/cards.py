@@ -16,7 +16,7 @@ from core import evidence, ledger, measure, outbox, stages
 from core.errors import Refused
 from core.rules import allocation, decision
 from core.rules.decision import CheckRow, Terms, Verdict
-from core.rules.metrics import METRICS
+from core.rules.metrics import METRICS, VariantMetrics
 from core.tables import Experiment, LedgerEntry, Message, Request, Variant
 from core.variants import (
     baseline_or_note,
@@ -111,6 +111,8 @@ class ExperimentCard:
     status: str
     variants: tuple[VariantLine, ...]
     candidates: tuple[CandidateCard, ...]
+    baseline_metrics: tuple[MetricLine, ...]
+    """What the baseline does by itself, where no candidate stands beside it."""
     open_request: int | None
     note: str | None
     since: datetime
@@ -202,12 +204,13 @@ def open_requests(session: Session) -> list[RequestCard]:
 # --- Experiments ----------------------------------------------------------------------------------------------------
 
 
-def _metric_lines(look: evidence.Standing) -> tuple[MetricLine, ...]:
+def _metric_lines(look: evidence.Standing, terms: Terms) -> tuple[MetricLine, ...]:
     beyond = decision.beyond_tolerance(look.candidate, look.baseline)
+    is_early = look.candidate.sample_size < terms.minimum_samples
     lines = []
     for metric in METRICS:
         mine, base = getattr(look.candidate, metric.name), getattr(look.baseline, metric.name)
-        unknown = mine is None or (base is None and metric.limit is None)
+        unknown = is_early or mine is None or (base is None and metric.limit is None)
         lines.append(
             MetricLine(
                 metric.title,
@@ -219,6 +222,13 @@ def _metric_lines(look: evidence.Standing) -> tuple[MetricLine, ...]:
     return tuple(lines)
 
 
+def _alone(measured: VariantMetrics | None) -> tuple[MetricLine, ...]:
+    if measured is None:
+        return ()
+    values = ((metric, getattr(measured, metric.name)) for metric in METRICS)
+    return tuple(MetricLine(metric.title, decision.format_value(metric, value), "", None) for metric, value in values)
+
+
 def _candidate_card(look: evidence.Standing, terms: Terms) -> CandidateCard:
     return CandidateCard(
         variant=look.variant.name,
@@ -227,7 +237,7 @@ def _candidate_card(look: evidence.Standing, terms: Terms) -> CandidateCard:
         days=look.days,
         minimum_days=decision.minimum_days(look.share),
         next_step=allocation.next_step(look.share, terms.steps),
-        metrics=_metric_lines(look),
+        metrics=_metric_lines(look, terms),
     )
 
 
@@ -268,6 +278,7 @@ def experiment_card(session: Session, experiment: str, *, terms: Terms, measured
             for v in there
         ),
         candidates=tuple(_candidate_card(look, terms) for look in looks),
+        baseline_metrics=_alone(found.get(base.id)) if base is not None and not looks else (),
         open_request=session.scalar(
             select(Request.id).where(Request.experiment_id == place.id, Request.state == "open")
         ),
@@ -322,14 +333,29 @@ def history(session: Session, experiment: str, *, limit: int = 15) -> list[Histo
         Refused: where there is no such experiment.
     """
     place = find_experiment(session, experiment, lock=False)
-    return [_history_line(e, place.name) for e in ledger.entries(session, experiment_id=place.id, limit=limit)]
+    found = ledger.entries(session, experiment_id=place.id, limit=limit)
+    return [_history_line(entry, place.name) for entry in found if not _is_told_by_its_request(entry)]
 
 
-def notice(session: Session, ledger_id: int) -> HistoryLine:
+def _is_told_by_its_request(entry: LedgerEntry) -> bool:
+    """What an approval changed stands in the record for itself; people read it with the request and its approval."""
+    return entry.request_id is not None and entry.action in ("start", "increase", "promote", "rollback")
+
+
+@dataclass(frozen=True)
+class News:
+    """One row of the record for telling it, with the request that it decided."""
+
+    line: HistoryLine
+    request: RequestCard | None
+
+
+def notice(session: Session, ledger_id: int) -> News:
     """One row of the record, for telling it."""
     entry = session.get_one(LedgerEntry, ledger_id)
     place = session.get(Experiment, entry.experiment_id) if isinstance(entry.experiment_id, uuid.UUID) else None
-    return _history_line(entry, place.name if place else None)
+    request = request_card(session, entry.request_id) if entry.request_id is not None else None
+    return News(_history_line(entry, place.name if place else None), request)
 
 
 # --- Where cards stand ----------------------------------------------------------------------------------------------

@@ -169,15 +169,22 @@ def check_may_join(
         raise Refused("A candidate joins with more than 0 % and at most 10 %.")
     if experiment.status not in ("draft", "active"):
         raise Refused(f"{experiment.name} is {experiment.status}, so no candidate can join it. Resume it first.")
+    joining = _joining(session, experiment, policy_version)
+    _check_candidate(session, policy_version)
+    allocation.check_whole(shares(session, experiment))
+    return joining
+
+
+def _check_candidate(session: Session, policy_version: PolicyVersion) -> None:
     stage = stages.of(session, policy_version.id)
+    if stage in (Stage.EXPERIMENT, Stage.PRODUCTION):
+        raise Refused(f"{stages.label(policy_version)} is in stage “{stage}” already, in another experiment.")
     if stage != Stage.CANDIDATE:
         name, version = stages.model_of(policy_version)
         raise Refused(
             f"{stages.label(policy_version)} is not a candidate (its stage is “{stage}”). "
             f"Qualify {name} {version} first."
         )
-    allocation.check_whole(shares(session, experiment))
-    return _joining(session, experiment, policy_version)
 
 
 def add_candidate_variant(

@@ -15,7 +15,7 @@ from core.errors import Refused
 from core.rules import allocation
 from core.rules.decision import CheckRow, Terms, Verdict
 from core.tables import Experiment, Request, Variant
-from core.variants import candidate, find_experiment, find_variant, required_version, shares
+from core.variants import candidate, find_experiment, find_variant, required_version, shares, what_fails
 
 
 @dataclass(frozen=True)
@@ -102,8 +102,8 @@ def _plan_increase(session: Session, place: Experiment, ask: Ask, look: Look | N
     after = promotions.next_shares(session, place, seen.variant, terms)
     objections = {
         "increase": (),
-        "wait": (f"The document's rule says: wait. {seen.why}",),
-        "rollback": (f"The document's rule says: roll back. {seen.why}",),
+        "wait": (f"The rollout rule says: wait. {seen.why}",),
+        "rollback": (f"The rollout rule says: roll back. {seen.why}",),
     }[seen.verdict]
     return Plan(_measured_params(seen), _by_id(after), seen.rows, objections)
 
@@ -130,7 +130,7 @@ def _seen(look: Look | None) -> Look:
 
 
 def _plan_rollback(session: Session, place: Experiment, ask: Ask, _: Look | None, terms: Terms) -> Plan:
-    failed = find_variant(session, place, ask.variant) if ask.variant else candidate(session, place)
+    failed = find_variant(session, place, ask.variant) if ask.variant else what_fails(session, place)
     way = promotions.retreat(session, place, failed, ask.baseline)
     if failed.allocation == 0 and way.restored is None:
         raise Refused(f"{failed.name} has no traffic in {place.name}; there is nothing to roll back.")

@@ -72,7 +72,7 @@ def ask(session: Session, wish: Ask, *, requester: str, terms: Terms) -> Request
     )
     session.add(request)
     session.flush()
-    _record(session, place, request, actor=requester, action="request")
+    _record(session, place, request, actor=requester, action="request", reason=request.override or request.reason)
     outbox.put_card(session, request_id=request.id, why="opened")
     return request
 

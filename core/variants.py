@@ -206,6 +206,17 @@ def candidate(session: Session, experiment: Experiment, name: str | uuid.UUID | 
     raise Refused(f"Several candidates are running: {', '.join(v.name for v in running)}. Say which one.")
 
 
+def what_fails(session: Session, experiment: Experiment) -> Variant:
+    """What a rollback without a name is about: the only candidate with traffic, else what is in production.
+
+    Raises:
+        Refused: where several candidates have traffic and no name says which.
+    """
+    base = baseline(session, experiment)
+    running = [v for v in variants(session, experiment) if v.id != base.id and v.allocation > 0]
+    return candidate(session, experiment) if running else base
+
+
 def set_shares(
     session: Session, experiment: Experiment, wanted: Mapping[uuid.UUID, Decimal], *, request_id: int | None = None
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 import subprocess
 import sys
 import threading
@@ -13,6 +14,8 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
+
+import fasteners
 
 from bot import running
 from bot.demo import models, world
@@ -26,6 +29,7 @@ from core.settings import SlackSection
 
 MARKER = "this-folder-is-a-promotion-bot-demo"
 COMPLETE = "complete"
+LOCK = "lock"
 PEOPLE = (
     Person(handle="alice", name="Alice Moreau", title="ML engineer"),
     Person(handle="bob", name="Bob Tanaka", title="Approver"),
@@ -37,27 +41,48 @@ CHANNELS = (
     Channel(name="ml-approvals", topic="Requests that wait for a decision", members=EVERYBODY),
 )
 SLACK = SlackSection(approvers=("@bob",))
+FIRST = (
+    f"status {world.EXPERIMENT}",
+    f"qualify {models.MODEL} 3",
+    f"start {world.EXPERIMENT} {world.POLICY} 3",
+)
+"""The first three things to try, which the page offers as well."""
+HINT = " · ".join(FIRST)
 
 
-def _folder(data_dir: Path, *, is_reset: bool) -> Path:
-    """The folder of the demo; an existing one is only emptied where a demo made it."""
-    marker = data_dir / MARKER
-    if data_dir.exists() and any(data_dir.iterdir()) and not marker.exists():
-        raise Refused(f"{data_dir} holds something else. Give an empty or new folder to --data-dir.")
-    if is_reset and data_dir.exists():
-        shutil.rmtree(data_dir)
-    data_dir.mkdir(parents=True, exist_ok=True)
-    marker.touch()
+def _check_free(port: int) -> None:
+    try:
+        socket.create_server(("127.0.0.1", port)).close()
+    except (OSError, OverflowError) as error:
+        raise Refused(
+            f"Port {port} cannot be had ({error}). Is a demo running already? Otherwise choose another --port; "
+            "the workspace takes it and MLflow the next one."
+        ) from None
+
+
+def _taken(data_dir: Path, stack: ExitStack) -> Path:
+    """The folder of the demo, held by this process alone; never one that holds something else."""
+    try:
+        if data_dir.exists() and any(data_dir.iterdir()) and not (data_dir / MARKER).exists():
+            raise Refused(f"{data_dir} holds something else. Give an empty or new folder to --data-dir.")
+        data_dir.mkdir(parents=True, exist_ok=True)
+        (data_dir / MARKER).touch()
+    except OSError as error:
+        raise Refused(f"{data_dir} cannot be used as --data-dir: {error.strerror}.") from None
+    lock = fasteners.InterProcessLock(data_dir / LOCK)
+    if not lock.acquire(blocking=False):
+        raise Refused(f"A demo is running on {data_dir}. Stop it first, or give another --data-dir.")
+    stack.callback(lock.release)
     return data_dir
 
 
-def _opened(sandbox: Sandbox, port: int) -> Sandbox:
-    try:
-        return sandbox.start()
-    except OSError as error:
-        raise Refused(
-            f"Port {port} cannot be had ({error.strerror}). Is a demo running already? Otherwise choose another --port."
-        ) from None
+def _empty(folder: Path) -> None:
+    for child in folder.iterdir():
+        if child.is_dir():
+            shutil.rmtree(child)
+        elif child.name not in (LOCK, MARKER):
+            child.unlink()
+    (folder / MARKER).write_text("")
 
 
 def _filled(engine: db.Engine, folder: Path, stack: ExitStack, seed: int) -> None:
@@ -86,17 +111,14 @@ def _prepared(folder: Path, stack: ExitStack, seed: int) -> db.Engine:
 
 
 def _invitation(sandbox: Sandbox, page: MlflowPage, folder: Path, command: str) -> Sequence[str]:
-    name = world.EXPERIMENT
     return (
         "",
         f"  Workspace   {sandbox.url}/?as=alice&channel=ml-rollouts",
-        f"  MLflow      {page.url}  (up in some seconds)",
+        f"  MLflow      {page.url}#/models/{models.MODEL}  (up in some seconds)",
         f"  Data        {folder}",
         "",
         "  Try, as alice in #ml-rollouts:",
-        f"    1.  {command} status {name}",
-        f"    2.  {command} qualify {models.MODEL} 3",
-        f"    3.  {command} start {name} {world.POLICY} 3",
+        *(f"    {number}.  {command} {words}" for number, words in enumerate(FIRST, 1)),
         "        then switch to bob, open #ml-approvals and press Approve",
         "",
         "  Ctrl-C stops everything. The data stays for the next time; --reset forgets it.",
@@ -111,21 +133,25 @@ def run(data_dir: Path, *, port: int, opens_browser: bool, is_reset: bool, seed:
         Refused: where the folder belongs to something else, or a port is taken.
     """
     began = time.monotonic()
-    folder = _folder(data_dir, is_reset=is_reset)
-    page = MlflowPage(folder, port + 1)
+    for each in (port, port + 1):
+        _check_free(each)
     with ExitStack() as stack:
+        folder = _taken(data_dir, stack)
+        if is_reset:
+            _empty(folder)
+        page = MlflowPage(folder, port + 1)
         sandbox = Sandbox(
-            manifest(SLACK.command),
+            manifest(SLACK.command, hint=HINT),
             PEOPLE,
             CHANNELS,
             groups={"ml-approvers": ("bob",)},
             store=folder / "workspace.db",
             port=port,
             team_name="Demo workspace",
-            links=(("MLflow", page.url),),
+            links=(("MLflow", f"{page.url}#/models/{models.MODEL}"),),
         )
         stack.callback(sandbox.stop)
-        _opened(sandbox, port)
+        sandbox.start()
         print("Starting PostgreSQL, MLflow and the workspace …", flush=True)
         engine = _prepared(folder, stack, seed)
         found = settings.load(

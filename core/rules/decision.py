@@ -224,10 +224,15 @@ def _compared(metric: Metric, evidence: Evidence) -> tuple[bool | None, str]:
 
 
 def _metric_row(title: str, names: Sequence[str], evidence: Evidence) -> CheckRow:
-    found = [_compared(metric, evidence) for metric in METRICS if metric.name in names]
-    verdicts = [passed for passed, _ in found]
+    chosen = [metric for metric in METRICS if metric.name in names]
+    found = [(metric, *_compared(metric, evidence)) for metric in chosen]
+    verdicts = [passed for _, passed, _ in found]
     passed = False if False in verdicts else None if None in verdicts else True
-    return CheckRow(title, passed, "; ".join(detail for _, detail in found))
+    label = {metric.name: f"{metric.title.removeprefix(f'{title} ')} " if len(chosen) > 1 else "" for metric in chosen}
+    detail = "; ".join(f"{label[metric.name]}{text}" for metric, _, text in found)
+    if evidence.candidate.sample_size < evidence.minimum_samples:
+        return CheckRow(title, None, f"{detail} (too early to judge)")
+    return CheckRow(title, passed, detail)
 
 
 def checklist(evidence: Evidence) -> tuple[CheckRow, ...]:

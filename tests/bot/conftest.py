@@ -108,7 +108,7 @@ class Bot:
 
 
 @pytest.fixture
-def bot(desk: Engine, client: object, configured: Settings) -> Iterator[Bot]:  # noqa: F811
+def bot(desk: Engine, configured: Settings) -> Iterator[Bot]:  # noqa: F811
     """The bot, connected, on an experiment with `control` at 100 % and `planner_policy` v3 as a candidate."""
     made = Bot(desk, configured)
     try:
@@ -137,9 +137,9 @@ def effects(engine: Engine, kind: str) -> list[Any]:
 
 
 @contextmanager
-def broken(mlflow_uri: str) -> Iterator[None]:
+def broken(store_uri: str) -> Iterator[None]:
     """The registry fails at everything meanwhile: the store lacks a table."""
-    path = mlflow_uri.removeprefix("sqlite:///")
+    path = store_uri.removeprefix("sqlite:///")
     with closing(sqlite3.connect(path, timeout=30, isolation_level=None)) as store:
         store.execute("ALTER TABLE model_versions RENAME TO away")
         try:

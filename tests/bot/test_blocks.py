@@ -1,0 +1,247 @@
+"""Every screen holds whatever people call things: within Slack's limits, and inert."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sqlalchemy import Engine
+
+from bot import blocks, modals, screens
+from bot.blocks import Answer
+from bot.sandbox.checks import check_blocks, check_view
+from core import cards, choices, db
+from core.candidates import Evaluated
+from core.rules.decision import CheckRow
+from core.rules.evaluation import accept
+from core.tables import Experiment, Policy
+from tests.bot.acts import aloud, answer, approve, told
+from tests.bot.conftest import APPROVALS, ROLLOUTS, Bot
+from tests.core.conftest import add_variant, add_version, set_stage
+from tests.core.steps import Stage
+from tests.workspace import Person, text_of
+
+AT = datetime(2026, 11, 23, 12, tzinfo=UTC)
+HOSTILE = (
+    "<!channel>",
+    "<@U0100000004> & <https://evil.example|click>",
+    "`code` ```block```",
+    "*bold* _it_ ~no~ > quote",
+    "x" * 255,
+    "&" * 255,
+    "🚀👩‍👩‍👧‍👦" * 30,
+    "מודל חדש",
+    "a\u202eb\u0000c\u0007d\u200be",
+    "two\nlines\r\nand\u2028more",
+    "\u202e",
+    ":boom: @channel #general",
+)
+names = st.one_of(st.sampled_from(HOSTILE), st.text(max_size=255))
+reasons = st.one_of(st.none(), names, st.text(min_size=500, max_size=3000))
+shares = st.decimals(0, 1, places=4)
+changes = st.builds(cards.Change, names, shares, shares)
+rows = st.lists(st.builds(CheckRow, st.just("Latency"), st.sampled_from([True, False, None]), names), max_size=10)
+# all that mrkdwn may do in what the bot says: mentions of people, times, links to channels
+ALLOWED = re.compile(r"<(@[UW][A-Z0-9]+|!date\^\d+\^[^<>|]*\|[^<>]*|#[CG][A-Z0-9]+)>")
+DANGEROUS = re.compile(r"[\u0000-\u0008\u000b-\u001f\u200b\u202a-\u202e]")
+
+
+def texts(shown: Any, kind: str) -> list[str]:
+    """Every text of this kind in blocks."""
+    if isinstance(shown, dict):
+        own = [shown["text"]] if shown.get("type") == kind else []
+        return own + [text for item in shown.values() for text in texts(item, kind)]
+    return [text for item in shown for text in texts(item, kind)] if isinstance(shown, list | tuple) else []
+
+
+def check(shown: Answer) -> None:
+    """Slack takes it, and nothing in it does anything."""
+    check_blocks(list(shown.blocks))
+    assert shown.text.strip()
+    assert len(shown.text) < 4_000
+    check_inert([*texts(list(shown.blocks), "mrkdwn"), shown.text])
+    assert not [t for t in texts(list(shown.blocks), "plain_text") if DANGEROUS.search(t)]
+
+
+def check_inert(found: Sequence[str]) -> None:
+    for text in found:
+        assert "<" not in ALLOWED.sub("", text), text
+        assert not DANGEROUS.search(text)
+
+
+requests = st.builds(
+    cards.RequestCard,
+    id=st.integers(1, 10**9),
+    experiment=names,
+    action=st.sampled_from(["start", "increase", "promote", "rollback"]),
+    subject=names,
+    state=st.sampled_from(["open", "applied", "rejected", "withdrawn", "superseded"]),
+    requester=st.sampled_from(["U0100000004", "promotion-bot", "<!here>"]),
+    reason=reasons,
+    override=reasons,
+    changes=st.lists(changes, min_size=1, max_size=60).map(tuple),
+    checklist=rows.map(tuple),
+    params=st.just({}),
+    created_at=st.just(AT),
+    decided_at=st.sampled_from([None, AT]),
+    decided_by=st.sampled_from([None, "U0100000005"]),
+    decision_reason=reasons,
+    progress=st.just((cards.Progress("MLflow tags and alias", False, "<!channel>"),)),
+)
+retirements = st.lists(names, min_size=1, max_size=60).map(
+    lambda found: {
+        "mode": "delete",
+        "names": found,
+        "lost": {n: {"assignments": 1, "aggregates": 2, "events": 3} for n in found},
+    }
+)
+variant_lines = st.builds(
+    cards.VariantLine, names, st.sampled_from(["", "baseline"]), shares, st.floats(0, 1), names, names, st.just("none")
+)
+candidate_cards = st.builds(
+    cards.CandidateCard,
+    variant=names,
+    verdict=st.sampled_from(["wait", "rollback", "increase"]),
+    why=st.just("Not measured."),
+    days=st.floats(0, 100),
+    minimum_days=st.just(3),
+    next_step=st.none(),
+    metrics=st.just((cards.MetricLine("Cost per plan", "0.01", "no data", None),) * 6),
+)
+experiments = st.builds(
+    cards.ExperimentCard,
+    name=names,
+    status=st.sampled_from(["active", "paused", "draft", "completed"]),
+    variants=st.lists(variant_lines, max_size=60).map(tuple),
+    candidates=st.lists(candidate_cards, max_size=20).map(tuple),
+    open_request=st.sampled_from([None, 7]),
+    note=reasons,
+    since=st.just(AT),
+)
+histories = st.builds(
+    cards.HistoryLine,
+    id=st.just(1),
+    at=st.just(AT),
+    actor=st.sampled_from(["U0100000004", "promotion-bot"]),
+    action=st.sampled_from(sorted(screens.DEEDS)),
+    subject=names,
+    experiment=st.one_of(st.none(), names),
+    request_id=st.none(),
+    reason=reasons,
+    before=st.dictionaries(names, shares.map(str), max_size=60).map(lambda found: {"shares": found}),
+    after=st.just({}),
+)
+versions = st.builds(
+    choices.VersionLine, names, st.just("3"), st.just("none"), st.one_of(st.none(), names), st.tuples(names), st.none()
+)
+quick = settings(max_examples=25, deadline=None)
+
+
+@quick
+@given(requests)
+def test_request_cards(card: cards.RequestCard) -> None:
+    shown = screens.request(card)
+    check(shown)
+    check(screens.asked(card, "<#C0100000008>"))
+    assert any(block["type"] == "actions" for block in shown.blocks) == (card.state == "open")
+
+
+@quick
+@given(requests, retirements)
+def test_retirement_cards(card: cards.RequestCard, params: dict[str, Any]) -> None:
+    check(screens.request(cards.RequestCard(**{**vars(card), "action": "retire", "params": params})))
+
+
+@quick
+@given(st.lists(experiments, max_size=4))
+def test_experiments(found: list[cards.ExperimentCard]) -> None:
+    check(screens.experiments(found * 75))
+    for card in found:
+        check(screens.experiment(card))
+
+
+@quick
+@given(st.lists(histories, max_size=15), names)
+def test_histories(found: list[cards.HistoryLine], name: str) -> None:
+    check(screens.history(found, name))
+    for line in found[:3]:
+        check(screens.notice(line, "/rollout"))
+
+
+@quick
+@given(st.lists(versions, max_size=300), names, rows)
+def test_models_and_checklists(found: list[choices.VersionLine], name: str, checked: list[CheckRow]) -> None:
+    check(screens.models(found, "/rollout"))
+    check(screens.checklist(name, checked)) if checked else None
+    judged = Evaluated(name, "3", "run", True, accept({}, {}), name, name, AT, name)
+    check(screens.evaluated(judged, [name], "/rollout"))
+
+
+@quick
+@given(names)
+def test_refusals_are_shown_letter_by_letter(name: str) -> None:
+    check(blocks.literal(f"There is no variant {name}."))
+
+
+@quick
+@given(st.lists(names, min_size=1, max_size=30))
+def test_forms(found: list[str]) -> None:
+    options = [modals._option(modals._both(name, "in", name), str(n)) for n, name in enumerate(found * 10)]
+    form = modals.modal("Roll back", "rollback", [modals._select("variant", "What", options)], submit="Ask")
+    check_view(form, "modal")
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_name_is_one_piece_of_code(name: str) -> None:
+    shown = blocks.name(name).strip("\u2068\u2069")
+    assert shown[0] == shown[-1] == "`"
+    assert not set(shown[1:-1]) & set("`<>\n\u202e\0")
+    assert 1 <= len(shown[1:-1]) <= 5 * blocks.NAME_LIMIT
+
+
+def test_short_texts_are_left_alone() -> None:
+    assert blocks.cut("abc", 3) == "abc"
+    assert blocks.cut("abcd", 3) == "ab…"
+    assert blocks.quoted("r" * 500) == "> " + "r" * 500
+    assert blocks.name("planner_policy") == "`planner_policy`"
+
+
+def test_hostile_names_go_the_whole_way(bot: Bot, alice: Person, bob: Person, desk: Engine) -> None:
+    storable = [name.replace("\0", "") for name in HOSTILE]
+    with db.transaction(desk) as session:
+        policy = Policy(name="<!here> *p*")
+        place = Experiment(name="<!channel> “*e*” `x`", status="active")
+        session.add_all([policy, place])
+        session.flush()
+        version = add_version(session, policy, 3)
+        set_stage(session, version, Stage.CANDIDATE)
+        for n, name in enumerate(["control", *storable, *(f"{name[:200]} {n}" for n in range(4) for name in storable)]):
+            add_variant(session, place, name, "0.6000" if n == 0 else "0.0400" if n < 11 else "0.0000")
+        for n in range(300):
+            session.add(Experiment(name=f"{storable[n % 12][:240]} {n}", status="draft"))
+    asked = answer(alice, "start '<!channel> “*e*” `x`' '<!here> *p*' 3 because <!channel> & ```all``` " + "r" * 500)
+    assert "Start candidate_v3 in <!channel> “*e*” `x`" not in asked  # the typographic quotes were straightened
+    assert "Did you mean" in asked
+    name = '<!channel> "*e*" `x`'
+    with db.transaction(desk) as session:
+        session.query(Experiment).filter_by(name="<!channel> “*e*” `x`").one().name = name
+    asked = answer(alice, f"start '{name}' '<!here> *p*' 3 because <!channel> & ```all``` " + "r" * 500)
+    assert asked.startswith(f"Start candidate_v3 in {name}")
+    card = approve(bob, bob.waits_for("#1 ·", APPROVALS))
+    assert "`control` *60 % → 54 %*" in text_of(card)
+    for typed in ("list", f"status '{name}'", f"history '{name}'", f"checklist '{name}'", f"increase '{name}' nope"):
+        assert "went wrong" not in answer(alice, typed)
+    assert "more are not shown here" in answer(alice, "list")
+    assert "Waiting for a decision" in text_of(alice.home())
+    alice.types("/rollout start", channel=ROLLOUTS)
+    assert "ticket" not in text_of(alice.modal(text="Start a candidate"))
+    alice.closes(alice.modal())
+    alice.types("/rollout rollback", channel=ROLLOUTS)
+    assert alice.modal(text="What failed")
+    said = [*aloud(bob, APPROVALS), *aloud(bob, ROLLOUTS), *told(alice), *told(bob, APPROVALS)]
+    check_inert([text for message in said for text in [*texts(message.get("blocks", []), "mrkdwn"), message["text"]]])

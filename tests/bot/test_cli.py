@@ -1,0 +1,125 @@
+"""The command line: what it prints, how it starts, stops and says what has to be put right."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine
+
+import bot as package
+from bot.__main__ import main
+from bot.manifest import SCOPES
+from bot.sandbox import Sandbox
+from bot.sandbox.methods import METHODS
+from tests.bot.acts import answer, ask
+from tests.core import steps
+from tests.workspace import Person, Workspace
+
+BY_KIND = {
+    "conversations.list": {"channels:read", "groups:read"},
+    "conversations.history": {"channels:history", "groups:history"},
+}
+"""Methods whose scope depends on whether a channel is public or private."""
+
+
+def called() -> set[str]:
+    """The Web API methods that the bot calls, by the names of slack_sdk's functions."""
+    by_function = {name.replace(".", "_"): name for name in METHODS}
+    sources = [path.read_text() for path in Path(package.__path__[0]).glob("*.py")]
+    used = [node.attr for source in sources for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Attribute)]
+    return {by_function[name] for name in used if name in by_function}
+
+
+def test_the_manifest_asks_for_exactly_the_scopes_that_are_used() -> None:
+    assert {"chat.postMessage", "chat.update", "views.open", "users.list", "conversations.history"} < called()
+    needed = {scope for name in called() for scope in BY_KIND.get(name, {METHODS[name].scope})}
+    assert needed - {""} | {"commands"} == set(SCOPES)
+
+
+def test_the_manifest_is_printed(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    config = tmp_path / "other.toml"
+    config.write_text('[slack]\ncommand = "/models"\n')
+    assert main(["manifest", "--config", str(config), "--http", "https://bot.example/slack/events"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["features"]["slash_commands"][0]["command"] == "/models"
+    assert printed["settings"]["interactivity"]["request_url"] == "https://bot.example/slack/events"
+    assert printed["settings"]["socket_mode_enabled"] is False
+    assert main(["manifest"]) == 0
+    assert json.loads(capsys.readouterr().out)["settings"]["socket_mode_enabled"] is True
+
+
+@pytest.fixture
+def environment(sandbox: Sandbox, database_url: str, mlflow_uri: str, tmp_path: Path) -> dict[str, str]:
+    """What an installation sets."""
+    return {
+        "SLACK_BOT_TOKEN": sandbox.bot_token,
+        "SLACK_APP_TOKEN": sandbox.app_token,
+        "SLACK_API_URL": sandbox.api_url,
+        "DATABASE_URL": database_url,
+        "MLFLOW_TRACKING_URI": mlflow_uri,
+        "PROMOTION_BOT_DATA": str(tmp_path),
+    }
+
+
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [
+        ({"SLACK_BOT_TOKEN": None}, "Set SLACK_BOT_TOKEN (xoxb-…), and SLACK_APP_TOKEN"),
+        ({"SLACK_APP_TOKEN": None}, "or SLACK_SIGNING_SECRET for HTTP"),
+        ({"SLACK_BOT_TOKEN": "xoxb-s3cret"}, "does not accept the bot: invalid_auth"),
+        ({"SLACK_APP_TOKEN": "xapp-s3cret"}, "does not accept the bot: invalid_auth"),
+        ({"SLACK_API_URL": "http://127.0.0.1:9/api/"}, "Slack at http://127.0.0.1:9/api/ cannot be reached"),
+        ({"DATABASE_URL": "postgresql://me:s3cret@127.0.0.1:9/x"}, "The database at postgresql+psycopg://me:***@127"),
+        ({"DATABASE_URL": "s3cret"}, "DATABASE_URL is no address of a database."),
+    ],
+)
+def test_what_has_to_be_put_right_is_said(
+    changed: dict[str, str | None],
+    expected: str,
+    environment: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    for key, value in (environment | changed).items():
+        monkeypatch.delenv(key, raising=False) if value is None else monkeypatch.setenv(key, value)
+    assert main(["run"]) == 2
+    said = capsys.readouterr().err
+    assert expected in said
+    assert "Traceback" not in said
+    assert "s3cret" not in said + caplog.text
+
+
+def test_run_until_sigterm(
+    desk: Engine, environment: dict[str, str], alice: Person, workspace: Workspace, sandbox: Sandbox
+) -> None:
+    plain = {key: os.environ[key] for key in ("PATH", "HOME") if key in os.environ}
+    process = subprocess.Popen(
+        [sys.executable, "-W", "error", "-m", "bot", "run"],
+        env=plain | environment | {"PYTHONPATH": str(Path(package.__path__[0]).parent)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        assert "`control`" in answer(alice, "status")
+        ask(alice)
+        process.send_signal(signal.SIGTERM)
+        told = time.monotonic()
+        _, errors = process.communicate(timeout=10)
+        assert time.monotonic() - told < 2
+    finally:
+        process.kill()
+    assert (process.returncode, errors) == (0, "")
+    assert not workspace.state()["app"]["connected"]
+    assert len(steps.ledger(desk)) == 1
