@@ -18,7 +18,7 @@ COPY --from=build /opt/promotion-bot /opt/promotion-bot
 ENV PATH=/opt/promotion-bot/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
-    PROMOTION_BOT_DATA=/var/lib/promotion-bot/data
+    PROMOTION_BOT_DATA=/var/lib/promotion-bot
 USER 10001
 WORKDIR /var/lib/promotion-bot
 VOLUME /var/lib/promotion-bot

@@ -1,4 +1,4 @@
-"""The command line: the one place where all parts meet, and the only reader of the clock."""
+"""The command line: the one place where all parts meet."""
 
 from __future__ import annotations
 
@@ -98,7 +98,12 @@ def manifest(arguments: argparse.Namespace) -> None:
     print(json.dumps(made(command, request_url=arguments.http), indent=2))
 
 
+def _config_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", type=Path, help="configuration file (default: promotion-bot.toml if it exists)")
+
+
 def _run_options(parser: argparse.ArgumentParser) -> None:
+    _config_option(parser)
     parser.add_argument("--host", default="127.0.0.1", help="where HTTP mode listens (default %(default)s)")
     parser.add_argument("--port", type=int, default=3000, help="where HTTP mode listens (default %(default)s)")
 
@@ -112,6 +117,7 @@ def _demo_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _manifest_options(parser: argparse.ArgumentParser) -> None:
+    _config_option(parser)
     parser.add_argument("--http", metavar="URL", help="for signed HTTP requests to this address, not Socket Mode")
 
 
@@ -131,7 +137,6 @@ def _parser() -> argparse.ArgumentParser:
     for name, (function, options) in COMMANDS.items():
         line = (function.__doc__ or "").splitlines()[0]
         made = commands.add_parser(name, help=line, description=line)
-        made.add_argument("--config", type=Path, help="configuration file (default: promotion-bot.toml if it exists)")
         options(made)
     return parser
 

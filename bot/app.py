@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+import secrets
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -215,7 +216,7 @@ def build(desk: Desk, hands: Hands, client: WebClient, *, signing_secret: str | 
     """The Bolt app with every listener. Checks the token with Slack."""
     app = App(
         client=client,
-        signing_secret=signing_secret or "unused-in-socket-mode",
+        signing_secret=signing_secret or secrets.token_hex(),  # Socket Mode signs nothing; nobody may guess it,
         listener_executor=hands.listeners,
     )
     app.command(desk.command)(partial(on_command, hands, desk))

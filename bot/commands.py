@@ -126,7 +126,7 @@ def list_(desk: Desk, words: Words, actor: Actor) -> Answer:
 
 def status(desk: Desk, words: Words, actor: Actor) -> Answer:
     """How an experiment stands: shares, verdict, numbers.
-    status EXPERIMENT"""
+    status [EXPERIMENT]"""
     with desk.reading() as session:
         name = words.at_most(1).maybe(0) or _only_experiment(choices.experiment_names(session, statuses=("active",)))
         return screens.experiment(cards.experiment_card(session, name, terms=desk.settings.terms))

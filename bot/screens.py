@@ -276,9 +276,7 @@ def models(lines: Sequence[VersionLine], command: str) -> Answer:
     if not lines:
         return plain("The registry has no model versions.")
     hint = context(f"Qualify one with `{command} qualify MODEL VERSION`.")
-    text = [_version_line(line) for line in lines]
-    chunks = [section("\n".join(text[i : i + 15])) for i in range(0, len(text), 15)]
-    return Answer(f"{len(lines)} model versions", fitted([*chunks, hint]))
+    return Answer(f"{len(lines)} model versions", fitted(listing(_version_line(line) for line in lines), [hint]))
 
 
 def _after_qualifying(linked: Sequence[str], command: str) -> str:
@@ -390,6 +388,6 @@ def applied(card: RequestCard) -> Answer:
     text = f"{MARKS[True]} *{escaped(title(card))}*: done."
     return Answer(
         f"{escaped(title(card))}: done.",
-        [section(text), *_what(card), context("The card shows when MLflow has followed.")],
+        fitted([section(text), *_what(card)], [context("The card shows when MLflow has followed.")]),
         settles=True,
     )

@@ -191,6 +191,7 @@ def qualify(
     found = evaluate(
         session, mlflow_model_name=mlflow_model_name, mlflow_model_version=mlflow_model_version, registry=registry
     )
+    stages.lock(session, mlflow_model_name)
     present = stages.decided(session, mlflow_model_name).get(mlflow_model_version, Stage.NONE)
     if present in (Stage.EXPERIMENT, Stage.PRODUCTION):
         raise Refused(f"{mlflow_model_name} {mlflow_model_version} is already in stage “{present}”.")
@@ -209,11 +210,15 @@ def admit(
     reason: str | None = None,
 ) -> None:
     """Records a model version as a candidate with its evidence and moves the policy versions that link to it."""
+    stages.lock(session, mlflow_model_name)
     row = {"source": source, "evidence": dict(evidence), "actor": actor, "reason": reason}
+    key = {"mlflow_model_name": mlflow_model_name, "mlflow_model_version": mlflow_model_version}
+    added = insert(Qualification).values(row | key)
     session.execute(
-        insert(Qualification)
-        .values(row | {"mlflow_model_name": mlflow_model_name, "mlflow_model_version": mlflow_model_version})
-        .on_conflict_do_update(index_elements=["mlflow_model_name", "mlflow_model_version"], set_=row)
+        # An override adds to what is known; it never takes the place of an evaluation.
+        added.on_conflict_do_nothing(index_elements=list(key))
+        if source == "override"
+        else added.on_conflict_do_update(index_elements=list(key), set_=row)
     )
     for policy_version in stages.versions_of_model(session, mlflow_model_name, mlflow_model_version):
         if stages.of(session, policy_version.id) in (Stage.NONE, Stage.ARCHIVED):

@@ -333,13 +333,7 @@ def history(session: Session, experiment: str, *, limit: int = 15) -> list[Histo
         Refused: where there is no such experiment.
     """
     place = find_experiment(session, experiment, lock=False)
-    found = ledger.entries(session, experiment_id=place.id, limit=limit)
-    return [_history_line(entry, place.name) for entry in found if not _is_told_by_its_request(entry)]
-
-
-def _is_told_by_its_request(entry: LedgerEntry) -> bool:
-    """What an approval changed stands in the record for itself; people read it with the request and its approval."""
-    return entry.request_id is not None and entry.action in ("start", "increase", "promote", "rollback")
+    return [_history_line(e, place.name) for e in ledger.entries(session, experiment_id=place.id, limit=limit)]
 
 
 @dataclass(frozen=True)

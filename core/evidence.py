@@ -93,7 +93,7 @@ def _evaluation(session: Session, version: PolicyVersion) -> tuple[bool | None, 
         return None, "no evaluation on record"
     if found.source == "override":
         return False, f"overridden: {found.reason}"
-    on = found.evidence.get("dataset_version")
+    on = found.evidence.get("dataset_version") or "an unnamed dataset"
     return True, {"replay": f"replay on {on}", "run": f"MLflow run on {on}"}.get(found.source, "tagged by the pipeline")
 
 

@@ -170,6 +170,7 @@ def check_may_join(
     if experiment.status not in ("draft", "active"):
         raise Refused(f"{experiment.name} is {experiment.status}, so no candidate can join it. Resume it first.")
     joining = _joining(session, experiment, policy_version)
+    stages.lock(session, stages.model_of(policy_version)[0])
     _check_candidate(session, policy_version)
     allocation.check_whole(shares(session, experiment))
     return joining

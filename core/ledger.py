@@ -11,6 +11,8 @@ from sqlalchemy.orm import Session
 
 from core.tables import LedgerEntry
 
+TOLD_BY_REQUEST = ("start", "increase", "promote", "rollback")
+
 
 def record(
     session: Session,
@@ -41,6 +43,10 @@ def record(
 
 
 def entries(session: Session, *, experiment_id: uuid.UUID, limit: int = 20) -> list[LedgerEntry]:
-    """The newest rows about one experiment, newest first."""
-    query = select(LedgerEntry).where(LedgerEntry.experiment_id == experiment_id).order_by(LedgerEntry.id.desc())
-    return list(session.scalars(query.limit(limit)))
+    """The newest rows about one experiment, newest first, as people read them.
+
+    What an approval changed has a row of its own; it is left out, since the request and its approval tell it.
+    """
+    is_told = LedgerEntry.request_id.is_not(None) & LedgerEntry.action.in_(TOLD_BY_REQUEST)
+    query = select(LedgerEntry).where(LedgerEntry.experiment_id == experiment_id, ~is_told)
+    return list(session.scalars(query.order_by(LedgerEntry.id.desc()).limit(limit)))

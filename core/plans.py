@@ -68,15 +68,6 @@ def look_at(session: Session, ask: Ask, terms: Terms) -> Look:
     return Look(variant, standing.verdict, standing.why, rows)
 
 
-def stored_look(session: Session, place: Experiment, request: Request) -> Look | None:
-    """What the card of a request showed, for planning the same request again."""
-    if not ACTIONS[request.action].is_measured:
-        return None
-    variant = find_variant(session, place, uuid.UUID(request.params["variant_id"]))
-    rows = tuple(CheckRow(**row) for row in request.checklist)
-    return Look(variant, request.params["verdict"], request.params["why"], rows)
-
-
 def _plan_start(session: Session, place: Experiment, ask: Ask, _: Look | None, terms: Terms) -> Plan:
     if ask.policy_version_id is None:
         raise Refused("Say which policy version to start.")

@@ -21,6 +21,7 @@ from core.rules.lifecycle import Stage
 from core.tables import Event, Experiment, PolicyVersion, Variant
 from core.variants import (
     baseline,
+    baseline_or_note,
     candidate,
     find_experiment,
     find_variant,
@@ -124,14 +125,17 @@ def _require(rows: Sequence[CheckRow], override: str | None) -> None:
         raise Refused(f"Not ready for production: {listed}. To promote all the same, say why.")
 
 
-def _send_back_others(session: Session, experiment: Experiment, keep: set[uuid.UUID]) -> None:
-    """Policy versions that lost their traffic without having failed become candidates again."""
+def _send_back_others(session: Session, experiment: Experiment, keep: set[uuid.UUID]) -> list[PolicyVersion]:
+    """Policy versions that lost their traffic without having failed become candidates again; returns those."""
+    moved = []
     there = variants(session, experiment)
     serving = keep | {linked_version_id(v.config) for v in there if v.allocation > 0}
     for variant in there:
         linked = linked_version(session, variant)
         if linked and linked.id not in serving and stages.of(session, linked.id) == Stage.EXPERIMENT:
             stages.move(session, linked, Stage.CANDIDATE)
+            moved.append(linked)
+    return moved
 
 
 def _predecessors(session: Session, experiment: Experiment, version: PolicyVersion) -> list[PolicyVersion]:
@@ -177,7 +181,7 @@ def promote_to_production(
         stages.move(session, old, Stage.ARCHIVED, is_adoption=stages.of(session, old.id) != Stage.PRODUCTION)
     stages.move(session, version, Stage.PRODUCTION, predecessor_id=replaced[0].id if replaced else None)
     set_shares(session, place, allocation.all_to(shares(session, place), variant.id), request_id=request_id)
-    _send_back_others(session, place, {version.id})
+    sent_back = _send_back_others(session, place, {version.id})
     _control_event(
         session,
         place,
@@ -195,7 +199,7 @@ def promote_to_production(
         before={"shares": before, "production": [stages.label(old) for old in replaced]},
         after={"shares": named_shares(session, place), "production": [stages.label(version)]},
     )
-    _mirror_all(session, [version, *replaced], entry.id, request_id)
+    _mirror_all(session, [version, *replaced, *sent_back], entry.id, request_id)
     return variant
 
 
@@ -233,7 +237,9 @@ def retreat(
         Refused: where that is the failed variant itself, or nothing is known to return to.
     """
     linked = linked_version(session, failed)
-    was_production = linked is not None and stages.of(session, linked.id) == Stage.PRODUCTION
+    base, _ = baseline_or_note(session, experiment)
+    is_base = base is not None and base.id == failed.id
+    was_production = is_base and linked is not None and stages.of(session, linked.id) == Stage.PRODUCTION
     named = find_variant(session, experiment, baseline_variant) if baseline_variant is not None else None
     if linked is None or not was_production:
         target = named or baseline(session, experiment)
@@ -243,13 +249,13 @@ def retreat(
         _must_differ(failed, named)
         return Retreat(failed, named, linked_version(session, named))
     before = stages.predecessor(session, linked.id)
-    if before is not None:
+    if before is not None and not stages.has_failed(session, before.id):
         return Retreat(failed, variant_serving(session, variants(session, experiment), before), before)
     former = former_baseline(session, experiment, failed)
     if former is None:
         raise Refused(
-            f"{failed.name} is in production and no version before it is on record. "
-            "Name the variant to return to as the baseline."
+            f"{failed.name} is in production, and no version before it that did not fail is on record. "
+            "Rename the variant that traffic should return to: call it `control`."
         )
     return Retreat(failed, former, linked_version(session, former))
 
@@ -295,9 +301,9 @@ def rollback_variant(
     set_shares(
         session, place, retreat_shares(shares(session, place), failed.id, target.id, scope), request_id=request_id
     )
-    touched = _restage(session, version, way.restored)
+    touched = _restage(session, place, version, way.restored)
     if scope == "all":
-        _send_back_others(session, place, {v.id for v in touched})
+        touched += _send_back_others(session, place, {v.id for v in touched})
     _control_event(session, place, "model_rollback", {"failed_variant_id": str(failed.id), "reason": reason})
     entry = ledger.record(
         session,
@@ -320,11 +326,17 @@ def _restored(way: Retreat) -> PolicyVersion:
     return way.restored
 
 
-def _restage(session: Session, failed: PolicyVersion | None, restored: PolicyVersion | None) -> list[PolicyVersion]:
-    """Archives the failed version and puts its predecessor back in production; returns both, where they exist."""
-    if failed is not None and stages.has_model(failed):
+def _restage(
+    session: Session, place: Experiment, failed: PolicyVersion | None, restored: PolicyVersion | None
+) -> list[PolicyVersion]:
+    """Archives the failed version and puts its predecessor back in production; returns both, where they exist.
+
+    A version that another variant goes on serving, with other params, did not fail: only that variant did.
+    """
+    serving = {linked_version_id(v.config) for v in variants(session, place) if v.allocation > 0}
+    if failed is not None and stages.has_model(failed) and failed.id not in serving:
         is_unknown = stages.of(session, failed.id) in (Stage.NONE, Stage.CANDIDATE)
-        stages.move(session, failed, Stage.ARCHIVED, is_adoption=is_unknown)
+        stages.move(session, failed, Stage.ARCHIVED, is_adoption=is_unknown, has_failed=True)
     # Another experiment may have put a version of the same model into production since; that one stays.
     if restored is not None and _is_vacant(session, restored):
         stages.move(session, restored, Stage.PRODUCTION, is_adoption=True)

@@ -136,24 +136,32 @@ def _open(session: Session, request_id: int) -> tuple[Request, Experiment]:
 
 
 def _is_stale(session: Session, place: Experiment, request: Request) -> bool:
-    """True where somebody changed the shares since the card was drawn."""
+    """True where somebody changed the shares since the card was drawn, or its measurements are too old."""
+    now = session.execute(select(func.now())).scalar_one()
+    if plans.ACTIONS[request.action].is_measured and now - request.created_at > approval.EVIDENCE_LASTS:
+        return True
     shown = {c["variant_id"]: Decimal(c["before"]) for c in request.changes if c["variant_id"]}
     return shown != {str(key): share for key, share in shares(session, place).items()}
 
 
 def _redraw(session: Session, place: Experiment, request: Request, terms: Terms) -> Decided:
-    """Plans the request anew on the present shares; where that is not possible any more it is closed."""
+    """Plans the request anew on the present shares; where that is not possible any more it is closed.
+
+    A request that rests on measurements is always closed: they were made of what is no longer so.
+    """
     try:
         with session.begin_nested():
-            plan = plans.ACTIONS[request.action].plan(
-                session, place, plans.as_ask(place, request), plans.stored_look(session, place, request), terms
-            )
+            if plans.ACTIONS[request.action].is_measured:
+                raise Refused("its numbers were measured under other shares or too long ago. Ask for it anew.")
+            plan = plans.ACTIONS[request.action].plan(session, place, plans.as_ask(place, request), None, terms)
             request.params, request.changes = plan.params, _changes(session, place, plan.after)
             sentence = "The shares have changed since this card was drawn. It is redrawn; look again, then decide."
+            action = "redraw"
     except Refused as refused:
         _close(session, request, "superseded", by=experiments.SYSTEM, why=str(refused))
-        sentence = f"The experiment has changed since this card was drawn, so the request is closed: {refused}"
-    number = _record(session, place, request, actor=experiments.SYSTEM, action="redraw")
+        sentence = f"Things have moved on since this card was drawn, so the request is closed: {refused}"
+        action = "supersede"
+    number = _record(session, place, request, actor=experiments.SYSTEM, action=action, reason=request.decision_reason)
     outbox.put_card(session, request_id=request.id, why=f"ledger-{number}")
     return Decided("redrawn", sentence)
 

@@ -47,7 +47,7 @@ class SlackSection(Section):
 
 
 class RolloutSection(Section):
-    """The allocation steps and how long each must have lasted."""
+    """The allocation steps, and how many plans a candidate must have served."""
 
     steps: Annotated[tuple[Decimal, ...], AfterValidator(_steps)] = allocation.STEPS
     minimum_samples: Annotated[int, Field(ge=1)] = metrics.MINIMUM_SAMPLES
@@ -62,7 +62,7 @@ class MetricsSection(Section):
 class Settings(BaseSettings):
     """Environment first, then the TOML file, then these defaults. Secrets never print."""
 
-    model_config = SettingsConfigDict(extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(extra="forbid", frozen=True, env_ignore_empty=True)
 
     slack_bot_token: SecretStr | None = None
     slack_app_token: SecretStr | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -72,6 +72,21 @@ def model_of(policy_version: PolicyVersion) -> tuple[str, str]:
     return name, version
 
 
+def lock(session: Session, mlflow_model_name: str) -> None:
+    """Until the end of the transaction nobody else decides about stages of this model; read them after it."""
+    session.execute(
+        text("SELECT pg_advisory_xact_lock(hashtextextended(:lane, 0))"), {"lane": f"stages:{mlflow_model_name}"}
+    )
+
+
+def has_failed(session: Session, policy_version_id: uuid.UUID | None) -> bool:
+    """True where a policy version was rolled back and has not qualified anew since."""
+    return (
+        session.scalar(select(PolicyStage.failed_at).where(PolicyStage.policy_version_id == policy_version_id))
+        is not None
+    )
+
+
 def move(
     session: Session,
     policy_version: PolicyVersion,
@@ -79,17 +94,24 @@ def move(
     *,
     predecessor_id: uuid.UUID | None = None,
     is_adoption: bool = False,
+    has_failed: bool = False,
 ) -> None:
-    """Moves a policy version to a stage. `is_adoption` records a stage that was reached before the bot knew of it.
+    """Moves a policy version to a stage. `is_adoption` records a stage that was reached before the bot knew of it,
+    `has_failed` that it leaves because it did harm; such a version comes back only by qualifying anew.
 
     Raises:
         Refused: where the lifecycle has no such move.
     """
     name, version = model_of(policy_version)
+    lock(session, name)
     present = of(session, policy_version.id)
     if not is_adoption and not lifecycle.is_legal(present, stage):
         raise Refused(f"{label(policy_version)} is in stage “{present}” and cannot become “{stage}” from there.")
-    values: dict[str, Any] = {"stage": stage.value, "changed_at": func.now()}
+    values: dict[str, Any] = {
+        "stage": stage.value,
+        "changed_at": func.now(),
+        "failed_at": func.now() if has_failed else None,
+    }
     if predecessor_id is not None:
         values["predecessor_id"] = predecessor_id
     row = {"policy_version_id": policy_version.id, "mlflow_model_name": name, "mlflow_model_version": version}

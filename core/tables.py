@@ -138,6 +138,7 @@ class PolicyStage(Base):
     mlflow_model_version: Mapped[str]
     stage: Mapped[str]
     predecessor_id: Mapped[uuid.UUID | None]
+    failed_at: Mapped[datetime | None]
     changed_at: Mapped[datetime] = mapped_column(server_default=_generated())
 
 
@@ -176,7 +177,6 @@ class Request(Base):
     decided_at: Mapped[datetime | None]
     decided_by: Mapped[str | None]
     decision_reason: Mapped[str | None]
-    outcome: Mapped[str | None]
 
 
 class Approval(Base):

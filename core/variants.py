@@ -175,7 +175,8 @@ def former_baseline(session: Session, experiment: Experiment, failed: Variant) -
     retired = session.scalars(select(RetiredName).where(RetiredName.variant_id.in_([v.id for v in others])))
     former = {found.variant_id: found.name for found in retired}
     named = [v for v in others if former.get(v.id, v.name).lower() in BASELINE_NAMES]
-    return named[0] if len(named) == 1 else None
+    sound = [v for v in named if not stages.has_failed(session, linked_version_id(v.config))]
+    return sound[0] if len(sound) == 1 else None
 
 
 def baseline_or_note(session: Session, place: Experiment) -> tuple[Variant | None, str | None]:

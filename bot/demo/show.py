@@ -77,6 +77,9 @@ def _taken(data_dir: Path, stack: ExitStack) -> Path:
 
 
 def _empty(folder: Path) -> None:
+    if (folder / "postgres" / "postmaster.pid").exists():  # left running by a demo that was killed
+        with db.embedded(folder):
+            pass
     for child in folder.iterdir():
         if child.is_dir():
             shutil.rmtree(child)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 
 
 @dataclass(frozen=True)
@@ -13,6 +14,10 @@ class Actor:
     id: str
     name: str
     groups: frozenset[str] = frozenset()
+
+
+EVIDENCE_LASTS = timedelta(hours=24)
+"""How long the measurements on a card may be decided on."""
 
 
 @dataclass(frozen=True)

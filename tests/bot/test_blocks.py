@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -151,6 +152,21 @@ def test_request_cards(card: cards.RequestCard) -> None:
     assert any(block["type"] == "actions" for block in shown.blocks) == (card.state == "open")
 
 
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_card_of_sixty_variants_names_them_and_keeps_its_buttons(name: str) -> None:
+    moved = tuple(cards.Change(f"{n} {name}"[:255], Decimal("0.0150"), Decimal("0.0135")) for n in range(60))
+    facts = {"id": 1, "experiment": name, "action": "start", "subject": name, "state": "open", "requester": "U01"}
+    told = {"reason": name * 9, "override": name * 9, "params": {}, "created_at": AT, "progress": ()}
+    undecided = {"decided_at": None, "decided_by": None, "decision_reason": None}
+    checklist = tuple(CheckRow("Latency", None, name) for _ in range(10))
+    card = cards.RequestCard(**facts, **told, **undecided, changes=moved, checklist=checklist)  # type: ignore[arg-type]
+    shown = screens.request(card)
+    check(shown)
+    assert [block["type"] for block in shown.blocks][-2:] == ["actions", "context"]
+    listed = sum(f"`{n} " in text or f"`{n}`" in text for n in range(60) for text in [str(shown.blocks)])
+    assert listed == 60 or "more are not shown here" in str(shown.blocks)
+
+
 @quick
 @given(requests, retirements)
 def test_retirement_cards(card: cards.RequestCard, params: dict[str, Any]) -> None:
@@ -170,7 +186,7 @@ def test_experiments(found: list[cards.ExperimentCard]) -> None:
 def test_histories(found: list[cards.HistoryLine], name: str) -> None:
     check(screens.history(found, name))
     for line in found[:3]:
-        check(screens.notice(line, "/rollout"))
+        check(screens.notice(cards.News(line, None), "/rollout"))
 
 
 @quick

@@ -361,7 +361,7 @@ def test_production_elsewhere_is_not_taken_down(live: Engine) -> None:
 
 
 def test_where_nothing_is_known_to_return_to(desk: Engine) -> None:
-    with pytest.raises(Refused, match=r"no version before it is on record. Name the variant to return to"):
+    with pytest.raises(Refused, match="no version before it that did not fail is on record"):
         rollback(desk, "control")
     with db.transaction(desk) as session:
         add_variant(session, place(session), "rules", "0")
@@ -400,3 +400,22 @@ def test_control_events_never_count_as_traffic(live: Engine) -> None:
     with db.transaction(live) as session:
         assert evidence.measure_step(session, place(session), steps.TERMS) == {}
     assert len(steps.events(live)) == 2
+
+
+def test_what_failed_is_never_returned_to(live: Engine) -> None:
+    """v3 was rolled back; when `control` fails as well, v3 does not come back without qualifying."""
+    rollback(live, "candidate_v3")
+    with pytest.raises(Refused, match="did not fail"):
+        rollback(live, "control")
+    assert shares(live)["control"] == 1
+
+
+def test_a_version_that_another_variant_serves_did_not_fail(trial: Engine) -> None:
+    """Two variants of one policy version that differ in params only: the rollback of one leaves the version alone."""
+    with db.transaction(trial) as session:
+        add_variant(session, place(session), "explore_more", "0", policy_version(session, 2))
+        session.execute(text("UPDATE exp.variants SET allocation = 0.8 WHERE name = 'control'"))
+        session.execute(text("UPDATE exp.variants SET allocation = 0.1 WHERE name = 'explore_more'"))
+    assert rollback(trial, "explore_more") == "control"
+    assert stages_of(trial, 2, 3) == [Stage.PRODUCTION, Stage.CANDIDATE]
+    assert shares(trial) == shares_of(control="1", candidate_v3="0", explore_more="0")

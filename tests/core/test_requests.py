@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, select, text
 
 from core import cards, db, plans, requests
 from core.cards import RequestCard
@@ -84,8 +84,8 @@ def test_asking_changes_nothing_and_says_everything(desk: Engine) -> None:
         ("promote", {}, "No candidate is running"),
         ("rollback", {}, "Say why"),
         ("rollback", {"reason": " \n "}, "Say why"),
-        ("rollback", {"reason": "slow"}, "No candidate is running"),
-        ("rollback", {"reason": "slow", "variant": "control"}, "no version before it is on record"),
+        ("rollback", {"reason": "slow"}, "control is in production, and no version before it"),
+        ("rollback", {"reason": "slow", "variant": "control"}, "no version before it that did not fail is on record"),
         ("retire", {}, "has no variant at 0 % that could be retired"),
     ],
 )
@@ -239,11 +239,23 @@ def test_stale_shares_are_redrawn_before_anything_is_decided(desk: Engine) -> No
     assert shares(desk) == shares_of(control="0.45", b="0.45", candidate_v3="0.1")
 
 
-def test_a_stale_increase_is_redrawn(desk: Engine) -> None:
+def test_numbers_measured_under_other_shares_close_the_request(desk: Engine) -> None:
     change(desk, "start")
     number = ask(desk, "increase", override=BECAUSE)
     by_hand(desk, control="0.95", candidate_v3="0.05")
-    redrawn(desk, number)
+    assert "measured under other shares" in approve(desk, number).sentence
+    assert card(desk, number).state == "superseded"
+    assert shares(desk) == shares_of(control="0.95", candidate_v3="0.05")
+
+
+def test_numbers_of_yesterday_close_the_request(desk: Engine) -> None:
+    change(desk, "start")
+    number = ask(desk, "increase", override=BECAUSE)
+    with db.transaction(desk) as session:
+        session.execute(
+            text("UPDATE promotion.requests SET created_at = now() - interval '25 hours' WHERE state = 'open'")
+        )
+    assert "too long ago" in approve(desk, number).sentence
     assert shares(desk) == shares_of(control="0.9", candidate_v3="0.1")
 
 
@@ -282,7 +294,7 @@ def test_a_variant_that_is_gone_closes_the_request(desk: Engine) -> None:
     assert "closed" in decided.sentence
     found = card(desk, number)
     assert (found.state, found.decided_by) == ("superseded", "promotion-bot")
-    assert "There is no variant" in str(found.decision_reason)
+    assert "measured under other shares" in str(found.decision_reason)
     assert ask(desk, "start", policy_version_id=qualified_again(desk)) > number
 
 

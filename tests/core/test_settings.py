@@ -150,3 +150,9 @@ def test_secrets_are_not_in_the_faults() -> None:
     assert "slack_bot_token" in str(refused.value)
     assert "secret-1" not in str(refused.value)
     assert refused.value.__cause__ is None
+
+
+def test_an_empty_secret_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compose and Kubernetes pass unset variables as empty strings; nobody may sign with one."""
+    monkeypatch.setenv("SLACK_SIGNING_SECRET", "")
+    assert settings.load().slack_signing_secret is None

@@ -50,7 +50,7 @@ def test_a_model_goes_to_production_and_back(desk: Engine, registry: Registry, c
         lines = cards.history(session, EXPERIMENT)
         card = cards.request_card(session, number)
     assert [kind for kind, _, _ in steps.events(desk)] == ["model_promoted", "model_rollback"]
-    assert [line.action for line in lines][:2] == ["rollback", "approve"]
+    assert [line.action for line in lines][:2] == ["approve", "request"]
     assert card.state == "applied"
     assert all(p.is_done for p in card.progress)
 

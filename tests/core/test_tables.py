@@ -346,7 +346,7 @@ def test_a_transaction_is_taken_back_whole(desk: Engine) -> None:
 
 @pytest.mark.parametrize(
     ("statement", "says"),
-    [("SELECT pg_sleep(5)", "Somebody else is changing this"), (request(), "Another request of this experiment")],
+    [("SELECT pg_sleep(5)", "took too long"), (request(), "Another request of this experiment")],
 )
 def test_what_people_are_told_when_the_database_refuses(desk: Engine, statement: str, says: str) -> None:
     run(desk, request())

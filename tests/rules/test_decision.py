@@ -263,7 +263,8 @@ def test_the_documents_ten_rows_in_its_order() -> None:
 def test_one_fault_fails_its_own_row_only(row: str, changed: dict[str, Any], passed: bool | None) -> None:
     found = verdicts(**changed)
     assert found.pop(row) is passed
-    assert set(found.values()) == {True}
+    # With too few plans nothing is said about the metrics either.
+    assert set(found.values()) == ({True, None} if row == "Sample size" else {True})
 
 
 @pytest.mark.parametrize(
@@ -294,7 +295,7 @@ def test_shares_as_people_read_them(share: str, text: str) -> None:
 def test_numbers_behind_the_rows() -> None:
     details = {row.title: row.detail for row in checklist(READY)}
     assert details["Sample size"] == "1,000 of 1,000 plans"
-    assert details["Latency"] == "400 ms against 400 ms; 1,500 ms against 1,500 ms"
+    assert details["Latency"] == "p50 400 ms against 400 ms; p99 1,500 ms against 1,500 ms"
     assert details["Edit count"] == "2.00 against 2.00"
     assert "3.0 of 3 d" in details["Minimum duration"]
     assert "7.0 of 7 d" in details["Minimum duration"]

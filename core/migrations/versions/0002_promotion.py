@@ -20,6 +20,7 @@ CREATE TABLE promotion.stages (
     mlflow_model_version text NOT NULL,
     stage text NOT NULL CHECK (stage IN ('none', 'candidate', 'experiment', 'production', 'archived')),
     predecessor_id uuid,
+    failed_at timestamptz,
     changed_at timestamptz NOT NULL DEFAULT now()
 );
 CREATE UNIQUE INDEX one_production_per_model ON promotion.stages (mlflow_model_name) WHERE stage = 'production';
@@ -51,7 +52,6 @@ CREATE TABLE promotion.requests (
     decided_at timestamptz,
     decided_by text,
     decision_reason text,
-    outcome text,
     CHECK ((state = 'open') = (decided_at IS NULL)),
     CHECK (state <> 'rejected' OR coalesce(decision_reason, '') <> '')
 );
