@@ -27,6 +27,7 @@ def postgres() -> Iterator[str]:
             yield _with_template(given)
         else:
             with db.embedded(folder) as url:
+                _hurry(url)
                 yield _with_template(url)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -38,6 +39,16 @@ def _admin(url: str) -> Engine:
 
 def _named(url: str, database: str) -> str:
     return db.psycopg_url(url).set(database=database).render_as_string(hide_password=False)
+
+
+def _hurry(url: str) -> None:
+    """A database that is thrown away need not survive a power cut."""
+    admin = _admin(url)
+    with admin.connect() as connection:
+        for setting in ("fsync", "synchronous_commit", "full_page_writes"):
+            connection.execute(text(f"ALTER SYSTEM SET {setting} = off"))
+        connection.execute(text("SELECT pg_reload_conf()"))
+    admin.dispose()
 
 
 def _with_template(url: str) -> str:

@@ -27,7 +27,7 @@ def test_alice_asks_and_bob_approves_on_a_phone(page_as: Open, client: MlflowCli
     expect(alice.get_by_test_id("message").filter(has_text=EXPERIMENT).last).to_contain_text("control")
     types(alice, f"/rollout start {EXPERIMENT} planner_policy 3")
 
-    card = bob.get_by_test_id("message").filter(has_text="Start candidate_v3").last
+    card = bob.get_by_test_id("message").filter(has_text="asked by").last
     expect(card).to_contain_text("0 % → 10 %")
     card.get_by_role("button", name="Approve").click()
     expect(card).to_contain_text("Approved by")
@@ -42,7 +42,7 @@ def test_reject_asks_why(page_as: Open) -> None:
     alice = page_as("alice", "ml-rollouts")
     bob = page_as("bob", "ml-approvals")
     types(alice, f"/rollout start {EXPERIMENT} planner_policy 3")
-    card = bob.get_by_test_id("message").filter(has_text="Start candidate_v3").last
+    card = bob.get_by_test_id("message").filter(has_text="asked by").last
     card.get_by_role("button", name="Reject").click()
     modal = bob.get_by_test_id("modal")
     modal.get_by_role("textbox").fill("not on a Friday")
