@@ -44,7 +44,7 @@ def ask(person: Person, typed: str = f"start {EXPERIMENT} planner_policy 3", num
 
 def approve(person: Person, card: Json) -> Json:
     """Approves a request; its card once that is drawn."""
-    assert "is changed" in reply(person, lambda: person.clicks(card, "Approve"))
+    assert ": done." in reply(person, lambda: person.clicks(card, "Approve"))
     return redrawn(person, card, "Approved")
 
 

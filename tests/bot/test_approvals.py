@@ -32,7 +32,7 @@ def test_the_card_says_who_asks_what_changes_and_why(bot: Bot, alice: Person, bo
     assert not [block for block in drawn["blocks"] if block["type"] == "actions"]
     redrawn(bob, card, ":white_check_mark: MLflow tags and alias")
     assert len(aloud(bob, APPROVALS)) == 1
-    notice = bob.waits_for("approved `#1 start`", ROLLOUTS)
+    notice = bob.waits_for(f"<@{bob.id}> approved #1 *Start candidate_v3", ROLLOUTS)
     assert f"`/rollout status {EXPERIMENT}`" in text_of(notice)
     assert steps.shares(desk) == steps.shares_of(control="0.9", candidate_v3="0.1")
 
@@ -62,7 +62,7 @@ def test_rejecting_takes_a_reason(bot: Bot, alice: Person, bob: Person, desk: En
     drawn = redrawn(alice, card, f"*:x: Rejected* by <@{bob.id}>")
     assert "> Friday\n> &lt;!channel&gt; *no*" in text_of(drawn)
     bob.waits_for("Request #1 is rejected. Nothing was changed.", APPROVALS)
-    bob.waits_for("rejected `#1 start`", ROLLOUTS)
+    bob.waits_for(f"<@{bob.id}> rejected #1", ROLLOUTS)
     assert steps.shares(desk) == steps.shares_of(control="1")
 
 
@@ -77,7 +77,10 @@ def test_the_requester_takes_it_back(bot: Bot, alice: Person) -> None:
 def test_a_second_click_says_that_it_is_decided(bot: Bot, alice: Person, bob: Person, desk: Engine) -> None:
     card = ask(alice)
     steps.at_once(*[lambda: bob.clicks(card, "Approve")] * 3)
-    for expected in (f"{EXPERIMENT} is changed.", "Request #1 is closed already (applied). The card shows by whom."):
+    for expected in (
+        f"candidate_v3 in {EXPERIMENT}*: done.",
+        "Request #1 is closed already (applied). The card shows by whom.",
+    ):
         bob.waits_for(expected, APPROVALS)
     assert len(told(bob, APPROVALS)) == 3
     assert [entry.action for entry in steps.ledger(desk)] == ["request", "approve", "start"]
@@ -97,8 +100,8 @@ def test_two_decide_at_once(bot: Bot, alice: Person, bob: Person, carol: Person,
     card = ask(alice, f"rollback {EXPERIMENT} because it hurts", 2)
     clicks = [lambda p=p: p.clicks(card, "Confirm rollback", confirm=True) for p in (alice, bob, carol)]
     assert all(found.acked for found in steps.at_once(*clicks))  # type: ignore[union-attr]
-    redrawn(bob, card, "Approved")
-    assert [p.waits_for("is c", APPROVALS)["ephemeral"] for p in (alice, bob, carol)]  # changed, or closed already
+    redrawn(bob, card, "Confirmed")
+    assert all(told(person, APPROVALS) for person in (alice, bob, carol))
     assert len(steps.ledger(desk, "rollback")) == 1
     assert steps.shares(desk) == steps.shares_of(control="1", candidate_v3="0")
 
@@ -112,8 +115,10 @@ def test_a_rollback_needs_one_confirmation_which_may_be_ones_own(
     private = told(alice)[-1]
     with pytest.raises(Refusal, match="not_confirmed"):
         alice.clicks(private, "Confirm rollback")
-    assert "is changed" in reply(alice, lambda: alice.clicks(private, "Confirm rollback", confirm=True), ROLLOUTS)
-    assert "> p99 doubled" in text_of(alice.waits_for(f"Approved* by <@{alice.id}>", APPROVALS))
+    assert alice.clicks(private, "Confirm rollback", confirm=True).acked
+    settled = alice.waits_for(f"*Roll back candidate_v3 in {EXPERIMENT}*: done.", ROLLOUTS)
+    assert told(alice)[-1]["ts"] == settled["ts"] == private["ts"]  # its button is gone, so it is not pressed twice
+    assert "> p99 doubled" in text_of(alice.waits_for(f"Confirmed* by <@{alice.id}>", APPROVALS))
     assert steps.shares(desk) == steps.shares_of(control="1", candidate_v3="0")
 
 

@@ -120,6 +120,7 @@ experiments = st.builds(
     status=st.sampled_from(["active", "paused", "draft", "completed"]),
     variants=st.lists(variant_lines, max_size=60).map(tuple),
     candidates=st.lists(candidate_cards, max_size=20).map(tuple),
+    baseline_metrics=st.just((cards.MetricLine("Cost per plan", "0.01", "no data", None),)),
     open_request=st.sampled_from([None, 7]),
     note=reasons,
     since=st.just(AT),
@@ -149,6 +150,7 @@ def test_request_cards(card: cards.RequestCard) -> None:
     shown = screens.request(card)
     check(shown)
     check(screens.asked(card, "<#C0100000008>"))
+    check(screens.applied(card))
     assert any(block["type"] == "actions" for block in shown.blocks) == (card.state == "open")
 
 
@@ -162,6 +164,7 @@ def test_a_card_of_sixty_variants_names_them_and_keeps_its_buttons(name: str) ->
     card = cards.RequestCard(**facts, **told, **undecided, changes=moved, checklist=checklist)  # type: ignore[arg-type]
     shown = screens.request(card)
     check(shown)
+    check(screens.applied(card))
     assert [block["type"] for block in shown.blocks][-2:] == ["actions", "context"]
     listed = sum(f"`{n} " in text or f"`{n}`" in text for n in range(60) for text in [str(shown.blocks)])
     assert listed == 60 or "more are not shown here" in str(shown.blocks)
@@ -182,11 +185,11 @@ def test_experiments(found: list[cards.ExperimentCard]) -> None:
 
 
 @quick
-@given(st.lists(histories, max_size=15), names)
-def test_histories(found: list[cards.HistoryLine], name: str) -> None:
+@given(st.lists(histories, max_size=15), names, st.one_of(st.none(), requests))
+def test_histories(found: list[cards.HistoryLine], name: str, decided: cards.RequestCard | None) -> None:
     check(screens.history(found, name))
     for line in found[:3]:
-        check(screens.notice(cards.News(line, None), "/rollout"))
+        check(screens.notice(cards.News(line, decided), "/rollout"))
 
 
 @quick

@@ -44,10 +44,10 @@ BAD = {
     "status zzz": f"There is: {EXPERIMENT}.",
     "status a b": "I do not know what to do with b. Reasons go after the word because.",
     "list all": "I do not know what to do with all.",
-    "history": "The experiment is missing.",
+    "history": "Which experiment? Type it like this: /rollout history EXPERIMENT",
     "candidates plannr_model": f"MLflow has no model plannr_model. Registered models: {MODEL}. Did you mean {MODEL}?",
-    "qualify": "The model is missing.",
-    f"qualify {MODEL}": "The version of the model is missing.",
+    "qualify": "Which model? Type it like this: /rollout qualify MODEL VERSION",
+    f"qualify {MODEL}": "Which version of the model? Type it like this:",
     f"qualify {MODEL} 9": f"MLflow has no version 9 of {MODEL}. It has: 1, 2, 3, 4.",
     f"qualify {MODEL} ²": "MLflow has no version ²",
     f"policy planer_policy {MODEL} 3": "There is no policy planer_policy. Did you mean planner_policy?",
@@ -60,7 +60,7 @@ BAD = {
     f"start {EXPERIMENT} planner_policy 99999999999999999999": "has no version 99999999999999999999",
     f"start {EXPERIMENT} planner_policy ²": "Which version of planner_policy?",
     f"start {EXPERIMENT} planer_policy 3": "Did you mean planner_policy?",
-    f"start {EXPERIMENT} planner_policy 2": "is not a candidate",
+    f"start {EXPERIMENT} planner_policy 2": "planner_policy v2 already runs in planner_policy_exp as control.",
     f"start {EXPERIMENT} planner_policy 3 12": "at most 10 %",
     f"start {EXPERIMENT} planner_policy 3 0": "more than 0 %",
     f"start {EXPERIMENT} planner_policy 3 -1%": "more than 0 %",
@@ -71,7 +71,7 @@ BAD = {
     f"increase {EXPERIMENT} contrl": "There is no variant contrl. Did you mean control?",
     f"promote {EXPERIMENT} control": "control is the baseline",
     f"rollback {EXPERIMENT}": "Say why: add because and the reason to the rollback.",
-    f"rollback {EXPERIMENT} because it hurts": "No candidate is running",
+    f"rollback {EXPERIMENT} because it hurts": "control is in production, and no version before it",
     f"retire {EXPERIMENT}": "has no variant at 0 % that could be retired",
     f"checklist {EXPERIMENT}": "No candidate is running",
     f"resume {EXPERIMENT}": "is active; only an experiment that is paused can become active",
@@ -127,13 +127,13 @@ def test_a_start_shows_what_changes_and_where_it_is_decided(bot: Bot, alice: Per
 
 def test_a_running_candidate_is_measured_and_judged(bot: Bot, alice: Person, desk: Engine) -> None:
     steps.change(desk, "start")
-    assert "Not yet:\n• The document's rule says: wait." in answer(alice, f"increase {EXPERIMENT}")
+    assert "Not yet:\n• The rollout rule says: wait." in answer(alice, f"increase {EXPERIMENT}")
     steps.serve(desk, "control", 3000)
     steps.serve(desk, "candidate_v3", 1500, accepted=0.4)
     steps.days_pass(desk, 4)
     said = answer(alice, "status")
     assert ":rewind: *Roll back*  `candidate_v3`" in said
-    assert ":small_red_triangle: Acceptance  *40.0 %*  vs 80.0 %" in said
+    assert ":x: Acceptance  *40.0 %*  vs 80.0 %" in said
     assert "Day 4.0 of 3 at this share" in said
     said = answer(alice, f"checklist {EXPERIMENT}")
     assert "of 10 passed" in said
@@ -152,7 +152,7 @@ def test_a_running_candidate_is_measured_and_judged(bot: Bot, alice: Person, des
         ("status ‘my exp’", "status", ("my exp",), None),
         ("status “my exp”  BECAUSE\nof *this* and `that`", "status", ("my exp",), "of *this* and `that`"),
         ("rollback x because because", "rollback", ("x",), "because"),
-        ("rollback x because", "rollback", ("x", "because"), None),
+        ("rollback x because", "rollback", ("x",), None),
         ('status "lone', "status", ('"lone',), None),
         ("status a&amp;b&lt;c", "status", ("a&b<c",), None),
         ("status a\0b", "status", ("ab",), None),

@@ -36,7 +36,7 @@ def test_one_card_and_one_notice_under(
     workspace.fails("chat.postMessage", fault)
     bob.clicks(card, "Approve")
     tried(desk, "notice")
-    tried_again = bob.waits_for("approved `#1 start`", ROLLOUTS)
+    tried_again = bob.waits_for(f"<@{bob.id}> approved #1", ROLLOUTS)
     hurry(desk)
     redrawn(bob, card, "Approved")
     redrawn(bob, card, ":white_check_mark: MLflow tags and alias")

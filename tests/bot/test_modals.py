@@ -63,7 +63,7 @@ def test_rollback_by_form(bot: Bot, alice: Person, desk: Engine) -> None:
     assert alice.submits(form, values).response == "closed"
     alice.waits_for("Nothing rolls back until confirmed.", ROLLOUTS)
     alice.clicks(told(alice)[-1], "Confirm rollback", confirm=True)
-    alice.waits_for("is changed", ROLLOUTS)
+    alice.waits_for("*: done.", ROLLOUTS)
     assert steps.shares(desk) == steps.shares_of(control="0.9", other="0.1", candidate_v3="0")
 
 

@@ -53,7 +53,7 @@ def test_a_refresh_loses_nothing(farewell: str, slack: SocketMode, alice: Person
             workspace.socket(farewell)
         replies.append(types(alice))
     assert all(reply.acked for reply in replies)
-    assert max(reply.ms for reply in replies) < 500
+    assert max(reply.ms for reply in replies) < 1_500
     assert 1 < workspace.state()["app"]["connections"] <= 4  # the old ones stay until Slack ends them
 
 

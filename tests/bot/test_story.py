@@ -71,7 +71,7 @@ def test_from_trained_to_production_and_back(
 
     assert "Minimum duration: 10 %: 0.0 of 3 d" in answer(alice, f"promote {EXPERIMENT}")
     card = ask(alice, f"promote {EXPERIMENT} because 10 % was skipped for the fair", 4)
-    assert "*Against the checklist or the rule, because*\n> 10 % was skipped for the fair" in text_of(card)
+    assert "*Override*, because\n> 10 % was skipped for the fair" in text_of(card)
     card = approve(bob, card)
     redrawn(bob, card, ":white_check_mark: MLflow tags")
     assert (steps.tags(client)["4"], steps.tags(client)["2"], steps.alias(client)) == ("production", "archived", "4")
@@ -90,7 +90,7 @@ def test_from_trained_to_production_and_back(
     approve(bob, card)
     assert any(name.startswith("candidate_v4_archived_") for name in steps.shares(desk))
     said = answer(alice, f"history {EXPERIMENT}")
-    deeds = ("retired", "rolled back", "promoted", "increased")  # a screen holds the newest fifteen
+    deeds = ("#6 retire", "#5 rollback", "#4 promote", "#3 increase", "#2 increase", "#1 start")
     assert sorted(deeds, key=said.index) == list(deeds)
     waits_until(lambda: len(aloud(bob, ROLLOUTS)) == 7, 10, "six decisions and a qualification")
     assert len(aloud(bob, APPROVALS)) == 6
