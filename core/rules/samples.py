@@ -25,6 +25,7 @@ EDGES_MS: Final[Floats] = np.array([2000.0 * 1.02**k for k in range(-_BELOW, _AB
 BINS: Final = len(EDGES_MS) + 1
 """Bin 0 lies below the first edge, bin `BINS - 1` at or above the last."""
 _CELLS: Final = BUCKETS * BINS
+_FIRST_CELLS: Final[Ints] = np.arange(BINS + 1) * BUCKETS
 
 PLANS, ACCEPTED, EDITS, INTERVENTIONS = "plans", "accepted", "edits", "interventions"
 COST_NANO, COST_PLANS = "cost_nano", "cost_plans"
@@ -45,7 +46,7 @@ def _frozen(values: Ints) -> Ints:
 
 @dataclass(frozen=True, eq=False)
 class Counts:
-    """A histogram per bucket, kept sparse: ascending cells (bucket x BINS + bin) and how many values fell in each."""
+    """A histogram per bucket, kept sparse: ascending cells (bin x BUCKETS + bucket), and how many fell in each."""
 
     cells: Ints
     counts: Ints
@@ -62,7 +63,7 @@ class Counts:
             raise ValueError("a bucket or a latency bin is out of range")
         many = np.ones(len(b), dtype=np.int64) if counts is None else np.asarray(counts, dtype=np.int64).ravel()
         dense = np.zeros(_CELLS, dtype=np.int64)
-        np.add.at(dense, b * BINS + k, many)
+        np.add.at(dense, k * BUCKETS + b, many)
         return Counts._from_dense(dense)
 
     @staticmethod
@@ -83,13 +84,14 @@ class Counts:
 
     def by_bin(self) -> Ints:
         """Values per bin, all buckets together; shape (BINS,)."""
-        return np.bincount(self.cells % BINS, weights=self.counts, minlength=BINS).astype(np.int64)
+        up_to = np.concatenate(([0], np.cumsum(self.counts)))
+        return np.diff(up_to[np.searchsorted(self.cells, _FIRST_CELLS)])
 
     def by_bucket(self, from_bin: int = 0) -> Ints:
         """Values per bucket that fell in `from_bin` or above; shape (BUCKETS,)."""
-        buckets, bins = np.divmod(self.cells, BINS)
-        chosen = bins >= from_bin
-        return np.bincount(buckets[chosen], weights=self.counts[chosen], minlength=BUCKETS).astype(np.int64)
+        start = np.searchsorted(self.cells, from_bin * BUCKETS)
+        buckets = self.cells[start:] % BUCKETS
+        return np.bincount(buckets, weights=self.counts[start:], minlength=BUCKETS).astype(np.int64)
 
 
 _NOTHING: Final = _frozen(np.zeros(BUCKETS, dtype=np.int64))
