@@ -5,6 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
+from core.rules import samples
+from core.rules.samples import BINS, EDGES_MS, LATENCY, NANO, PLANS, Floats, Sample
+
 MINIMUM_SAMPLES = 1000
 """Plans a candidate must have served before anything is concluded."""
 
@@ -29,12 +34,32 @@ class VariantMetrics:
 
 
 @dataclass(frozen=True)
+class Ratio:
+    """One sum over another: a mean per plan, a share of plans, cost per plan that logged a cost."""
+
+    numerator: str
+    denominator: str = PLANS
+    scale: float = 1.0
+    """What one unit of the numerator's sum is worth in the metric's own unit."""
+
+
+@dataclass(frozen=True)
+class Quantile:
+    """The value that a share `q` of the plans with a value does not exceed."""
+
+    q: float
+    histogram: str = LATENCY
+
+
+@dataclass(frozen=True)
 class Metric:
     """One line of the table: which attribute, which direction is good, how much worse is too much."""
 
     name: str
     title: str
     unit: Unit
+    source: Ratio | Quantile
+    """Which sums of a `Sample` it is made of."""
     higher_is_better: bool = False
     tolerance: float | None = None
     """Relative change against the baseline that is still accepted."""
@@ -42,22 +67,69 @@ class Metric:
     """Absolute bound, in the metric's own unit."""
     required: bool = True
     """Without a required metric nothing is concluded; an optional one is skipped where it is absent."""
+    is_guardrail: bool = True
+    """Only a guardrail decides; an informative metric is shown and never acted upon."""
+
+    def bound(self, baseline: float) -> float | None:
+        """The worst value that is still accepted against `baseline`; None where the metric has no limit at all."""
+        if self.limit is not None:
+            return self.limit
+        if self.tolerance is None:
+            return None
+        return baseline * (1 - self.tolerance if self.higher_is_better else 1 + self.tolerance)
 
     def is_beyond(self, value: float, baseline: float | None) -> bool:
         """True where `value` is worse than the tolerance against `baseline`, or than the absolute limit, allows."""
-        if self.limit is not None:
-            return value > self.limit
-        if self.tolerance is None or baseline is None:
+        if self.limit is None and baseline is None:
             return False
-        bound = baseline * (1 - self.tolerance if self.higher_is_better else 1 + self.tolerance)
-        return value < bound if self.higher_is_better else value > bound
+        bound = self.bound(baseline or 0.0)
+        return bound is not None and (value < bound if self.higher_is_better else value > bound)
 
 
 METRICS: tuple[Metric, ...] = (
-    Metric("acceptance_rate", "Acceptance", "share", higher_is_better=True, tolerance=0.05),
-    Metric("avg_edits", "Edits per plan", "count", tolerance=0.10),
-    Metric("validator_rate", "Validator interventions", "share", tolerance=0.05),
-    Metric("p50_latency", "Latency p50", "ms", tolerance=0.20),
-    Metric("p99_latency", "Latency p99", "ms", limit=2000.0, required=False),
-    Metric("cost_per_plan", "Cost per plan", "money", tolerance=0.10, required=False),
+    Metric("acceptance_rate", "Acceptance", "share", Ratio(samples.ACCEPTED), higher_is_better=True, tolerance=0.05),
+    Metric("avg_edits", "Edits per plan", "count", Ratio(samples.EDITS), tolerance=0.10),
+    Metric("validator_rate", "Validator interventions", "share", Ratio(samples.INTERVENTIONS), tolerance=0.05),
+    Metric("p50_latency", "Latency p50", "ms", Quantile(0.5), tolerance=0.20),
+    Metric("p99_latency", "Latency p99", "ms", Quantile(0.99), limit=2000.0, required=False),
+    Metric(
+        "cost_per_plan",
+        "Cost per plan",
+        "money",
+        Ratio(samples.COST_NANO, samples.COST_PLANS, 1 / NANO),
+        tolerance=0.10,
+        required=False,
+    ),
 )
+
+
+def value_at(upper_share: float, by_bin: Floats) -> float | None:
+    """The latency that a share `upper_share` of a histogram exceeds, in milliseconds; None where it is empty.
+
+    `by_bin` has shape (BINS,), in plans or in weights. Within a bin values are taken as evenly spread on the logarithm.
+    """
+    total = float(by_bin.sum())
+    if total <= 0:
+        return None
+    below = np.cumsum(by_bin)
+    wanted = min(max((1 - upper_share) * total, 0.0), total)
+    k = min(int(np.searchsorted(below, wanted)), BINS - 1)
+    if k == 0 or k == BINS - 1:
+        return float(EDGES_MS[0] if k == 0 else EDGES_MS[-1])
+    inside = float(by_bin[k])
+    part = (wanted - float(below[k - 1])) / inside if inside > 0 else 0.0
+    return float(EDGES_MS[k - 1] * (EDGES_MS[k] / EDGES_MS[k - 1]) ** part)
+
+
+def value_of(metric: Metric, sample: Sample) -> float | None:
+    """The metric's point estimate over one sample; None where there is nothing to divide by."""
+    if isinstance(metric.source, Quantile):
+        by_bin = sample.counts_of(metric.source.histogram).by_bin()
+        return value_at(1 - metric.source.q, by_bin.astype(np.float64))
+    over = int(sample.sum_of(metric.source.denominator).sum())
+    return int(sample.sum_of(metric.source.numerator).sum()) / over * metric.source.scale if over > 0 else None
+
+
+def variant_metrics(sample: Sample) -> VariantMetrics:
+    """The document's six numbers over one sample."""
+    return VariantMetrics(sample.plans, **{metric.name: value_of(metric, sample) for metric in METRICS})
