@@ -124,7 +124,7 @@ def value_at(upper_share: float, by_bin: Floats) -> float | None:
 def value_of(metric: Metric, sample: Sample) -> float | None:
     """The metric's point estimate over one sample; None where there is nothing to divide by."""
     if isinstance(metric.source, Quantile):
-        by_bin = sample.counts_of(metric.source.histogram).by_bin()
+        by_bin = sample.counts_of(metric.source.histogram).by_bin
         return value_at(1 - metric.source.q, by_bin.astype(np.float64))
     over = int(sample.sum_of(metric.source.denominator).sum())
     return int(sample.sum_of(metric.source.numerator).sum()) / over * metric.source.scale if over > 0 else None

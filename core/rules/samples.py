@@ -6,6 +6,7 @@ import json
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
@@ -82,16 +83,21 @@ class Counts:
             dense[part.cells] += part.counts
         return Counts._from_dense(dense)
 
+    @cached_property
     def by_bin(self) -> Ints:
         """Values per bin, all buckets together; shape (BINS,)."""
         up_to = np.concatenate(([0], np.cumsum(self.counts)))
-        return np.diff(up_to[np.searchsorted(self.cells, _FIRST_CELLS)])
+        return _frozen(np.diff(up_to[np.searchsorted(self.cells, _FIRST_CELLS)]))
 
-    def by_bucket(self, from_bin: int = 0) -> Ints:
+    @cached_property
+    def by_bucket(self) -> Ints:
+        """Values per bucket, all bins together; shape (BUCKETS,)."""
+        return _frozen(self.slower(0))
+
+    def slower(self, from_bin: int) -> Ints:
         """Values per bucket that fell in `from_bin` or above; shape (BUCKETS,)."""
         start = np.searchsorted(self.cells, from_bin * BUCKETS)
-        buckets = self.cells[start:] % BUCKETS
-        return np.bincount(buckets, weights=self.counts[start:], minlength=BUCKETS).astype(np.int64)
+        return np.bincount(self.cells[start:] % BUCKETS, self.counts[start:], BUCKETS).astype(np.int64)
 
 
 _NOTHING: Final = _frozen(np.zeros(BUCKETS, dtype=np.int64))

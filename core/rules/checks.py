@@ -1,0 +1,144 @@
+"""Can the data be trusted? Asked before anything is concluded from them; each answer is None or a concern in words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Final, Literal
+
+from scipy.special import chdtrc, pdtr  # type: ignore[import-untyped]
+
+from core.rules.estimates import COVERAGE_GAP, SURELY_SOME, Step, compare
+from core.rules.metrics import Metric, Quantile
+from core.rules.samples import Sample
+
+MISMATCH_CHANCE: Final = 0.001
+MISMATCH_DEVIATION: Final = 0.05
+SILENT_MINUTES: Final = 60.0
+SCARCE: Final = 0.3
+"""Fewer than this part of the same hour a week ago is "much fewer"."""
+UPSET_TOLERANCES: Final = 5.0
+"""A baseline worse than its own past week by this many tolerances is not itself."""
+UPSET_Z: Final = 5.0
+
+Kind = Literal["constraints", "sample ratio", "freshness", "baseline", "both arms"]
+
+
+@dataclass(frozen=True)
+class Concern:
+    """One reason not to trust the data, as a sentence for people."""
+
+    kind: Kind
+    why: str
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """How events arrive; `last_hour_a_week_ago` is the same hour last week, None where there was no experiment yet."""
+
+    minutes_since_last: float | None
+    last_hour: int
+    last_hour_a_week_ago: int | None = None
+
+
+@dataclass(frozen=True)
+class History:
+    """The last day of both arms and the seven days of the baseline before it, whatever the steps were."""
+
+    baseline_week: Sample
+    baseline_day: Sample
+    candidate_day: Sample
+
+
+def sample_ratio(units: Mapping[str, int], shares: Mapping[str, Decimal | float]) -> Concern | None:
+    """Whether units reached the variants as configured, by chi-squared.
+
+    `units` are those first assigned (or first seen) within the present step: assignments are kept when shares
+    change, so units from before say nothing about the present shares. Variants without a share are left out.
+    """
+    weights = {name: float(share) for name, share in shares.items() if share > 0}
+    total, whole = sum(units.get(name, 0) for name in weights), sum(weights.values())
+    if len(weights) < 2 or min(weights.values()) / whole * total < 5:
+        return None
+    expected = {name: weight / whole * total for name, weight in weights.items()}
+    chi2 = sum((units.get(name, 0) - due) ** 2 / due for name, due in expected.items())
+    off = {name: units.get(name, 0) / due - 1 for name, due in expected.items()}
+    name = max(off, key=lambda key: (abs(off[key]), key))
+    if not (chdtrc(len(weights) - 1, chi2) < MISMATCH_CHANCE and abs(off[name]) > MISMATCH_DEVIATION):
+        return None
+    return Concern(
+        "sample ratio",
+        f"{name} got {units.get(name, 0):,} units where its share gives {expected[name]:,.0f}: units are not assigned "
+        "as configured, so the arms are not comparable.",
+    )
+
+
+def freshness(traffic: Traffic) -> Concern | None:
+    """Whether events still arrive as they did a week ago."""
+    due = traffic.last_hour_a_week_ago
+    silent = traffic.minutes_since_last is None or traffic.minutes_since_last >= SILENT_MINUTES
+    if silent and (due is None or math.exp(-due) < MISMATCH_CHANCE):
+        return Concern("freshness", "No events for an hour. What is missing may be exactly what went wrong.")
+    if due is None or traffic.last_hour >= SCARCE * due or pdtr(traffic.last_hour, due) >= MISMATCH_CHANCE:
+        return None
+    return Concern("freshness", f"{traffic.last_hour:,} events in the last hour, {due:,} in the same hour a week ago.")
+
+
+def _is_upset(metric: Metric, week: Sample, day: Sample) -> bool:
+    """True where one day is far worse than the week before it, beyond chance."""
+    [found] = compare([Step(baseline=week, candidate=day)], [metric])
+    if not found.is_measurable or found.z < UPSET_Z or found.ratio is None:
+        return False
+    allowed = UPSET_TOLERANCES * (metric.tolerance or 0.2)
+    return found.ratio < 1 - allowed if metric.higher_is_better else found.ratio > 1 + allowed
+
+
+def baseline_upset(history: History, metrics: Sequence[Metric]) -> Concern | None:
+    """Whether the baseline is far from its own past week; then a comparison with it says little about the candidate."""
+    week = history.baseline_week
+    upset = [metric for metric in metrics if _is_upset(metric, week, history.baseline_day)]
+    if not upset:
+        return None
+    titles = ", ".join(metric.title for metric in upset)
+    if any(_is_upset(metric, week, history.candidate_day) for metric in upset):
+        return Concern(
+            "both arms",
+            f"Both arms are far worse than the baseline's past week in: {titles}. This is not the candidate.",
+        )
+    return Concern(
+        "baseline", f"The baseline is far worse than in its own past week in: {titles}. It is no measure now."
+    )
+
+
+def _has_stopped(metric: Metric, before: Sample, day: Sample) -> bool:
+    """True where a metric that was logged before has no trace in a day that should have some."""
+    if not before.plans or not day.plans:
+        return False
+    if isinstance(metric.source, Quantile):
+        over = [int(s.counts_of(metric.source.histogram).by_bucket.sum()) for s in (before, day)]
+        return over[0] / before.plans - over[1] / day.plans > COVERAGE_GAP
+    over = [int(s.sum_of(metric.source.denominator).sum()) for s in (before, day)]
+    if over[0] / before.plans - over[1] / day.plans > COVERAGE_GAP:
+        return True
+    total = [int(s.sum_of(metric.source.numerator).sum()) for s in (before, day)]
+    events = total[0] if metric.source.scale == 1 else over[0]
+    return total[0] > 0 and total[1] == 0 and over[0] > 0 and events / over[0] * over[1] >= SURELY_SOME
+
+
+def stopped(metric: Metric, history: History) -> str | None:
+    """Why a metric cannot be judged now though it could before; None where it is logged as it was."""
+    base = _has_stopped(metric, history.baseline_week, history.baseline_day)
+    mine = _has_stopped(metric, history.baseline_week, history.candidate_day)
+    if base:
+        return "logged until a day ago, not since" if mine else "the baseline stopped logging it within the last day"
+    # Nobody accepting anything is what a broken model looks like; nobody intervening is what broken logging looks like.
+    return "the candidate does not log it any more" if mine and not metric.higher_is_better else None
+
+
+def constraints(candidate: float | None, baseline: float | None) -> Concern | None:
+    """Whether constraints were violated where both arms did: the candidate's alone is harm, not a doubt."""
+    if candidate is None or candidate >= 1 or baseline is None or baseline >= 1:
+        return None
+    return Concern("constraints", f"Constraint respect is below 1 in both arms ({candidate:.4f} and {baseline:.4f}).")

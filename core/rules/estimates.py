@@ -1,0 +1,374 @@
+"""One candidate against the baseline over the steps of a rollout: how much worse, how sure, or why it cannot be said.
+
+Contrasts are taken within each allocation step and then combined, because shares and seasons change together (pooling
+them is Simpson's trap). Standard errors are clustered by bucket of units, because units return.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from core.rules.metrics import METRICS, Metric, Quantile, value_at
+from core.rules.samples import BUCKETS, EDGES_MS, Floats, Sample
+
+FEWEST_PLANS: Final = 200
+"""Plans of the candidate before anything is tested."""
+FEWEST_BUCKETS: Final = 10
+"""Buckets of units that must have traffic in each arm: fewer tell nothing about how units differ."""
+COVERAGE_GAP: Final = 0.2
+"""Where the arms log a metric for shares of their plans further apart than this, they are not comparable."""
+SURELY_SOME: Final = 20.0
+"""Where this many were to be expected and none came, the logging is in doubt, not the world."""
+INTERVAL_ERROR: Final = 0.05
+_UNBOUNDED: Final = 1e6
+_SUREST: Final = 37.0  # a z beyond this is not told apart from it: the normal tail is then below the smallest double
+
+
+@dataclass(frozen=True)
+class Step:
+    """What both arms did during one period of constant allocations."""
+
+    baseline: Sample
+    candidate: Sample
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """One metric of the candidate against the baseline; where `problem` is set nothing else may be relied on.
+
+    `candidate`, `baseline` and `bound` (the worst still accepted) are in the metric's own unit, weighted over steps.
+    `low` and `high` bound candidate / baseline at 95 % at all looks together; None is unbounded. `z` is the normal
+    deviate of the harm (positive is worse); `tolerance_z` is what the tolerance is worth in standard errors; `floor_z`
+    is the deviate that an unharmful candidate must exceed to be beyond the bound; `room_z` is the evidence that
+    the harm is smaller than the tolerance. `influence` is each bucket's part in the contrast, of length one.
+    """
+
+    metric: Metric
+    problem: str | None = None
+    candidate: float | None = None
+    baseline: float | None = None
+    bound: float | None = None
+    ratio: float | None = None
+    low: float | None = None
+    high: float | None = None
+    is_beyond: bool = False
+    z: float = 0.0
+    tolerance_z: float = 0.0
+    floor_z: float = 0.0
+    room_z: float = 0.0
+    influence: npt.NDArray[np.float32] | None = None
+
+    @property
+    def is_measurable(self) -> bool:
+        """True where there is evidence, in whichever direction."""
+        return self.problem is None
+
+
+@dataclass(frozen=True, eq=False)
+class _Contrast:
+    """The combined contrasts of several rows at once; arrays of shape (rows,) and (rows, BUCKETS)."""
+
+    difference: Floats
+    candidate: Floats
+    baseline: Floats
+    se: Floats
+    df: Floats
+    psi: Floats
+    ratio_se: Floats
+
+
+def _divided(over: Floats, under: Floats) -> Floats:
+    return np.divide(over, under, out=np.zeros(np.broadcast_shapes(over.shape, under.shape)), where=under > 0)
+
+
+def _weights(n: Floats) -> Floats:
+    """Weights of the steps, (steps, rows), from plans (steps, 2, rows): they sum to one, or are zero without plans."""
+    weights = _divided(n[:, 0] * n[:, 1], n[:, 0] + n[:, 1])
+    return _divided(weights, weights.sum(axis=0))
+
+
+def _contrast(y: Floats, n: Floats) -> _Contrast:
+    """From sums and plans of shape (steps, 2 arms: baseline and candidate, rows, BUCKETS)."""
+    plans, total = n.sum(axis=-1), y.sum(axis=-1)
+    weights, rates = _weights(plans), _divided(total, plans)
+    levels = np.einsum("kr,kar->ar", weights, rates)
+    parts = np.einsum("kar,karb->arb", _divided(weights[:, None], plans), y - rates[..., None] * n)
+    psi = parts[1] - parts[0]
+    squares = (psi**2).sum(axis=-1)
+    kurtosis = _divided(BUCKETS * (psi**4).sum(axis=-1), squares**2)
+    df = np.minimum(BUCKETS - 1, np.maximum(2.0, 2 * BUCKETS / np.maximum(kurtosis - 1, 1e-9)))
+    scale = BUCKETS / (BUCKETS - 1)
+    ratio = _divided(levels[1], levels[0])
+    ratio_squares = ((parts[1] - ratio[:, None] * parts[0]) ** 2).sum(axis=-1)
+    return _Contrast(
+        difference=levels[1] - levels[0],
+        candidate=levels[1],
+        baseline=levels[0],
+        se=np.sqrt(scale * squares),
+        df=df,
+        psi=psi,
+        ratio_se=_divided(np.sqrt(scale * ratio_squares), levels[0]),
+    )
+
+
+def _deviate(t: float, df: float) -> float:
+    """The normal deviate as surprising as Student's t (Wallace); t itself where there is no harm to prove."""
+    if t > 0:
+        t = (8 * df + 1) / (8 * df + 3) * math.sqrt(df * math.log1p(t**2 / df))
+    return min(max(t, -_SUREST), _SUREST)
+
+
+def _student(z: float, df: float) -> float:
+    """The inverse of `_deviate` for z > 0: how many standard errors are as surprising as z."""
+    return math.sqrt(df * math.expm1(min((z * (8 * df + 3) / (8 * df + 1)) ** 2 / df, 600.0)))
+
+
+def _sequence_z(tolerance_z: float) -> float:
+    """Half the width, in deviates, of an interval that holds at all looks together (normal mixture)."""
+    v = max(tolerance_z, 0.5) ** 2
+    return math.sqrt((1 + 1 / v) * math.log((1 + v) / INTERVAL_ERROR**2))
+
+
+def _edge(value: float) -> int:
+    """The index of the bin edge nearest to a latency."""
+    return int(np.argmin(np.abs(np.log(EDGES_MS / max(value, 1e-9)))))
+
+
+def _share_above(edge: int, by_bin: Floats) -> float:
+    return float(by_bin[edge + 1 :].sum())
+
+
+def _share_over(value: float, by_bin: Floats) -> float:
+    """The share of a normalised histogram above any latency, values spread evenly on the logarithm within a bin."""
+    at = math.log(max(value, 1e-9) / EDGES_MS[0]) / math.log(EDGES_MS[1] / EDGES_MS[0])
+    edge = min(max(math.floor(at), 0), len(EDGES_MS) - 1)
+    inside = min(max(at - edge, 0.0), 1.0) * float(by_bin[edge + 1])
+    return _share_above(edge, by_bin) - inside
+
+
+@dataclass(frozen=True, eq=False)
+class _Spread:
+    """A quantile metric's two weighted histograms, each of sum one, and the edges its contrasts are taken at."""
+
+    metric: Metric
+    upper: float
+    baseline: Floats
+    candidate: Floats
+    value_c: float
+    value_v: float
+    bound: float | None
+
+    @property
+    def edge(self) -> int:
+        return _edge(self.value_c)
+
+    @property
+    def bound_edge(self) -> int:
+        return self.edge if self.bound is None else _edge(self.bound)
+
+    @property
+    def tolerance(self) -> float:
+        """How many more slow plans the document accepts, as a share of plans."""
+        if self.bound is None:
+            return 0.0
+        factor = self.bound / self.value_c
+        factor = min(factor, 1 / 1.05) if self.metric.higher_is_better else max(factor, 1.05)
+        return abs(_share_over(self.value_c / factor, self.baseline) - _share_over(self.value_c, self.baseline))
+
+
+def _spread(metric: Metric, source: Quantile, steps: Sequence[Step]) -> _Spread | None:
+    found = np.array([[arm.counts_of(source.histogram).by_bin for arm in (s.baseline, s.candidate)] for s in steps])
+    plans = found.sum(axis=-1).astype(np.float64)
+    weights = _weights(plans[..., None])
+    mixed = np.einsum("kr,kab->ab", weights, _divided(found.astype(np.float64), plans[..., None]))
+    value_c, value_v = (value_at(1 - source.q, by_bin) for by_bin in mixed)
+    if value_c is None or value_v is None:
+        return None
+    return _Spread(metric, 1 - source.q, mixed[0], mixed[1], value_c, value_v, metric.bound(value_c))
+
+
+def _row(arm: Sample, metric: Metric, from_bin: int) -> tuple[Floats, Floats]:
+    """Sums and plans per bucket of one metric in one arm of one step."""
+    source = metric.source
+    if isinstance(source, Quantile):
+        counts = arm.counts_of(source.histogram)
+        return counts.slower(from_bin).astype(np.float64), counts.by_bucket.astype(np.float64)
+    over = arm.sum_of(source.denominator).astype(np.float64)
+    return arm.sum_of(source.numerator).astype(np.float64) * source.scale, over
+
+
+def _rows(steps: Sequence[Step], rows: Sequence[tuple[Metric, int]]) -> tuple[Floats, Floats]:
+    found = np.array([[[_row(arm, *row) for row in rows] for arm in (s.baseline, s.candidate)] for s in steps])
+    return found[..., 0, :], found[..., 1, :]
+
+
+def _unlogged(metric: Metric, y: Floats, n: Floats, plans: Floats) -> str | None:
+    """Why sums of shape (2, BUCKETS) cannot be compared, from how they were logged; `plans` has shape (2,)."""
+    over, total = n.sum(axis=-1), y.sum(axis=-1)
+    names = ("the baseline", "the candidate")
+    if not over.any():
+        return "nobody logs it"
+    if not over.all():
+        return f"{names[int(over[0] > 0)]} does not log it"
+    covered = _divided(over, plans)
+    if abs(covered[0] - covered[1]) > COVERAGE_GAP:
+        return f"logged for {covered[1]:.0%} of the candidate's plans and {covered[0]:.0%} of the baseline's"
+    if not total.any() and not isinstance(metric.source, Quantile):
+        return "none was recorded in either arm"
+    if _has_fallen_silent(metric, y, n):
+        return "recorded for the baseline, never for the candidate"
+    return None
+
+
+def _has_fallen_silent(metric: Metric, y: Floats, n: Floats) -> bool:
+    """True where the candidate's sum is zero though at the baseline's rate there had to be some."""
+    if isinstance(metric.source, Quantile) or metric.higher_is_better or y[1].any():
+        return False
+    events = y[0] if metric.source.scale == 1 else n[0]
+    return float(events.sum()) * float(n[1].sum()) / float(n[0].sum()) >= SURELY_SOME
+
+
+def _problem(metric: Metric, y: Floats, n: Floats, plans: Floats, *, is_flat: bool) -> str | None:
+    if plans[1] < FEWEST_PLANS:
+        return f"{int(plans[1])} of the {FEWEST_PLANS} plans needed for any test"
+    if (unlogged := _unlogged(metric, y, n, plans)) is not None:
+        return unlogged
+    filled = (n > 0).sum(axis=-1)
+    if filled.min() < FEWEST_BUCKETS:
+        return f"too few different units: they fill {int(filled.min())} of {BUCKETS} buckets"
+    if metric.higher_is_better and not y[0].any():
+        return "none was recorded for the baseline"
+    return "all values are equal" if is_flat else None
+
+
+@dataclass(frozen=True)
+class _Harm:
+    """One row of a contrast turned so that positive is worse, its tolerance beside it, in the row's own unit."""
+
+    harm: float
+    se: float
+    df: float
+    tolerance: float
+
+    @staticmethod
+    def of(found: _Contrast, row: int, metric: Metric, tolerance: float) -> _Harm:
+        difference = float(found.difference[row])
+        # Two constants that differ have no spread within the arms, yet chance does not sort units like that.
+        se = max(float(found.se[row]), abs(difference) / _SUREST, 1e-300)
+        return _Harm(-difference if metric.higher_is_better else difference, se, float(found.df[row]), tolerance)
+
+    def deviate(self, amount: float) -> float:
+        return _deviate(amount / self.se, self.df)
+
+    @property
+    def tolerance_z(self) -> float:
+        return min(self.tolerance / self.se, _SUREST)
+
+    @property
+    def half_width(self) -> float:
+        """In standard errors: half the interval that holds at all looks together."""
+        return _student(_sequence_z(self.tolerance_z), self.df)
+
+
+def _direction(psi: Floats) -> npt.NDArray[np.float32]:
+    length = float(np.sqrt((psi**2).sum()))
+    return (psi / length if length > 0 else psi).astype(np.float32)
+
+
+def _ratio_compared(metric: Metric, found: _Contrast, row: int) -> Comparison:
+    value, base = float(found.candidate[row]), float(found.baseline[row])
+    bound = metric.bound(base)
+    tolerance = 0.0 if bound is None else abs(bound - base)
+    # With a baseline of zero a relative tolerance is worth nothing; half of what was found stands in for it.
+    harm = _Harm.of(found, row, metric, tolerance or (metric.tolerance or 0.0) * value / 2)
+    ratio = value / base if base > 0 else None
+    half = harm.half_width * float(found.ratio_se[row])
+    return Comparison(
+        metric,
+        candidate=value,
+        baseline=base,
+        bound=bound,
+        ratio=ratio,
+        low=None if ratio is None else max(ratio - half, 0.0),
+        high=None if ratio is None or half > _UNBOUNDED else ratio + half,
+        is_beyond=metric.is_beyond(value, base),
+        z=harm.deviate(harm.harm),
+        tolerance_z=harm.tolerance_z,
+        floor_z=harm.deviate(tolerance),
+        room_z=harm.deviate(tolerance - harm.harm),
+        influence=_direction(found.psi[row]),
+    )
+
+
+def _spread_compared(spread: _Spread, found: _Contrast, row: int, limit_row: int, plans: Floats) -> Comparison:
+    metric = spread.metric
+    harm = _Harm.of(found, row, metric, spread.tolerance)
+    beyond_c = _share_above(spread.bound_edge, spread.baseline)
+    # Nobody beyond the bound so far is no proof that nobody ever is: one plan more than counted.
+    at_least = math.sqrt(sum((p := (beyond_c * n + 1) / (n + 2)) * (1 - p) / n for n in plans))
+    excess = (spread.upper - beyond_c) * (-1 if metric.higher_is_better else 1)
+    floor = excess / max(float(found.se[limit_row]), at_least)
+    half = harm.half_width * harm.se
+    low = value_at(spread.upper + half, spread.candidate) if spread.upper + half < 1 else None
+    high = value_at(spread.upper - half, spread.candidate) if spread.upper > half else None
+    return Comparison(
+        metric,
+        candidate=spread.value_v,
+        baseline=spread.value_c,
+        bound=spread.bound,
+        ratio=spread.value_v / spread.value_c,
+        low=(low or 0.0) / spread.value_c,
+        high=None if high is None else high / spread.value_c,
+        is_beyond=metric.is_beyond(spread.value_v, spread.value_c),
+        z=harm.deviate(harm.harm),
+        tolerance_z=harm.tolerance_z,
+        floor_z=_deviate(floor, float(found.df[limit_row])),
+        room_z=harm.deviate(spread.tolerance - harm.harm),
+        influence=_direction(found.psi[row]),
+    )
+
+
+def compare(steps: Sequence[Step], metrics: Sequence[Metric] = METRICS) -> tuple[Comparison, ...]:
+    """Every metric over all the steps given, one comparison each, in order; nothing in them is ever NaN or infinite."""
+    if not steps:
+        return tuple(Comparison(metric, "no traffic yet") for metric in metrics)
+    spreads = [_spread(m, m.source, steps) if isinstance(m.source, Quantile) else None for m in metrics]
+    main = [(m, s.edge + 1 if s else 0) for m, s in zip(metrics, spreads, strict=True)]
+    limits = [(s.metric, s.bound_edge + 1) for s in spreads if s]
+    y, n = _rows(steps, main + limits)
+    found = _contrast(y, n)
+    plans = np.array([[arm.plans for arm in (s.baseline, s.candidate)] for s in steps], dtype=np.float64).sum(axis=0)
+    all_y, all_n = y.sum(axis=0), n.sum(axis=0)
+    limit_rows = iter(range(len(main), len(main) + len(limits)))
+    return tuple(
+        _compared(metric, spread, found, row, next(limit_rows) if spread else row, all_y, all_n, plans)
+        for row, (metric, spread) in enumerate(zip(metrics, spreads, strict=True))
+    )
+
+
+def _compared(
+    metric: Metric,
+    spread: _Spread | None,
+    found: _Contrast,
+    row: int,
+    limit_row: int,
+    y: Floats,
+    n: Floats,
+    plans: Floats,
+) -> Comparison:
+    small = 1e-9 * abs(float(found.baseline[row]))
+    is_flat = bool(found.se[row] <= small and abs(found.difference[row]) <= small)
+    over = n[:, row].sum(axis=-1)
+    problem = _problem(metric, y[:, row], n[:, row], plans, is_flat=is_flat)
+    if not over.all():
+        return Comparison(metric, problem)
+    shown = _spread_compared(spread, found, row, limit_row, over) if spread else _ratio_compared(metric, found, row)
+    if problem is None:
+        return shown
+    return Comparison(metric, problem, candidate=shown.candidate, baseline=shown.baseline, bound=shown.bound)

@@ -1,0 +1,178 @@
+"""Looking often without crying wolf: the boundaries that a metric's deviate has to cross, whatever the number of looks.
+
+One family-wise budget covers the whole rollout and all metrics. A small part is for looks at any time (a mixture
+likelihood ratio, for disasters); the rest is spent by daily looks on a group-sequential boundary that counts only
+false alarms which could also lead to a rollback: those beyond the document's limit.
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import ndtr, owens_t  # type: ignore[import-untyped]
+
+from core.rules.estimates import Comparison
+from core.rules.samples import Floats
+
+BUDGET: Final = 0.08
+"""Nominal chance of a false rollback over a whole rollout and all metrics; a third of it is realised in simulation."""
+ANY_LOOK_BUDGET: Final = 0.005
+"""The part of it for looks between the daily ones."""
+LOWEST_BOUNDARY: Final = 1.645
+NEVER: Final = math.inf
+_EFFECTS: Final = (1.0, 2.0, 4.0)  # multiples of the tolerance that the any-look test is sharp against
+_INFORMATION_SHARE: Final = 0.6
+_LEAST_TOLERANCE_Z, _FULL_TOLERANCE_Z = 0.2, 3.0
+
+
+@dataclass(frozen=True, eq=False)
+class Past:
+    """One test at the last daily look: the deviate it had to exceed, and its direction over the buckets."""
+
+    exceed: float
+    influence: npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Memory:
+    """What a daily look must know of the ones before it; days count from the start of the rollout."""
+
+    days: float = 0.0
+    released: float = 0.0
+    left: float = 0.0
+    tests: Mapping[str, Past] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """For a row: numbers, and each influence as base64 of little-endian float32."""
+        return {
+            "days": self.days,
+            "released": self.released,
+            "left": self.left,
+            "tests": {
+                name: {
+                    "exceed": past.exceed if math.isfinite(past.exceed) else None,
+                    "influence": base64.b64encode(past.influence.astype("<f4").tobytes()).decode(),
+                }
+                for name, past in self.tests.items()
+            },
+        }
+
+    @staticmethod
+    def from_json(stored: Mapping[str, Any]) -> Memory:
+        """What `to_json` gave, to the last bit."""
+        return Memory(
+            stored["days"],
+            stored["released"],
+            stored["left"],
+            {
+                name: Past(
+                    NEVER if past["exceed"] is None else past["exceed"],
+                    np.frombuffer(base64.b64decode(past["influence"]), "<f4").astype(np.float32),
+                )
+                for name, past in stored["tests"].items()
+            },
+        )
+
+
+def likelihood_ratio(z: float, tolerance_z: float) -> float:
+    """The logarithm of the evidence for harm against none, valid whenever it is looked at."""
+    logs = [(c * tolerance_z) * z - (c * tolerance_z) ** 2 / 2 for c in _EFFECTS]
+    top = max(logs)
+    return top + math.log(sum(math.exp(log - top) for log in logs) / len(logs))
+
+
+def any_look_limit(tests: int) -> float:
+    """What `likelihood_ratio` must reach where that many metrics are tested."""
+    return math.log(tests / ANY_LOOK_BUDGET)
+
+
+def released(days: float, smallest_tolerance_z: float) -> float:
+    """The part of the budget that daily looks may have spent by now."""
+    calendar = 0.8 * min(days / 16, 1.0) ** 1.5 + 0.2 * min(max((days - 16) / 15, 0.0), 1.0)
+    scale = math.log(_FULL_TOLERANCE_Z / _LEAST_TOLERANCE_Z)
+    information = math.log(max(smallest_tolerance_z, _LEAST_TOLERANCE_Z) / _LEAST_TOLERANCE_Z) / scale
+    return (BUDGET - ANY_LOOK_BUDGET) * max(calendar, _INFORMATION_SHARE * min(information, 1.0))
+
+
+def _newly(above: Floats, before: Floats, correlation: Floats) -> Floats:
+    """P(Z > above, Z_before <= before) of standard bivariate normals, all thresholds positive (Owen 1956)."""
+    known = np.isfinite(before)
+    k = np.where(known, before, 40.0)
+    root = np.sqrt(1 - correlation**2)
+    both = (
+        (ndtr(-above) + ndtr(-k)) / 2
+        - owens_t(above, (k - correlation * above) / (above * root))
+        - owens_t(k, (above - correlation * k) / (k * root))
+    )
+    chance: Floats = np.where(known, np.clip(ndtr(-above) - both, 0.0, 1.0), ndtr(-above))
+    return chance
+
+
+@dataclass(frozen=True, eq=False)
+class _Spending:
+    """The chance of a new false alarm as a function of the boundary; arrays over tests."""
+
+    floors: Floats
+    before: Floats
+    correlations: Floats
+
+    def at(self, boundaries: Floats) -> Floats:
+        above = np.maximum(boundaries[:, None], self.floors[None, :])
+        chances: Floats = _newly(above, self.before[None, :], self.correlations[None, :]).sum(axis=1)
+        return chances
+
+    def solve(self, amount: float) -> float:
+        """The lowest boundary, at least LOWEST_BOUNDARY, that spends no more than `amount`."""
+        low, high = LOWEST_BOUNDARY, 9.0
+        for _ in range(3):
+            grid = np.linspace(low, high, 25)
+            spent = self.at(grid)
+            if spent[0] <= amount:
+                return low
+            if spent[-1] > amount:
+                return NEVER
+            first = int(np.argmax(spent <= amount))
+            low, high = float(grid[first - 1]), float(grid[first])
+        return high
+
+
+def _correlation(now: Comparison, past: Past) -> float:
+    if now.influence is None:
+        return 0.0
+    found = float(np.dot(now.influence.astype(np.float64), past.influence.astype(np.float64)))
+    return min(max(found, 0.0), 0.99999)
+
+
+def daily_boundary(
+    tests: Mapping[str, Comparison], memory: Memory, days: float, tolerance_zs: Iterable[float]
+) -> tuple[float, Memory]:
+    """The deviate that any of the tests must exceed at today's look, and what the next look must know.
+
+    `tests` are the measurable comparisons by a name that lasts as long as the test does; `tolerance_zs` belong to
+    the cumulative ones. `days` count from the start of the rollout.
+    """
+    smallest = min(tolerance_zs, default=0.0)
+    so_far = max(memory.released, released(days, smallest))
+    amount = memory.left + so_far - memory.released
+    pasts = [memory.tests.get(name) for name in tests]
+    spending = _Spending(
+        floors=np.array([test.floor_z for test in tests.values()]),
+        before=np.array([NEVER if past is None else past.exceed for past in pasts]),
+        correlations=np.array(
+            [0.0 if past is None else _correlation(t, past) for t, past in zip(tests.values(), pasts, strict=True)]
+        ),
+    )
+    boundary = spending.solve(amount) if tests and amount > 0 else NEVER
+    spent = float(spending.at(np.array([boundary]))[0]) if math.isfinite(boundary) else 0.0
+    now = {
+        name: Past(max(boundary, test.floor_z), test.influence)
+        for name, test in tests.items()
+        if test.influence is not None
+    }
+    return boundary, Memory(days, so_far, max(amount - spent, 0.0), now)
