@@ -103,13 +103,9 @@ def baseline_upset(history: History, metrics: Sequence[Metric]) -> Concern | Non
         return None
     titles = ", ".join(metric.title for metric in upset)
     if any(_is_upset(metric, week, history.candidate_day) for metric in upset):
-        return Concern(
-            "both arms",
-            f"Both arms are far worse than the baseline's past week in: {titles}. This is not the candidate.",
-        )
-    return Concern(
-        "baseline", f"The baseline is far worse than in its own past week in: {titles}. It is no measure now."
-    )
+        why = f"Both arms are far worse than the baseline's past week in: {titles}. This is not the candidate."
+        return Concern("both arms", why)
+    return Concern("baseline", f"The baseline is far worse than its own past week in: {titles}. It is no measure now.")
 
 
 def _has_stopped(metric: Metric, before: Sample, day: Sample) -> bool:

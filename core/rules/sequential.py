@@ -94,7 +94,7 @@ def any_look_limit(tests: int) -> float:
 
 def released(days: float, smallest_tolerance_z: float) -> float:
     """The part of the budget that daily looks may have spent by now."""
-    calendar = 0.8 * min(days / 16, 1.0) ** 1.5 + 0.2 * min(max((days - 16) / 15, 0.0), 1.0)
+    calendar = 0.8 * math.pow(min(max(days, 0.0) / 16, 1.0), 1.5) + 0.2 * min(max((days - 16) / 15, 0.0), 1.0)
     scale = math.log(_FULL_TOLERANCE_Z / _LEAST_TOLERANCE_Z)
     information = math.log(max(smallest_tolerance_z, _LEAST_TOLERANCE_Z) / _LEAST_TOLERANCE_Z) / scale
     return (BUDGET - ANY_LOOK_BUDGET) * max(calendar, _INFORMATION_SHARE * min(information, 1.0))
