@@ -65,10 +65,11 @@ class Counts:
         many = np.ones(len(b), dtype=np.int64) if counts is None else np.asarray(counts, dtype=np.int64).ravel()
         dense = np.zeros(_CELLS, dtype=np.int64)
         np.add.at(dense, k * BUCKETS + b, many)
-        return Counts._from_dense(dense)
+        return Counts.of_dense(dense)
 
     @staticmethod
-    def _from_dense(dense: Ints) -> Counts:
+    def of_dense(dense: Ints) -> Counts:
+        """From one count per cell; shape (BINS x BUCKETS,)."""
         cells = np.flatnonzero(dense)
         return Counts(_frozen(cells), _frozen(dense[cells]))
 
@@ -81,7 +82,7 @@ class Counts:
         dense = np.zeros(_CELLS, dtype=np.int64)
         for part in filled:
             dense[part.cells] += part.counts
-        return Counts._from_dense(dense)
+        return Counts.of_dense(dense)
 
     @cached_property
     def by_bin(self) -> Ints:

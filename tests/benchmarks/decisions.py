@@ -1,0 +1,139 @@
+"""How often the bot's verdicts are wrong and how late the right ones come, by simulation of whole rollouts.
+
+    python -m tests.benchmarks.decisions [--rollouts 400] [--plans-a-day 2000 20000] [--looks-a-day 8]
+                                         [--compare 100] [--processes 2] [--seed 1] [--only NAME ...] [--sticky]
+
+Each rollout starts at 10 % and follows the bot's verdicts: looks at the end of each day, and in between at an even
+grid. The platform looks every 15 minutes (`--looks-a-day 96`); the default of 8 leaves out most of the looks between, which
+share nearly all their plans with their neighbours: the any-look test is valid for every grid, and what the coarse one can
+miss is only part of its tiny budget (0.005) and up to three hours of delay.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from functools import partial
+
+from core.rules import allocation
+from core.rules.decision import Terms
+from core.rules.sequential import Memory
+from core.rules.verdict import Look, decide
+
+from tests.benchmarks.simulate import MODELS, THREEFOLD, Arms, Setting, World
+
+START = datetime(2026, 1, 5, tzinfo=UTC)
+LONGEST_DAYS = 60
+TARGETS: Mapping[int, Mapping[str, tuple[float, float | None]]] = {
+    20_000: {"identical": (0.05, None), "better": (0.02, None)}
+    | dict.fromkeys(list(MODELS)[2:], (0.01, 2.0)),
+    2_000: {
+        "identical": (0.05, None),
+        "better": (0.01, None),
+        "acceptance -8 %": (0.01, 6),
+        "edits +15 %": (0.12, 12),
+        "validator +20 %": (0.14, 16),
+        "p50 +30 %": (0.01, 1),
+        "p99 doubled": (0.01, 4),
+        "cost +20 %": (0.01, 2),
+    },
+}
+"""From the issue: the accepted share of wrong endings, and the accepted median delay in days."""
+HARMLESS = ("identical", "better")
+
+
+@dataclass(frozen=True)
+class Ride:
+    """How one rollout ended: "promote", "rollback" or "open", after how many days, because of which metrics."""
+
+    ending: str
+    days: float
+    metrics: tuple[str, ...] = ()
+    between: bool = False
+
+
+def ride(setting: Setting, name: str, looks_a_day: int, seed: int) -> Ride:
+    """One rollout under the bot's own verdicts."""
+    world, memory, terms = World(setting, (MODELS | THREEFOLD)[name], seed), Memory(), Terms()
+    share, done, present, entered = allocation.STEPS[0], [], Arms(), 0
+    for day in range(LONGEST_DAYS):
+        for n in range(1, looks_a_day + 1):
+            present.add(world.plans(day, float(share), 1 / looks_a_day), world.bucket)
+            days = day + n / looks_a_day
+            look = Look(
+                steps=(*done, present.step()),
+                share=share,
+                days=days,
+                days_in_step=days - entered,
+                seen_until=START + timedelta(days=days),
+                is_daily=n == looks_a_day,
+            )
+            found, memory = decide(look, memory, terms)
+            if found.action == "rollback":
+                worse = tuple(f.metric.name for f in found.findings if f.state == "worse")
+                return Ride("rollback", days, worse, between=not look.is_daily)
+        if found.action == "promote":
+            return Ride("promote", days)
+        if found.action == "increase":
+            share = allocation.next_step(share) or Decimal(1)
+            done, present, entered = [*done, look.steps[-1]], Arms(), day + 1
+    return Ride("open", LONGEST_DAYS)
+
+
+def _row(name: str, plans: int, rides: Sequence[Ride], seconds: float) -> str:
+    back = [r for r in rides if r.ending == "rollback"]
+    wrong = len(back) if name in HARMLESS else len(rides) - len(back)
+    share = wrong / len(rides)
+    error = math.sqrt(max(share * (1 - share), 1 / len(rides) / 4 if wrong == 0 else 0) / len(rides))
+    delay = statistics.median([r.days if r.ending == "rollback" else math.inf for r in rides])
+    target, latest = TARGETS.get(plans, {}).get(name, (None, None))
+    ok = (target is None or share <= target) and (latest is None or name in HARMLESS or delay <= latest)
+    shown = "-" if name in HARMLESS else f"{delay:.3g}"
+    causes: dict[str, int] = {}
+    for r in back:
+        for metric in r.metrics:
+            causes[metric] = causes.get(metric, 0) + 1
+    because = ", ".join(f"{metric} {count}" for metric, count in sorted(causes.items(), key=lambda item: -item[1]))
+    ended = statistics.median([r.days for r in rides])
+    goal = "" if target is None else f"<= {target:g}" + ("" if latest is None else f", {latest:g} d")
+    return (
+        f"{name:18} {len(rides):6} {share:8.4f} {error:7.4f} {shown:>7} {ended:6.3g} {sum(r.between for r in back):5} "
+        f"{goal:>15} {'' if target is None else 'met' if ok else 'MISSED':7} {seconds:6.0f} s  {because}"
+    )
+
+
+def main() -> None:
+    """Simulates and prints."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rollouts", type=int, default=400)
+    parser.add_argument("--plans-a-day", type=int, nargs="+", default=[2000, 20_000])
+    parser.add_argument("--looks-a-day", type=int, default=8)
+    parser.add_argument("--compare", type=int, default=100, help="rollouts on which the other engines are run as well")
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--only", nargs="*", default=list(MODELS))
+    parser.add_argument("--sticky", action="store_true", help="units keep the arm of their first plan")
+    chosen = parser.parse_args()
+    with ProcessPoolExecutor(chosen.processes) as pool:
+        for plans in chosen.plans_a_day:
+            setting = Setting(plans_a_day=plans, sticky=chosen.sticky)
+            print(f"\n{plans:,} plans a day, {chosen.looks_a_day} looks a day, sticky: {chosen.sticky}")
+            print(
+                f"{'model':18} {'rides':>6} {'wrong':>8} {'se':>7} {'median':>7} {'ended':>6} {'intra':>5} {'target':>15}"
+            )
+            for name in chosen.only:
+                began = time.perf_counter()
+                seeds = [chosen.seed * 1_000_003 + n for n in range(chosen.rollouts)]
+                rides = list(pool.map(partial(ride, setting, name, chosen.looks_a_day), seeds, chunksize=4))
+                print(_row(name, plans, rides, time.perf_counter() - began), flush=True)
+
+
+if __name__ == "__main__":
+    main()
