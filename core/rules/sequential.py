@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -24,6 +24,8 @@ BUDGET: Final = 0.08
 """Nominal chance of a false rollback over a whole rollout and all metrics; a third of it is realised in simulation."""
 ANY_LOOK_BUDGET: Final = 0.005
 """The part of it for looks between the daily ones."""
+STEP_EXTRA: Final = 0.5
+"""The present step alone must be this much clearer than all steps together: they share the budget, unequally."""
 LOWEST_BOUNDARY: Final = 1.645
 NEVER: Final = math.inf
 _EFFECTS: Final = (1.0, 2.0, 4.0)  # multiples of the tolerance that the any-look test is sharp against
@@ -119,11 +121,12 @@ class _Spending:
     """The chance of a new false alarm as a function of the boundary; arrays over tests."""
 
     floors: Floats
+    extra: Floats
     before: Floats
     correlations: Floats
 
     def at(self, boundaries: Floats) -> Floats:
-        above = np.maximum(boundaries[:, None], self.floors[None, :])
+        above = np.maximum(boundaries[:, None] + self.extra[None, :], self.floors[None, :])
         chances: Floats = _newly(above, self.before[None, :], self.correlations[None, :]).sum(axis=1)
         return chances
 
@@ -150,19 +153,22 @@ def _correlation(now: Comparison, past: Past) -> float:
 
 
 def daily_boundary(
-    tests: Mapping[str, Comparison], memory: Memory, days: float, tolerance_zs: Iterable[float]
+    overall: Mapping[str, Comparison], present: Mapping[str, Comparison], memory: Memory, days: float
 ) -> tuple[float, Memory]:
-    """The deviate that any of the tests must exceed at today's look, and what the next look must know.
+    """The deviate that a test must exceed at today's look, and what the next look must know.
 
-    `tests` are the measurable comparisons by a name that lasts as long as the test does; `tolerance_zs` belong to
-    the cumulative ones. `days` count from the start of the rollout.
+    `overall` are the measurable comparisons over all steps, `present` those of the present step alone (none at the
+    first), by names that last as long as the test does; the latter must exceed the deviate by STEP_EXTRA. `days` count
+    from the start of the rollout.
     """
-    smallest = min(tolerance_zs, default=0.0)
+    tests = {**overall, **present}
+    smallest = min((test.tolerance_z for test in overall.values()), default=0.0)
     so_far = max(memory.released, released(days, smallest))
     amount = memory.left + so_far - memory.released
     pasts = [memory.tests.get(name) for name in tests]
     spending = _Spending(
         floors=np.array([test.floor_z for test in tests.values()]),
+        extra=np.array([0.0] * len(overall) + [STEP_EXTRA] * len(present)),
         before=np.array([NEVER if past is None else past.exceed for past in pasts]),
         correlations=np.array(
             [0.0 if past is None else _correlation(t, past) for t, past in zip(tests.values(), pasts, strict=True)]
@@ -171,8 +177,8 @@ def daily_boundary(
     boundary = spending.solve(amount) if tests and amount > 0 else NEVER
     spent = float(spending.at(np.array([boundary]))[0]) if math.isfinite(boundary) else 0.0
     now = {
-        name: Past(max(boundary, test.floor_z), test.influence)
-        for name, test in tests.items()
+        name: Past(max(boundary + extra, test.floor_z), test.influence)
+        for (name, test), extra in zip(tests.items(), spending.extra.tolist(), strict=True)
         if test.influence is not None
     }
     return boundary, Memory(days, so_far, max(amount - spent, 0.0), now)

@@ -24,6 +24,7 @@ State = Literal["worse", "tolerable", "fine", "inconclusive", "not measurable", 
 
 SURE_ENOUGH: Final = 1.645
 """Evidence that harm stays below the tolerance, for calling a metric fine."""
+GATE = 1.0
 LAST_GATE_DAYS: Final = 14
 """How much longer the step before full traffic may last while something looks worse than chance."""
 
@@ -145,13 +146,12 @@ def _findings(look: Look, memory: Memory, metrics: Sequence[Metric]) -> tuple[tu
         overall if len(look.steps) == 1 else [_stopped(c, look.history) for c in compare(look.steps[-1:], metrics)]
     )
     cumulative = {c.metric.name: c for c in overall if c.is_measurable and c.metric.is_guardrail}
-    tests = dict(cumulative)
-    if len(look.steps) > 1:
-        # A new step is a new test: its name carries the step's number, so that it starts without a past.
-        tests |= {f"{c.metric.name}/{len(look.steps)}": c for c in present if c.is_measurable and c.metric.is_guardrail}
+    # A new step is a new test: its name carries the step's number, so that it starts without a past.
+    alone = {f"{c.metric.name}/{len(look.steps)}": c for c in present if c.is_measurable and c.metric.is_guardrail}
     boundary, after = None, memory
     if look.is_daily:
-        at, after = sequential.daily_boundary(tests, memory, look.days, [c.tolerance_z for c in cumulative.values()])
+        now = alone if len(look.steps) > 1 else {}
+        at, after = sequential.daily_boundary(cumulative, now, memory, look.days)
         boundary = at if math.isfinite(at) else None
     limit = sequential.any_look_limit(sum(m.is_guardrail for m in metrics))
     return tuple(_finding(o, p, boundary, limit) for o, p in zip(overall, present, strict=True)), after
@@ -173,12 +173,11 @@ def _finding(overall: Comparison, present: Comparison, boundary: float | None, l
 def _state(overall: Comparison, present: Comparison, boundary: float | None, *, is_sure: bool) -> State:
     if not overall.metric.is_guardrail:
         return "informative"
-    worse = [
-        found
-        for found in (overall, present)
-        if found.is_measurable
-        and ((boundary is not None and found.z > boundary) or (found is overall and is_sure and found.z > 0))
-    ]
+    worse = []
+    if overall.is_measurable and ((boundary is not None and overall.z > boundary) or (is_sure and overall.z > 0)):
+        worse.append(overall)
+    if present.is_measurable and boundary is not None and present.z > boundary + sequential.STEP_EXTRA:
+        worse.append(present)
     if any(found.is_beyond for found in worse):
         return "worse"
     if not overall.is_measurable:
@@ -231,7 +230,7 @@ def _blocked(look: Look, findings: Sequence[Finding], terms: Terms, *, is_last: 
 
 
 def _is_doubtful(found: Comparison) -> bool:
-    return found.z > max(1.0, found.tolerance_z - 1)
+    return found.z > max(GATE, found.tolerance_z - 1)
 
 
 def _is_over_limit(finding: Finding) -> bool:
