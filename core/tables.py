@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -202,6 +202,8 @@ class AllocationStep(Base):
     shares: Mapped[Json]
     started_at: Mapped[datetime] = mapped_column(server_default=_generated())
     request_id: Mapped[int | None]
+    source: Mapped[str] = mapped_column(server_default=_generated())
+    """`bot`; `noticed`: others changed the shares, the time is when it was seen; `reconstructed` from assignments."""
 
 
 class RetiredName(Base):
@@ -262,3 +264,71 @@ class Message(Base):
     channel: Mapped[str]
     ts: Mapped[str]
     posted_at: Mapped[datetime] = mapped_column(server_default=_generated())
+
+
+class MeasuredExperiment(Base):
+    """The short number of an experiment in the rows of measurement."""
+
+    __tablename__ = "measure_experiments"
+    __table_args__ = {"schema": "promotion"}
+
+    id: Mapped[int] = mapped_column(primary_key=True, server_default=_generated())
+    experiment_id: Mapped[uuid.UUID]
+
+
+class MeasuredArm(Base):
+    """The short number of a variant in the rows of measurement."""
+
+    __tablename__ = "measure_arms"
+    __table_args__ = {"schema": "promotion"}
+
+    id: Mapped[int] = mapped_column(primary_key=True, server_default=_generated())
+    experiment: Mapped[int] = mapped_column(ForeignKey("promotion.measure_experiments.id"))
+    variant_id: Mapped[uuid.UUID]
+
+
+class StoredSample(Base):
+    """All that a variant did in one allocation step, as `Sample.to_bytes`, and how many units it served."""
+
+    __tablename__ = "samples"
+    __table_args__ = {"schema": "promotion"}
+
+    arm: Mapped[int] = mapped_column(primary_key=True)
+    step: Mapped[int] = mapped_column(primary_key=True)
+    units: Mapped[int]
+    content: Mapped[bytes]
+
+
+class StoredDay(Base):
+    """The part of a sample whose plans were generated on one day (UTC)."""
+
+    __tablename__ = "samples_daily"
+    __table_args__ = {"schema": "promotion"}
+
+    arm: Mapped[int] = mapped_column(primary_key=True)
+    step: Mapped[int] = mapped_column(primary_key=True)
+    day: Mapped[date] = mapped_column(primary_key=True)
+    content: Mapped[bytes]
+
+
+class MeasuredSlot(Base):
+    """How many plans an experiment generated in one quarter of an hour."""
+
+    __tablename__ = "measure_slots"
+    __table_args__ = {"schema": "promotion"}
+
+    experiment: Mapped[int] = mapped_column(primary_key=True)
+    slot: Mapped[datetime] = mapped_column(primary_key=True)
+    plans: Mapped[int]
+
+
+class MeasureCount(Base):
+    """How many events of one day had something wrong with them, by what it was."""
+
+    __tablename__ = "measure_counts"
+    __table_args__ = {"schema": "promotion"}
+
+    experiment_id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    kind: Mapped[str] = mapped_column(primary_key=True)
+    day: Mapped[date] = mapped_column(primary_key=True)
+    events: Mapped[int]
