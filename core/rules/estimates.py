@@ -277,12 +277,12 @@ class _Harm:
 
     def deviate(self, amount: float) -> float:
         """The normal deviate of an amount of harm."""
-        return _deviate(_unskewed(amount / self.se, self.skew), self.df)
+        return _deviate(_unskewed(min(amount / self.se, 1e6), self.skew), self.df)
 
     @property
     def room_z(self) -> float:
         """The normal deviate of the tolerance that is left."""
-        return _deviate(_unskewed((self.tolerance - self.harm) / self.se, -self.skew), self.df)
+        return _deviate(_unskewed(min((self.tolerance - self.harm) / self.se, 1e6), -self.skew), self.df)
 
     @property
     def tolerance_z(self) -> float:

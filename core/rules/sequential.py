@@ -20,15 +20,17 @@ from scipy.special import ndtr, owens_t  # type: ignore[import-untyped]
 from core.rules.estimates import Comparison
 from core.rules.samples import Floats
 
-BUDGET: Final = 0.08
+BUDGET: Final = 0.09
 """Nominal chance of a false rollback over a whole rollout and all metrics; a third of it is realised in simulation."""
-ANY_LOOK_BUDGET: Final = 0.005
+LAST_LOOK_BUDGET = 0.02
+"""The part of it kept for the very last look: the day on which waiting before full traffic ends."""
+ANY_LOOK_BUDGET: Final = 0.01
 """The part of it for looks between the daily ones."""
 STEP_EXTRA: Final = 0.5
 """The present step alone must be this much clearer than all steps together: they share the budget, unequally."""
 LOWEST_BOUNDARY: Final = 1.645
 NEVER: Final = math.inf
-_EFFECTS: Final = (1.0, 2.0, 4.0)  # multiples of the tolerance that the any-look test is sharp against
+_EFFECTS: Final = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)  # multiples of the tolerance that the any-look test is sharp against
 _INFORMATION_SHARE: Final = 0.6
 _LEAST_TOLERANCE_Z, _FULL_TOLERANCE_Z = 0.2, 3.0
 
@@ -94,12 +96,13 @@ def any_look_limit(tests: int) -> float:
     return math.log(tests / ANY_LOOK_BUDGET)
 
 
-def released(days: float, smallest_tolerance_z: float) -> float:
+def released(days: float, smallest_tolerance_z: float, *, is_last: bool = False) -> float:
     """The part of the budget that daily looks may have spent by now."""
     calendar = 0.8 * math.pow(min(max(days, 0.0) / 16, 1.0), 1.5) + 0.2 * min(max((days - 16) / 15, 0.0), 1.0)
     scale = math.log(_FULL_TOLERANCE_Z / _LEAST_TOLERANCE_Z)
     information = math.log(max(smallest_tolerance_z, _LEAST_TOLERANCE_Z) / _LEAST_TOLERANCE_Z) / scale
-    return (BUDGET - ANY_LOOK_BUDGET) * max(calendar, _INFORMATION_SHARE * min(information, 1.0))
+    spread = BUDGET - ANY_LOOK_BUDGET - LAST_LOOK_BUDGET
+    return spread * max(calendar, _INFORMATION_SHARE * min(information, 1.0)) + LAST_LOOK_BUDGET * is_last
 
 
 def _newly(above: Floats, before: Floats, correlation: Floats) -> Floats:
@@ -153,17 +156,22 @@ def _correlation(now: Comparison, past: Past) -> float:
 
 
 def daily_boundary(
-    overall: Mapping[str, Comparison], present: Mapping[str, Comparison], memory: Memory, days: float
+    overall: Mapping[str, Comparison],
+    present: Mapping[str, Comparison],
+    memory: Memory,
+    days: float,
+    *,
+    is_last: bool = False,
 ) -> tuple[float, Memory]:
     """The deviate that a test must exceed at today's look, and what the next look must know.
 
     `overall` are the measurable comparisons over all steps, `present` those of the present step alone (none at the
     first), by names that last as long as the test does; the latter must exceed the deviate by STEP_EXTRA. `days` count
-    from the start of the rollout.
+    from the start of the rollout; `is_last` is true for the look after which there is no more waiting.
     """
     tests = {**overall, **present}
     smallest = min((test.tolerance_z for test in overall.values()), default=0.0)
-    so_far = max(memory.released, released(days, smallest))
+    so_far = max(memory.released, released(days, smallest, is_last=is_last))
     amount = memory.left + so_far - memory.released
     pasts = [memory.tests.get(name) for name in tests]
     spending = _Spending(

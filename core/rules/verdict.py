@@ -94,7 +94,8 @@ def decide(
     Where the data are not trusted, or between daily looks, the memory comes back unchanged.
     """
     concerns = _concerns(look, metrics)
-    findings, after = _findings(look, memory, metrics)
+    last = allocation.next_step(look.share, terms.steps) == 1
+    findings, after = _findings(look, memory, metrics, is_last_look=last and not _may_wait(look))
     alone = decision.judge(
         variant_metrics(look.steps[-1].candidate),
         variant_metrics(look.steps[-1].baseline),
@@ -102,7 +103,6 @@ def decide(
         look.share,
         minimum_samples=terms.minimum_samples,
     )
-    last = allocation.next_step(look.share, terms.steps) == 1
     calibrated, why = _calibrated(look, findings, concerns, terms, is_last=last)
     by_document: Action = "promote" if alone.verdict == "increase" and last else alone.verdict
     action = calibrated if rule == "calibrated" else by_document
@@ -140,7 +140,9 @@ def _stopped(found: Comparison, history: History | None) -> Comparison:
     return Comparison(found.metric, problem, candidate=found.candidate, baseline=found.baseline, bound=found.bound)
 
 
-def _findings(look: Look, memory: Memory, metrics: Sequence[Metric]) -> tuple[tuple[Finding, ...], Memory]:
+def _findings(
+    look: Look, memory: Memory, metrics: Sequence[Metric], *, is_last_look: bool
+) -> tuple[tuple[Finding, ...], Memory]:
     overall = [_stopped(found, look.history) for found in compare(look.steps, metrics)]
     present = (
         overall if len(look.steps) == 1 else [_stopped(c, look.history) for c in compare(look.steps[-1:], metrics)]
@@ -151,7 +153,7 @@ def _findings(look: Look, memory: Memory, metrics: Sequence[Metric]) -> tuple[tu
     boundary, after = None, memory
     if look.is_daily:
         now = alone if len(look.steps) > 1 else {}
-        at, after = sequential.daily_boundary(cumulative, now, memory, look.days)
+        at, after = sequential.daily_boundary(cumulative, now, memory, look.days, is_last=is_last_look)
         boundary = at if math.isfinite(at) else None
     limit = sequential.any_look_limit(sum(m.is_guardrail for m in metrics))
     return tuple(_finding(o, p, boundary, limit) for o, p in zip(overall, present, strict=True)), after
@@ -223,10 +225,15 @@ def _blocked(look: Look, findings: Sequence[Finding], terms: Terms, *, is_last: 
         limits = ", ".join(f"{f.metric.title} above {decision.format_value(f.metric, f.metric.limit)}" for f in over)
         return f"Beyond an absolute limit, whatever the baseline does: {limits}."
     doubtful = [f for f in findings if f.overall.is_measurable and f.metric.is_guardrail and _is_doubtful(f.overall)]
-    if is_last and doubtful and look.days_in_step < needed + LAST_GATE_DAYS:
+    if is_last and doubtful and _may_wait(look):
         titles = ", ".join(f.metric.title for f in doubtful)
         return f"Before full traffic it has to be clearer that these are not worse: {titles}."
     return None
+
+
+def _may_wait(look: Look) -> bool:
+    """True while the last gate may still ask for more time."""
+    return look.days_in_step < minimum_days(look.share) + LAST_GATE_DAYS
 
 
 def _is_doubtful(found: Comparison) -> bool:

@@ -4,9 +4,9 @@
                                          [--compare 100] [--processes 2] [--seed 1] [--only NAME ...] [--sticky]
 
 Each rollout starts at 10 % and follows the bot's verdicts: looks at the end of each day, and in between at an even
-grid. The platform looks every 15 minutes (`--looks-a-day 96`); the default of 8 leaves out most of the looks between, which
-share nearly all their plans with their neighbours: the any-look test is valid for every grid, and what the coarse one can
-miss is only part of its tiny budget (0.005) and up to three hours of delay.
+grid. The platform looks every 15 minutes (`--looks-a-day 96`). The default of 8 leaves out looks that share nearly all
+their plans with their neighbours: the any-look test is valid on every grid, and what a coarse one can hide is part of
+its small budget and up to three hours of delay.
 """
 
 from __future__ import annotations
@@ -26,14 +26,12 @@ from core.rules import allocation
 from core.rules.decision import Terms
 from core.rules.sequential import Memory
 from core.rules.verdict import Look, decide
-
 from tests.benchmarks.simulate import MODELS, THREEFOLD, Arms, Setting, World
 
 START = datetime(2026, 1, 5, tzinfo=UTC)
 LONGEST_DAYS = 60
 TARGETS: Mapping[int, Mapping[str, tuple[float, float | None]]] = {
-    20_000: {"identical": (0.05, None), "better": (0.02, None)}
-    | dict.fromkeys(list(MODELS)[2:], (0.01, 2.0)),
+    20_000: {"identical": (0.05, None), "better": (0.02, None)} | dict.fromkeys(list(MODELS)[2:], (0.01, 2.0)),
     2_000: {
         "identical": (0.05, None),
         "better": (0.01, None),
@@ -46,6 +44,10 @@ TARGETS: Mapping[int, Mapping[str, tuple[float, float | None]]] = {
     },
 }
 """From the issue: the accepted share of wrong endings, and the accepted median delay in days."""
+HEAD = (
+    f"{'model':18} {'rides':>6} {'wrong':>8} {'se':>7} {'median':>7} {'ended':>6} {'intra':>5} {'target':>15}"
+    f" {'':7} {'time':>8}  rolled back because of"
+)
 HARMLESS = ("identical", "better")
 
 
@@ -125,9 +127,7 @@ def main() -> None:
         for plans in chosen.plans_a_day:
             setting = Setting(plans_a_day=plans, sticky=chosen.sticky)
             print(f"\n{plans:,} plans a day, {chosen.looks_a_day} looks a day, sticky: {chosen.sticky}")
-            print(
-                f"{'model':18} {'rides':>6} {'wrong':>8} {'se':>7} {'median':>7} {'ended':>6} {'intra':>5} {'target':>15}"
-            )
+            print(HEAD)
             for name in chosen.only:
                 began = time.perf_counter()
                 seeds = [chosen.seed * 1_000_003 + n for n in range(chosen.rollouts)]

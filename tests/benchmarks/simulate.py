@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
+
 from core.rules import samples
 from core.rules.estimates import Step
 from core.rules.samples import BINS, BUCKETS, EDGES_MS, Counts, Sample
@@ -214,5 +215,3 @@ def events(
         later += ["plan_accepted" if plans.accepted[n] else "plan_rejected"]
         for k, name in enumerate(later, 1):
             yield common | {"event_type": name, "metrics": {}, "timestamp": at + timedelta(seconds=k)}
-
-

@@ -6,6 +6,9 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from core.rules.metrics import METRICS, value_of, variant_metrics
 from core.rules.samples import (
     BINS,
@@ -19,8 +22,6 @@ from core.rules.samples import (
     Sample,
     bin_of,
 )
-from hypothesis import given
-from hypothesis import strategies as st
 
 plan = st.tuples(st.integers(0, BUCKETS - 1), st.integers(0, BINS - 1), st.integers(0, 10**12))
 
@@ -75,7 +76,9 @@ def test_bins_cover_everything_and_2000_ms_is_an_edge() -> None:
 
 @given(st.lists(st.floats(2, 100_000), min_size=1, max_size=200))
 def test_quantiles_are_within_one_bin(times: list[float]) -> None:
-    found = variant_metrics(Sample.of({PLANS: [len(times)] + [0] * 255}, {LATENCY: Counts.of([0] * len(times), bin_of(times))}))
+    found = variant_metrics(
+        Sample.of({PLANS: [len(times)] + [0] * 255}, {LATENCY: Counts.of([0] * len(times), bin_of(times))})
+    )
     exact = float(np.quantile(times, 0.5, method="inverted_cdf"))
     assert found.p50_latency is not None
     assert found.p50_latency == pytest.approx(exact, rel=0.021)

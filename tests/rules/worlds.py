@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 import numpy as np
+
 from core.rules import samples
 from core.rules.decision import Terms
 from core.rules.estimates import Step

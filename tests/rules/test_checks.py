@@ -1,0 +1,49 @@
+"""Whether the data can be trusted."""
+
+from __future__ import annotations
+
+import pytest
+
+from core.rules.checks import Traffic, freshness, sample_ratio
+
+SHARES = {"a": 0.9, "b": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "is_off"),
+    [
+        (9_000, 1_000, False),
+        (9_000, 940, False),  # 5 % too few, but chance
+        (900_000, 98_000, False),  # beyond chance, but 2 %
+        (9_000, 850, True),
+        (8_000, 2_000, True),
+        (9_000, 0, True),
+        (20, 5, False),  # too few to say
+    ],
+)
+def test_sample_ratio(a: int, b: int, is_off: bool) -> None:
+    found = sample_ratio({"a": a, "b": b}, SHARES)
+    assert (found is not None) == is_off
+
+
+def test_a_variant_without_a_share_is_left_out() -> None:
+    assert sample_ratio({"a": 900, "b": 100, "old": 5_000}, {**SHARES, "old": 0}) is None
+    assert sample_ratio({}, {}) is None
+
+
+@pytest.mark.parametrize(
+    ("minutes", "last_hour", "a_week_ago", "is_stale"),
+    [
+        (5, 400, 410, False),
+        (5, 400, None, False),
+        (61, 0, None, True),
+        (None, 0, None, True),
+        (61, 0, 3, False),  # a quiet hour last week as well
+        (61, 0, 200, True),
+        (2, 20, 200, True),
+        (2, 90, 200, False),
+        (2, 1, 4, False),
+    ],
+)
+def test_freshness(minutes: float | None, last_hour: int, a_week_ago: int | None, is_stale: bool) -> None:
+    assert (freshness(Traffic(minutes, last_hour, a_week_ago)) is not None) == is_stale
