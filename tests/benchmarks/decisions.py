@@ -1,7 +1,8 @@
 """How often the bot's verdicts are wrong and how late the right ones come, by simulation of whole rollouts.
 
     python -m tests.benchmarks.decisions [--rollouts 400] [--plans-a-day 2000 20000] [--looks-a-day 8]
-                                         [--compare 100] [--processes 2] [--seed 1] [--only NAME ...] [--sticky]
+                                         [--compare 100] [--spotify] [--processes 2]
+                                         [--seed 1] [--only NAME ...] [--sticky]
 
 Each rollout starts at 10 % and follows the bot's verdicts: looks at the end of each day, and in between at an even
 grid. The platform looks every 15 minutes (`--looks-a-day 96`). The default of 8 leaves out looks that share nearly all
@@ -15,6 +16,7 @@ import argparse
 import math
 import statistics
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -23,9 +25,10 @@ from decimal import Decimal
 from functools import partial
 
 from core.rules import allocation
-from core.rules.decision import Terms
+from core.rules.decision import Terms, minimum_days
 from core.rules.sequential import Memory
 from core.rules.verdict import Look, decide
+from tests.benchmarks.decisions_rivals import PresentStep, judges
 from tests.benchmarks.simulate import MODELS, THREEFOLD, Arms, Setting, World
 
 START = datetime(2026, 1, 5, tzinfo=UTC)
@@ -111,6 +114,46 @@ def _row(name: str, plans: int, rides: Sequence[Ride], seconds: float) -> str:
     )
 
 
+def side_by_side(setting: Setting, name: str, with_spotify: bool, seed: int) -> dict[str, float]:
+    """The day on which each engine first calls harm on the same plans; infinite where it never does.
+
+    Shares follow the document's days; the ride ends when the bot would promote, or on day 36.
+    """
+    warnings.simplefilter("ignore")
+    world, memory, terms = World(setting, (MODELS | THREEFOLD)[name], seed), Memory(), Terms()
+    asked, _ = judges()
+    first = dict.fromkeys(["promotion-bot", *(n for n in asked if with_spotify or "spotify" not in n)], math.inf)
+    share, done, sums, present, entered = allocation.STEPS[0], [], Arms(), PresentStep(), 0
+    for day in range(1, 37):
+        plans = world.plans(day - 1, float(share))
+        sums.add(plans, world.bucket)
+        present.days.append(plans)
+        present.step = sums.step()
+        here = Look((*done, present.step), share, day, day - entered, START + timedelta(days=day))
+        found, memory = decide(here, memory, terms)
+        calls = {n: asked[n](present, day - entered) for n in first if n in asked and first[n] == math.inf}
+        calls["promotion-bot"] = found.action == "rollback" and first["promotion-bot"] == math.inf
+        first |= {n: float(day) for n, is_harm in calls.items() if is_harm}
+        is_over = day - entered >= minimum_days(share) and present.step.candidate.plans >= terms.minimum_samples
+        if (found.action == "promote" or (share == Decimal("0.50") and is_over and found.action != "wait")) or (
+            math.inf not in first.values()
+        ):
+            break
+        if is_over and share < Decimal("0.50") and found.action != "wait":
+            share = allocation.next_step(share) or Decimal(1)
+            done, sums, present, entered = [*done, present.step], Arms(), PresentStep(), day
+    return first
+
+
+def _compared(name: str, rides: Sequence[Mapping[str, float]]) -> None:
+    for engine in rides[0]:
+        days = [ride[engine] for ride in rides]
+        called = sum(day < math.inf for day in days) / len(days)
+        error = math.sqrt(max(called * (1 - called), 0.25 / len(days)) / len(days))
+        middle = statistics.median(days)
+        print(f"{name:18} {engine:32} {len(days):5} {called:7.3f} {error:6.3f} {middle:7.3g}", flush=True)
+
+
 def main() -> None:
     """Simulates and prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -118,6 +161,7 @@ def main() -> None:
     parser.add_argument("--plans-a-day", type=int, nargs="+", default=[2000, 20_000])
     parser.add_argument("--looks-a-day", type=int, default=8)
     parser.add_argument("--compare", type=int, default=100, help="rollouts on which the other engines are run as well")
+    parser.add_argument("--spotify", action="store_true", help="also ask spotify-confidence: seconds a look")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", nargs="*", default=list(MODELS))
@@ -133,6 +177,15 @@ def main() -> None:
                 seeds = [chosen.seed * 1_000_003 + n for n in range(chosen.rollouts)]
                 rides = list(pool.map(partial(ride, setting, name, chosen.looks_a_day), seeds, chunksize=4))
                 print(_row(name, plans, rides, time.perf_counter() - began), flush=True)
+        if chosen.compare:
+            plans = min(chosen.plans_a_day)
+            print(f"\nSide by side at {plans:,} plans a day, daily looks: share of rollouts in which harm is called")
+            print("\n".join(judges()[1]))
+            print(f"{'model':18} {'engine':32} {'rides':>5} {'called':>7} {'se':>6} {'median':>7}")
+            for name in chosen.only:
+                seeds = [chosen.seed * 1_000_003 + n for n in range(chosen.compare)]
+                call = partial(side_by_side, Setting(plans_a_day=plans), name, chosen.spotify)
+                _compared(name, list(pool.map(call, seeds)))
 
 
 if __name__ == "__main__":
