@@ -457,6 +457,8 @@ _AGE = "age(CAST(CAST({} & 4294967295 AS text) AS xid))"
 _HIGH, _LOW = f"(SELECT {_AGE.format(':high')})", f"(SELECT {_AGE.format(':low_xid')})"
 _IS_BELOW = f"age(e.xmin) > {_HIGH}"
 _IS_NEWER = f"age(e.xmin) <= {_HIGH}"
+# The same as _IS_BELOW; slower, but `age` would keep PostgreSQL from reading the whole table with several processes.
+_IS_BELOW_IN_ALL = "((CAST(CAST(e.xmin AS text) AS bigint) - :high) & 4294967295) >= 1073741824"
 _IS_FROM = f"age(e.xmin) <= {_LOW}"
 _NOT_AHEAD = "NOT EXISTS (SELECT FROM promotion.measure_ahead h WHERE h.event_id = e.id)"
 _MISSED = f"""EXISTS (
@@ -542,6 +544,7 @@ def advance(session: Session, *, limit: int = 200_000, sweep: bool = False) -> P
     A pass sees what was committed when it began. With `sweep`, and no pass under way, it is one over the whole table
     for events that the usual passes cannot find; once a day is enough.
     """
+    session.execute(text(_SETTINGS))
     cursor = _cursor(session)
     _intern(session)
     _measure_steps(session)
@@ -550,6 +553,12 @@ def advance(session: Session, *, limit: int = 200_000, sweep: bool = False) -> P
     taken, is_done = _stretch(session, cursor, limit)
     until = session.execute(text("SELECT seen_at FROM promotion.measure_cursor")).scalar_one()
     return Progress(taken, is_done, until)
+
+
+# For this transaction only. A batch fits into this much memory; compiling its queries takes longer than they do.
+_SETTINGS = """
+SELECT set_config('work_mem', '64MB', true), set_config('hash_mem_multiplier', '4', true),
+       set_config('jit', 'off', true)"""
 
 
 def _intern(session: Session) -> None:
@@ -576,29 +585,48 @@ def _stretch(session: Session, cursor: Row[Any], limit: int) -> tuple[int, bool]
     values = {"after_at": after, "after_id": cursor.after_id}
     values |= {"high": cursor.pass_horizon, "low_xid": cursor.horizon}
     if cursor.scan == "all":
-        is_new = _IS_BELOW
+        is_new = _IS_BELOW_IN_ALL
     elif cursor.scan == "sweep":
         is_new = f"{_IS_BELOW} AND {_MISSED} AND {_NOT_AHEAD}"
     elif cursor.pass_next > cursor.pass_horizon:
         is_new = f"{_IS_FROM} AND {_NOT_AHEAD}"
     else:
         is_new = f"{_IS_FROM} AND {_IS_BELOW} AND {_NOT_AHEAD}"
-    query = f"""
-        SELECT CAST({key} AS text) AS at, e.id FROM exp.events e WHERE {which} AND {is_new}
-         ORDER BY {key}, e.id OFFSET :skip LIMIT 1"""
-    last = _run(session, query, {**values, "skip": limit - 1}).one_or_none()
+    last = _last(session, cursor, key, which, is_new, values, limit)
     if last is not None:
         which += f" AND {key} <= :until_at AND ({key}, e.id) <= (:until_at, :until_id)"
-        values |= {"until_at": last.at, "until_id": last.id}
+        values |= {"until_at": last[0], "until_id": last[1]}
     if cursor.scan == "recent" and cursor.pass_next > cursor.pass_horizon:
         values["ahead"] = _ahead(session, which, values)
         is_new = f"{_IS_FROM} AND ({_IS_BELOW} AND {_NOT_AHEAD} OR e.id = ANY(CAST(:ahead AS uuid[])))"
     taken = _take(session, f"{which} AND {is_new}", values, cursor.frozen_before)
     if last is not None:
-        _set(session, after_at=last.at, after_id=last.id)
+        _set(session, after_at=last[0], after_id=last[1])
     else:
         _end(session, cursor)
     return taken, last is None
+
+
+_LAST_ID: Final = uuid.UUID(int=2**128 - 1)
+
+
+def _last(
+    session: Session, cursor: Row[Any], key: str, which: str, is_new: str, values: Mapping[str, Any], limit: int
+) -> tuple[str, uuid.UUID] | None:
+    """Time and id of the last event of a batch; None where the batch is the last one.
+
+    Over the whole table the index alone says it, and events of one moment stay together.
+    """
+    if cursor.scan != "recent":
+        which = "true" if cursor.after_at is None else f"{key} > :after_at"
+        query = f"SELECT CAST({key} AS text) FROM exp.events e WHERE {which} ORDER BY {key} OFFSET :skip LIMIT 1"
+        found = _run(session, query, {**values, "skip": limit - 1}).scalar_one_or_none()
+        return None if found is None else (found, _LAST_ID)
+    query = f"""
+        SELECT CAST({key} AS text) AS at, e.id FROM exp.events e WHERE {which} AND {is_new}
+         ORDER BY {key}, e.id OFFSET :skip LIMIT 1"""
+    row = _run(session, query, {**values, "skip": limit - 1}).mappings().one_or_none()
+    return None if row is None else (row["at"], row["id"])
 
 
 def _ahead(session: Session, which: str, values: Mapping[str, Any]) -> list[uuid.UUID]:

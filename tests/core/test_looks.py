@@ -1,0 +1,193 @@
+"""What is read of the samples: totals, days, units, freshness, aggregates; the same six numbers as from raw events."""
+
+from __future__ import annotations
+
+import random
+import time
+import uuid
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+
+import pytest
+from sqlalchemy import Engine
+
+from core import db, measure
+from core.rules.samples import Sample
+from tests.core.test_rollup import (
+    CANDIDATE,
+    CONTROL,
+    DAY,
+    HOUR,
+    ONE,
+    START,
+    STEP_TWO,
+    TWO,
+    Happened,
+    _assign,
+    accepted,
+    arrive,
+    catch_up,
+    edit,
+    generated,
+    intervention,
+    platform,
+    run,
+)
+
+__all__ = ["platform"]
+
+
+def _traffic(seed: int = 7, plans: int = 300, since: datetime = START) -> list[Happened]:
+    chance = random.Random(seed)
+    found: list[Happened] = []
+    for n in range(plans):
+        at = since + chance.random() * 6 * DAY
+        who = {"variant": chance.choice((CONTROL, CANDIDATE)), "unit": f"u{chance.randrange(40)}"}
+        metrics = {"latency_ms": round(chance.lognormvariate(6, 0.4), 1), "cost": round(chance.random() / 50, 6)}
+        found.append(generated(str(n), at=at, metrics=metrics, **who))
+        more = [(accepted, 0.7), (edit, 0.5), (edit, 0.3), (intervention, 0.1)]
+        found += [
+            kind(str(n), at=at + (k + 1) * HOUR, **who)
+            for k, (kind, share) in enumerate(more)
+            if chance.random() < share
+        ]
+    return found
+
+
+@pytest.mark.parametrize("since", [START, STEP_TWO])
+def test_samples_say_what_the_events_say(platform: Engine, since: datetime) -> None:
+    arrive(platform, *_traffic())
+    with db.transaction(platform) as session:
+        raw = measure.variant_metrics(session, experiment_id=ONE, since=since)
+    catch_up(platform)
+    with platform.begin() as connection:
+        run(connection, "TRUNCATE exp.events")
+    with db.transaction(platform) as session:
+        found = measure.variant_metrics(session, experiment_id=ONE, since=since)
+    assert found.keys() == raw.keys() == {CONTROL, CANDIDATE}
+    for variant, mine in found.items():
+        for name, value in vars(raw[variant]).items():
+            within = 0.02 if name.endswith("latency") else 1e-9
+            if name != "p99_latency":  # the largest of 150 values lies between two far apart
+                assert getattr(mine, name) == pytest.approx(value, rel=within), name
+
+
+def test_within_a_step_the_events_are_read(platform: Engine) -> None:
+    arrive(platform, generated(at=START + HOUR), generated("q", at=START + 3 * HOUR))
+    catch_up(platform)
+    with db.transaction(platform) as session:
+        found = measure.variant_metrics(session, experiment_id=ONE, since=START + 2 * HOUR)
+    assert found[CONTROL].sample_size == 1
+
+
+def test_steps_and_days_add_up(platform: Engine) -> None:
+    arrive(platform, *_traffic())
+    catch_up(platform)
+    with db.transaction(platform) as session:
+        there = measure.samples(session, ONE)
+        days = measure.daily(session, ONE)
+        later = measure.samples(session, ONE, since_step=there[1].step_id)
+    assert [step.until for step in there] == [STEP_TWO, None]
+    assert there[0].shares == {CONTROL: Decimal("0.9"), CANDIDATE: Decimal("0.1")}
+    for step in there:
+        for variant, served in step.variants.items():
+            mine = [d.sample for d in days if (d.step_id, d.variant_id) == (step.step_id, variant)]
+            assert Sample.total(mine) == served.sample
+    assert [(s.step_id, s.variants.keys()) for s in later] == [(there[1].step_id, there[1].variants.keys())]
+
+
+def test_each_day_of_the_past(platform: Engine) -> None:
+    arrive(platform, generated(), accepted(), generated("q", at=START + 2 * DAY))
+    catch_up(platform)
+    with db.transaction(platform) as session:
+        found = measure.past_days(session, ONE, CONTROL, since=START.date(), until=STEP_TWO.date())
+        none = measure.past_days(session, ONE, CONTROL, since=date(2020, 1, 1), until=START.date())
+    assert {day: numbers.acceptance_rate for day, numbers in found.items()} == {
+        START.date(): 1.0,
+        (START + 2 * DAY).date(): 0.0,
+    }
+    assert none == {}
+
+
+def test_units_by_assignment(platform: Engine) -> None:
+    _assign(platform, 0, control=90, candidate=10)
+    _assign(platform, 4, control=5, candidate=6)
+    with db.transaction(platform) as session:
+        found = measure.assigned_units(session, ONE)
+        first, second = found.by_step
+        later = measure.assigned_units(session, ONE, since_step=second)
+    assert found.source == "assignments"
+    assert (found.by_step[first], found.by_step[second]) == ({CONTROL: 90, CANDIDATE: 10}, {CONTROL: 5, CANDIDATE: 6})
+    assert later.by_step == {second: found.by_step[second]}
+
+
+def test_units_by_event_where_nobody_is_assigned(platform: Engine) -> None:
+    arrive(platform, *(generated(str(n), unit=f"u{n % 7}") for n in range(30)))
+    catch_up(platform)
+    arrive(platform, *(generated(f"b{n}", unit=f"u{n % 9}") for n in range(30)))
+    arrive(platform, generated("c", unit="u1", at=STEP_TWO))
+    catch_up(platform)
+    with db.transaction(platform) as session:
+        found = measure.assigned_units(session, ONE)
+    assert found.source == "events"
+    assert [units.get(CONTROL) for units in found.by_step.values()] == [9, 1]
+
+
+def test_freshness(platform: Engine) -> None:
+    with db.transaction(platform) as session:
+        assert measure.freshness(session, ONE) == measure.Freshness(None, None, 0, 0)
+    now = datetime.now(UTC)
+    ago = [timedelta(minutes=20), timedelta(minutes=50), timedelta(minutes=100), 7 * DAY + timedelta(minutes=30)]
+    arrive(platform, *(generated(str(n), at=now - back) for n, back in enumerate(ago)), generated("x", at=now + DAY))
+    catch_up(platform)
+    with db.transaction(platform) as session:
+        found = measure.freshness(session, ONE)
+        other = measure.freshness(session, TWO)
+    assert found.seen_until is not None
+    assert now <= found.seen_until < now + HOUR
+    assert found.last_plan_at is not None
+    assert now - timedelta(minutes=35) <= found.last_plan_at <= now - timedelta(minutes=20)
+    assert (found.plans_last_hour, found.plans_same_hour_last_week) == (2, 1)
+    assert (other.last_plan_at, other.plans_last_hour) == (None, 0)
+
+
+def test_aggregates_give_point_estimates_and_say_so(platform: Engine) -> None:
+    rows = [
+        ("latency_ms", "daily", 0, 100, 40_000),
+        ("plan_accepted", "daily", 0, 100, 70),
+        ("plan_accepted", "hourly", 3, 10, 9),  # of a day that has its row
+        ("plan_accepted", "hourly", 30, 50, 20),
+        ("edit_count", "daily", 0, 100, 130),
+        ("p99_latency", "daily", 0, 100, 150_000),
+    ]
+    query = """
+        INSERT INTO exp.metric_aggregates
+            (experiment_id, variant_id, metric_name, bucket_type, bucket_start, count, sum) VALUES (:e, :v, :name, :type, :at, :n, :sum)"""
+    with platform.begin() as connection:
+        for name, kind, hours, many, total in rows:
+            at = START + hours * HOUR
+            run(connection, query, e=ONE, v=CONTROL, name=name, type=kind, at=at, n=many, sum=total)
+    with db.transaction(platform) as session:
+        [(variant, found)] = measure.from_aggregates(session, ONE, since=START).items()
+        assert measure.from_aggregates(session, ONE, since=START + 9 * DAY) == {}
+    assert (variant, found.interval) == (CONTROL, "no interval")
+    assert found.metrics.sample_size == 100
+    assert found.metrics.acceptance_rate == pytest.approx(90 / 150)
+    assert (found.metrics.avg_edits, found.metrics.p99_latency) == (1.3, 1500)
+    assert (found.metrics.p50_latency, found.metrics.cost_per_plan, found.metrics.validator_rate) == (None, None, None)
+
+
+def test_a_look_reads_samples_only(platform: Engine) -> None:
+    arrive(platform, *_traffic(plans=2000))
+    catch_up(platform, limit=100_000)
+    with db.transaction(platform) as session:
+        times = []
+        for _ in range(20):
+            began = time.perf_counter()
+            measure.samples(session, ONE)
+            times.append(time.perf_counter() - began)
+        with platform.begin() as connection:
+            run(connection, "DROP TABLE exp.events")
+        assert measure.samples(session, ONE)
+        assert measure.samples(session, uuid.uuid4()) == ()
+    assert min(times) < 0.01
