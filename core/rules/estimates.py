@@ -26,6 +26,7 @@ COVERAGE_GAP: Final = 0.2
 SURELY_SOME: Final = 20.0
 """Where this many were to be expected and none came, the logging is in doubt, not the world."""
 INTERVAL_ERROR: Final = 0.05
+_LOG_RATIO: Final = math.log(1.02)
 _UNBOUNDED: Final = 1e6
 _SUREST: Final = 37.0  # a z beyond this is not told apart from it: the normal tail is then below the smallest double
 
@@ -147,7 +148,8 @@ def _sequence_z(tolerance_z: float) -> float:
 
 def _edge(value: float) -> int:
     """The index of the bin edge nearest to a latency."""
-    return int(np.argmin(np.abs(np.log(EDGES_MS / max(value, 1e-9)))))
+    at = round(math.log(max(value, 1e-9) / EDGES_MS[0]) / _LOG_RATIO)
+    return min(max(at, 0), len(EDGES_MS) - 1)
 
 
 def _share_above(edge: int, by_bin: Floats) -> float:
@@ -156,7 +158,7 @@ def _share_above(edge: int, by_bin: Floats) -> float:
 
 def _share_over(value: float, by_bin: Floats) -> float:
     """The share of a normalised histogram above any latency, values spread evenly on the logarithm within a bin."""
-    at = math.log(max(value, 1e-9) / EDGES_MS[0]) / math.log(EDGES_MS[1] / EDGES_MS[0])
+    at = math.log(max(value, 1e-9) / EDGES_MS[0]) / _LOG_RATIO
     edge = min(max(math.floor(at), 0), len(EDGES_MS) - 1)
     inside = min(max(at - edge, 0.0), 1.0) * float(by_bin[edge + 1])
     return _share_above(edge, by_bin) - inside
@@ -203,19 +205,20 @@ def _spread(metric: Metric, source: Quantile, steps: Sequence[Step]) -> _Spread 
     return _Spread(metric, 1 - source.q, mixed[0], mixed[1], value_c, value_v, metric.bound(value_c))
 
 
-def _row(arm: Sample, metric: Metric, from_bin: int) -> tuple[Floats, Floats]:
-    """Sums and plans per bucket of one metric in one arm of one step."""
-    source = metric.source
-    if isinstance(source, Quantile):
-        counts = arm.counts_of(source.histogram)
-        return counts.slower(from_bin).astype(np.float64), counts.by_bucket.astype(np.float64)
-    over = arm.sum_of(source.denominator).astype(np.float64)
-    return arm.sum_of(source.numerator).astype(np.float64) * source.scale, over
-
-
 def _rows(steps: Sequence[Step], rows: Sequence[tuple[Metric, int]]) -> tuple[Floats, Floats]:
-    found = np.array([[[_row(arm, *row) for row in rows] for arm in (s.baseline, s.candidate)] for s in steps])
-    return found[..., 0, :], found[..., 1, :]
+    """Sums and plans per bucket, each of shape (steps, 2 arms, rows, BUCKETS); a row is a metric and its first bin."""
+    y = np.empty((len(steps), 2, len(rows), BUCKETS))
+    n = np.empty_like(y)
+    for k, step in enumerate(steps):
+        for a, arm in enumerate((step.baseline, step.candidate)):
+            for r, (metric, from_bin) in enumerate(rows):
+                source = metric.source
+                if isinstance(source, Quantile):
+                    counts = arm.counts_of(source.histogram)
+                    y[k, a, r], n[k, a, r] = counts.slower(from_bin), counts.by_bucket
+                else:
+                    y[k, a, r], n[k, a, r] = arm.sum_of(source.numerator), arm.sum_of(source.denominator)
+    return y * np.array([[1.0 if isinstance(m.source, Quantile) else m.source.scale] for m, _ in rows]), n
 
 
 def _unlogged(metric: Metric, y: Floats, n: Floats, plans: Floats) -> str | None:

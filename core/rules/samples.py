@@ -91,14 +91,18 @@ class Counts:
         return _frozen(np.diff(up_to[np.searchsorted(self.cells, _FIRST_CELLS)]))
 
     @cached_property
+    def _buckets(self) -> Ints:
+        return self.cells % BUCKETS
+
+    @cached_property
     def by_bucket(self) -> Ints:
         """Values per bucket, all bins together; shape (BUCKETS,)."""
         return _frozen(self.slower(0))
 
     def slower(self, from_bin: int) -> Ints:
         """Values per bucket that fell in `from_bin` or above; shape (BUCKETS,)."""
-        start = np.searchsorted(self.cells, from_bin * BUCKETS)
-        return np.bincount(self.cells[start:] % BUCKETS, self.counts[start:], BUCKETS).astype(np.int64)
+        start = int(np.searchsorted(self.cells, from_bin * BUCKETS))
+        return np.bincount(self._buckets[start:], self.counts[start:], BUCKETS).astype(np.int64)
 
 
 _NOTHING: Final = _frozen(np.zeros(BUCKETS, dtype=np.int64))

@@ -21,7 +21,7 @@ from core.rules.estimates import Comparison
 from core.rules.samples import Floats
 
 BUDGET: Final = 0.08
-"""Nominal chance of a false rollback over a whole rollout and all metrics; about half of it is realised in simulation."""
+"""Nominal chance of a false rollback over a whole rollout and all metrics; simulation realises about half."""
 LAST_LOOK_BUDGET: Final = 0.02
 """The part of it kept for the very last look: the day on which waiting before full traffic ends."""
 ANY_LOOK_BUDGET: Final = 0.01
@@ -31,6 +31,7 @@ STEP_EXTRA: Final = 0.5
 LOWEST_BOUNDARY: Final = 1.645
 NEVER: Final = math.inf
 _EFFECTS: Final = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)  # multiples of the tolerance that the any-look test is sharp against
+_CERTAIN: Final = 8.0  # P(Z > 8) is below 1e-15
 _INFORMATION_SHARE: Final = 0.6
 _LEAST_TOLERANCE_Z, _FULL_TOLERANCE_Z = 0.2, 3.0
 
@@ -108,7 +109,7 @@ def released(days: float, smallest_tolerance_z: float, *, is_last: bool = False)
 def _newly(above: Floats, before: Floats, correlation: Floats) -> Floats:
     """P(Z > above, Z_before <= before) of standard bivariate normals, all thresholds positive (Owen 1956)."""
     known = np.isfinite(before)
-    k = np.where(known, before, 40.0)
+    k = np.where(known, before, 2 * _CERTAIN)
     root = np.sqrt(1 - correlation**2)
     both = (
         (ndtr(-above) + ndtr(-k)) / 2
@@ -129,15 +130,17 @@ class _Spending:
     correlations: Floats
 
     def at(self, boundaries: Floats) -> Floats:
-        above = np.maximum(boundaries[:, None] + self.extra[None, :], self.floors[None, :])
-        chances: Floats = _newly(above, self.before[None, :], self.correlations[None, :]).sum(axis=1)
+        # Beyond a floor this high there is nothing to spend, to the last digit.
+        open_ = self.floors < _CERTAIN
+        above = np.maximum(boundaries[:, None] + self.extra[open_], self.floors[open_])
+        chances: Floats = _newly(above, self.before[open_], self.correlations[open_]).sum(axis=1)
         return chances
 
     def solve(self, amount: float) -> float:
         """The lowest boundary, at least LOWEST_BOUNDARY, that spends no more than `amount`."""
         low, high = LOWEST_BOUNDARY, 9.0
-        for _ in range(3):
-            grid = np.linspace(low, high, 25)
+        for _ in range(4):
+            grid = np.linspace(low, high, 11)
             spent = self.at(grid)
             if spent[0] <= amount:
                 return low
