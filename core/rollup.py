@@ -116,22 +116,15 @@ SELECT coalesce(m.id, 0) AS experiment, a.id AS arm,
          ON a.variant_id = i.variant_id AND a.experiment = m.id
 OFFSET 0"""
 
-_FRESH = f"""
-CREATE TEMP TABLE fresh ON COMMIT DROP AS
-SELECT experiment, plan,
-       min(ARRAY[at, tie, arm, unit, coalesce(width_bucket(CAST(latency AS float8), CAST(:edges AS float8[])), -1),
-                 coalesce(CAST(round(cost * {NANO}) AS bigint), -1),
-                 coalesce(CASE WHEN cost IS NULL THEN CAST(round(tokens) AS bigint) END, -1)])
-           FILTER (WHERE kind = 'plan_generated' AND plan IS NOT NULL) AS born,
-       CAST(count(*) FILTER (WHERE is_counted) AS integer) AS events,
-       count(*) FILTER (WHERE kind = 'plan_accepted') AS accepted,
-       count(*) FILTER (WHERE kind = 'validator_intervention') AS intervened,
-       coalesce(max(CAST(round(edit_count) AS integer)), 0) AS edit_count,
-       array_agg(edit) FILTER (WHERE edit IS NOT NULL) AS edit_keys,
-       array_agg(((flaws | metric_flaws) << 20) | (524288 + least(greatest(
-                 CAST(day AT TIME ZONE 'UTC' AS date) - date '2000-01-01', -524288), 524287)))
-           FILTER (WHERE flaws | metric_flaws <> 0) AS flaws,
-       min(at) AS first_at, count(*) AS rows
+_READ = f"""
+CREATE TEMP TABLE read ON COMMIT DROP AS
+SELECT experiment, plan, kind = 'plan_generated' AS is_born, is_counted, at, tie, arm, unit,
+       CAST(width_bucket(CAST(latency AS float8), CAST(:edges AS float8[])) AS smallint) AS bin,
+       CAST(round(cost * {NANO}) AS bigint) AS cost_nano,
+       CASE WHEN cost IS NULL THEN CAST(round(tokens) AS bigint) END AS tokens,
+       kind = 'plan_accepted' AS accepted, kind = 'validator_intervention' AS intervened,
+       CAST(round(edit_count) AS integer) AS edit_count, edit, flaws | metric_flaws AS flaws,
+       CASE WHEN flaws | metric_flaws <> 0 THEN CAST(day AT TIME ZONE 'UTC' AS date) END AS day
   FROM (
     SELECT experiment, kind, at, arm, unit, day, is_counted, flaws,
            CASE WHEN kind = 'plan_generated' THEN uuid_hash_extended(id, 0) END AS tie,
@@ -186,7 +179,25 @@ SELECT experiment, plan,
                AND (e.event_type IN ({_KINDS})
                     OR e.event_type IN ('plan_rejected', 'meal_swapped') AND e.metrics ? 'edit_count')
             OFFSET 0) AS read OFFSET 0) AS numbers OFFSET 0) AS judged
- GROUP BY experiment, plan
+"""
+
+# What each plan's new events say together. To order the plans by themselves and to group only their outcomes takes
+# half the time of grouping all events.
+_FRESH = """
+CREATE TEMP TABLE fresh ON COMMIT DROP AS
+SELECT experiment, plan, b.at, b.tie, b.arm, b.unit, b.bin, b.cost_nano, b.tokens,
+       CAST(coalesce(o.events, 0) + coalesce(b.events, 0) AS integer) AS events,
+       coalesce(o.accepted, false) AS accepted, coalesce(o.intervened, false) AS intervened,
+       greatest(o.edit_count, b.edit_count, 0) AS edit_count, o.edit_keys, o.first_at
+  FROM (SELECT experiment, plan, count(*) FILTER (WHERE is_counted) AS events, bool_or(accepted) AS accepted,
+               bool_or(intervened) AS intervened, max(edit_count) AS edit_count, min(at) AS first_at,
+               array_agg(edit) FILTER (WHERE edit IS NOT NULL) AS edit_keys
+          FROM read WHERE NOT is_born AND plan IS NOT NULL GROUP BY experiment, plan) o
+  FULL JOIN (
+        SELECT DISTINCT ON (experiment, plan) experiment, plan, at, tie, arm, unit, bin, cost_nano, tokens,
+               count(*) OVER same AS events, max(edit_count) OVER same AS edit_count
+          FROM read WHERE is_born AND plan IS NOT NULL
+        WINDOW same AS (PARTITION BY experiment, plan) ORDER BY experiment, plan, at, tie) b USING (experiment, plan)
 """
 
 # --- The state of plans ------------------------------------------------------------------------------------------
@@ -211,26 +222,25 @@ SELECT n.*, CASE WHEN n.arm IS NOT NULL THEN coalesce(s.step, 0) END AS step,
            greatest(coalesce(cardinality(p.edit_keys), 0), p.edit_count) AS edits_0,
            p.events - 1 - CAST(p.accepted AS integer) - CAST(p.intervened AS integer)
                - coalesce(cardinality(p.edit_keys), 0) AS repeats_0,
-           CASE WHEN b.is_first THEN to_timestamp(CAST(f.born[1] AS float8) / 1e6)
-                WHEN p.arm IS NOT NULL THEN p.at
+           CASE WHEN b.is_first THEN to_timestamp(CAST(f.at AS float8) / 1e6) WHEN p.arm IS NOT NULL THEN p.at
                 ELSE least(p.at, to_timestamp(CAST(f.first_at AS float8) / 1e6)) END AS at,
-           CASE WHEN b.is_first THEN f.born[2] ELSE p.tie END AS tie,
-           CASE WHEN b.is_first THEN CAST(f.born[3] AS integer) ELSE p.arm END AS arm,
-           CASE WHEN b.is_first THEN f.born[4] ELSE p.unit END AS unit,
-           CASE WHEN b.is_first THEN CAST(nullif(f.born[5], -1) AS smallint) ELSE p.bin END AS bin,
-           CASE WHEN b.is_first THEN nullif(f.born[6], -1) ELSE p.cost_nano END AS cost_nano,
-           CASE WHEN b.is_first THEN nullif(f.born[7], -1) ELSE p.tokens END AS tokens,
-           coalesce(p.accepted, false) OR f.accepted > 0 AS accepted,
-           coalesce(p.intervened, false) OR f.intervened > 0 AS intervened,
+           CASE WHEN b.is_first THEN f.tie ELSE p.tie END AS tie,
+           CASE WHEN b.is_first THEN f.arm ELSE p.arm END AS arm,
+           CASE WHEN b.is_first THEN f.unit ELSE p.unit END AS unit,
+           CASE WHEN b.is_first THEN f.bin ELSE p.bin END AS bin,
+           CASE WHEN b.is_first THEN f.cost_nano ELSE p.cost_nano END AS cost_nano,
+           CASE WHEN b.is_first THEN f.tokens ELSE p.tokens END AS tokens,
+           coalesce(p.accepted, false) OR f.accepted AS accepted,
+           coalesce(p.intervened, false) OR f.intervened AS intervened,
            greatest(p.edit_count, f.edit_count) AS edit_count,
            coalesce(p.events, 0) + f.events AS events,
            CASE WHEN f.edit_keys IS NULL THEN p.edit_keys
                 WHEN p.edit_keys IS NULL AND cardinality(f.edit_keys) = 1 THEN f.edit_keys
                 ELSE (SELECT array_agg(DISTINCT key) FROM unnest(p.edit_keys || f.edit_keys) key) END AS edit_keys
       FROM fresh f LEFT JOIN promotion.plans p ON p.plan = f.plan AND p.experiment = f.experiment
-     CROSS JOIN LATERAL (SELECT f.born IS NOT NULL AND (p.arm IS NULL OR
-           (f.born[1], f.born[2]) < (CAST(date_part('epoch', p.at) * 1e6 AS bigint), p.tie)) AS is_first OFFSET 0) b
-     WHERE f.plan IS NOT NULL OFFSET 0
+     CROSS JOIN LATERAL (SELECT f.arm IS NOT NULL AND (p.arm IS NULL OR
+           (f.at, f.tie) < (CAST(date_part('epoch', p.at) * 1e6 AS bigint), p.tie)) AS is_first OFFSET 0) b
+    OFFSET 0
   ) n LEFT JOIN ({_STEPS}) s ON s.experiment = n.experiment AND n.at >= s.since AND n.at < s.until
 """
 
@@ -298,11 +308,10 @@ _COUNTS = """
 INSERT INTO promotion.measure_counts (experiment_id, kind, day, events)
 SELECT coalesce(m.experiment_id, CAST(:nobody AS uuid)), c.kind, c.day, sum(c.events)
   FROM (
-    SELECT f.experiment, k.kind, date '2000-01-01' + (CAST(flaw & 1048575 AS integer) - 524288) AS day, 1 AS events
-      FROM fresh f CROSS JOIN LATERAL unnest(f.flaws) flaw
-      JOIN unnest(CAST(:kinds AS text[])) WITH ORDINALITY k (kind, n)
-        ON (flaw >> 20) & (1 << CAST(k.n - 1 AS integer)) <> 0
-     WHERE f.flaws IS NOT NULL
+    SELECT r.experiment, k.kind, r.day, 1 AS events
+      FROM read r JOIN unnest(CAST(:kinds AS text[])) WITH ORDINALITY k (kind, n)
+        ON r.flaws & (1 << CAST(k.n - 1 AS integer)) <> 0
+     WHERE r.flaws <> 0
     UNION ALL
     SELECT experiment, 'repeated', CAST(at AT TIME ZONE 'UTC' AS date), repeats FROM merged
      WHERE arm IS NOT NULL AND repeats <> 0
@@ -327,25 +336,26 @@ def _take(
 ) -> int:
     """Reads the events that a condition chooses and applies them; returns how many there were."""
     frozen_us = -(2**62) if frozen_before is None else (frozen_before - date(1970, 1, 1)).days * 86_400_000_000
-    _run(session, _FRESH.replace("{which}", which), {**values, "edges": _EDGES, "frozen_us": frozen_us})
+    _run(session, _READ.replace("{which}", which), {**values, "edges": _EDGES, "frozen_us": frozen_us})
     if only is not None:
-        session.execute(text("DELETE FROM fresh WHERE experiment <> :only"), {"only": only})
-    return _apply(session)
-
-
-def _apply(session: Session) -> int:
-    """Brings plans, samples and counts in line with the temporary table `fresh`, and drops it."""
-    taken: int = session.execute(text("SELECT coalesce(CAST(sum(rows) AS bigint), 0) FROM fresh")).scalar_one()
+        session.execute(text("DELETE FROM read WHERE experiment <> :only"), {"only": only})
+    taken: int = session.execute(text("SELECT count(*) FROM read")).scalar_one()
     if taken:
-        session.execute(text(_MERGED))
-        session.execute(text(_INSERT))
-        session.execute(text(_UPDATE))
+        session.execute(text(_FRESH))
+        _apply(session)
         session.execute(text(_COUNTS), {"nobody": NO_EXPERIMENT, "kinds": list(_FLAWS)})
-        session.execute(text(_SLOTS))
-        _store(session, _changes(session), _units(session))
-        session.execute(text("DROP TABLE merged"))
-    session.execute(text("DROP TABLE fresh"))
+        session.execute(text("DROP TABLE merged, fresh"))
+    session.execute(text("DROP TABLE read"))
     return taken
+
+
+def _apply(session: Session) -> None:
+    """Brings plans and samples in line with the temporary table `fresh`; leaves what changed in `merged`."""
+    session.execute(text(_MERGED))
+    session.execute(text(_INSERT))
+    session.execute(text(_UPDATE))
+    session.execute(text(_SLOTS))
+    _store(session, _changes(session), _units(session))
 
 
 def _units(session: Session) -> dict[tuple[int, int], int]:
@@ -764,9 +774,9 @@ def _measure_steps(session: Session) -> None:
         return
     session.execute(
         text("""CREATE TEMP TABLE fresh ON COMMIT DROP AS
-                SELECT p.experiment, p.plan, CAST(NULL AS bigint[]) AS born, 0 AS events, 0 AS accepted,
-                       0 AS intervened, 0 AS edit_count, CAST(NULL AS bigint[]) AS edit_keys,
-                       CAST(NULL AS bigint[]) AS flaws, CAST(NULL AS bigint) AS first_at, 1 AS rows
+                SELECT p.experiment, p.plan, CAST(NULL AS bigint) AS at, p.tie, CAST(NULL AS integer) AS arm, p.unit,
+                       p.bin, p.cost_nano, p.tokens, 0 AS events, false AS accepted, false AS intervened,
+                       0 AS edit_count, CAST(NULL AS bigint[]) AS edit_keys, CAST(NULL AS bigint) AS first_at
                   FROM promotion.plans p
                   JOIN unnest(CAST(:experiments AS integer[]), CAST(:since AS timestamptz[])) k (experiment, since)
                     ON k.experiment = p.experiment AND p.at >= k.since
@@ -774,6 +784,7 @@ def _measure_steps(session: Session) -> None:
         {"experiments": list(since), "since": list(since.values()), "first": min(since.values())},
     )
     _apply(session)
+    session.execute(text("DROP TABLE merged, fresh"))
 
 
 _SHARES = """
