@@ -172,7 +172,7 @@ def main() -> None:
             setting = Setting(plans_a_day=plans, sticky=chosen.sticky)
             print(f"\n{plans:,} plans a day, {chosen.looks_a_day} looks a day, sticky: {chosen.sticky}")
             print(HEAD)
-            for name in chosen.only:
+            for name in chosen.only if chosen.rollouts else ():
                 began = time.perf_counter()
                 seeds = [chosen.seed * 1_000_003 + n for n in range(chosen.rollouts)]
                 rides = list(pool.map(partial(ride, setting, name, chosen.looks_a_day), seeds, chunksize=4))
