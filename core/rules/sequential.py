@@ -20,9 +20,9 @@ from scipy.special import ndtr, owens_t  # type: ignore[import-untyped]
 from core.rules.estimates import Comparison
 from core.rules.samples import Floats
 
-BUDGET: Final = 0.075
+BUDGET: Final = 0.07
 """Nominal chance of a false rollback over a whole rollout and all metrics; simulation realises about half."""
-LAST_LOOK_BUDGET: Final = 0.025
+LAST_LOOK_BUDGET: Final = 0.02
 """The part of it kept for the very last look: the day on which waiting before full traffic ends."""
 ANY_LOOK_BUDGET: Final = 0.01
 """The part of it for looks between the daily ones."""
