@@ -162,7 +162,8 @@ def test_aggregates_give_point_estimates_and_say_so(platform: Engine) -> None:
     ]
     query = """
         INSERT INTO exp.metric_aggregates
-            (experiment_id, variant_id, metric_name, bucket_type, bucket_start, count, sum) VALUES (:e, :v, :name, :type, :at, :n, :sum)"""
+            (experiment_id, variant_id, metric_name, bucket_type, bucket_start, count, sum)
+        VALUES (:e, :v, :name, :type, :at, :n, :sum)"""
     with platform.begin() as connection:
         for name, kind, hours, many, total in rows:
             at = START + hours * HOUR
