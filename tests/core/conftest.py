@@ -55,6 +55,7 @@ def database_url(emptied: tuple[str, Engine]) -> Iterator[str]:
         connection.execute(text("SET LOCAL lock_timeout = '10s'"))
         connection.execute(text("SET LOCAL session_replication_role = replica"))  # the ledger's trigger would refuse
         connection.execute(text(f"TRUNCATE {tables} RESTART IDENTITY"))
+        connection.execute(text("INSERT INTO promotion.measure_cursor DEFAULT VALUES"))
 
 
 @pytest.fixture(scope="session")
