@@ -6,7 +6,16 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
@@ -18,7 +27,8 @@ from pydantic_settings import (
 
 from core.errors import Refused
 from core.rules import allocation, metrics
-from core.rules.decision import Terms
+from core.rules.decision import Rule, Terms
+from core.rules.metrics import Collected, Metric, Quantile
 
 CONFIG_FILE = "promotion-bot.toml"
 
@@ -36,6 +46,9 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+Event = Annotated[str, Field(pattern=r"^[a-z_]{1,100}$")]
+
+
 class SlackSection(Section):
     """How the bot appears in the workspace and who may approve."""
 
@@ -47,16 +60,87 @@ class SlackSection(Section):
 
 
 class RolloutSection(Section):
-    """The allocation steps, and how many plans a candidate must have served."""
+    """The allocation steps, how many plans a candidate must have served, and which rule decides."""
 
     steps: Annotated[tuple[Decimal, ...], AfterValidator(_steps)] = allocation.STEPS
     minimum_samples: Annotated[int, Field(ge=1)] = metrics.MINIMUM_SAMPLES
+    rule: Rule = "calibrated"
+
+
+class CustomMetric(Section):
+    """A metric of a team's own, in one line: what is collected, and how much worse than the baseline is too much."""
+
+    share: Event | None = None
+    """Plans with at least one event of this type, as a share of all plans."""
+    count: Event | None = None
+    """Events of this type per plan."""
+    mean: Annotated[str, Field(pattern=r"^[a-z_]+\.[a-zA-Z0-9_]+$")] | None = None
+    """`EVENT.FIELD`: the number that events of this type log in `metrics`, per plan that has it."""
+    quantile: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Of the latency of plans, for example 0.9."""
+    title: str | None = None
+    higher_is_better: bool = False
+    tolerance: Annotated[float, Field(gt=0, le=10)] | None = None
+    limit: float | None = None
+    guardrail: bool = True
+    required: bool = False
+
+    @model_validator(mode="after")
+    def _is_one_metric(self) -> CustomMetric:
+        if sum(kind is not None for kind in (self.share, self.count, self.mean, self.quantile)) != 1:
+            raise ValueError('give exactly one of share, count, mean, quantile, for example count = "meal_swapped"')
+        if self.guardrail and self.tolerance is None and self.limit is None:
+            raise ValueError("a guardrail needs a tolerance or a limit; guardrail = false only shows the metric")
+        return self
+
+    def collected(self, name: str) -> Collected | None:
+        """What the roll-up has to collect for it; None for a quantile of what is collected anyway."""
+        if self.mean is not None:
+            event, field = self.mean.split(".")
+            return Collected(name, "mean", event, field)
+        if self.share is not None:
+            return Collected(name, "share", self.share)
+        return None if self.count is None else Collected(name, "count", self.count)
+
+    def metric(self, name: str) -> Metric:
+        """The line of the table that it adds."""
+        collected = self.collected(name)
+        source = collected.ratio if collected else Quantile(self.quantile or 0.5)
+        units: dict[str | None, metrics.Unit] = {"share": "share", None: "ms"}
+        return Metric(
+            name,
+            self.title or name.replace("_", " ").capitalize(),
+            units.get(collected.kind if collected else None, "count"),
+            source,
+            higher_is_better=self.higher_is_better,
+            tolerance=self.tolerance,
+            limit=self.limit,
+            required=self.required,
+            is_guardrail=self.guardrail,
+        )
+
+
+MetricName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
 
 
 class MetricsSection(Section):
-    """How costs are read where teams log tokens instead of money."""
+    """How costs are read where teams log tokens instead of money, and metrics beyond the document's six."""
 
     price_per_1000_tokens: Annotated[Decimal, Field(gt=0)] | None = None
+    custom: dict[MetricName, CustomMetric] = {}
+
+    @field_validator("custom")
+    @classmethod
+    def _are_new(cls, value: dict[str, CustomMetric]) -> dict[str, CustomMetric]:
+        if taken := value.keys() & {metric.name for metric in metrics.METRICS}:
+            raise ValueError(f"{', '.join(sorted(taken))} is one of the six that are there; choose another name")
+        return value
+
+
+class ExperimentSection(Section):
+    """What is different for one experiment."""
+
+    rule: Rule = "calibrated"
 
 
 class Settings(BaseSettings):
@@ -76,6 +160,8 @@ class Settings(BaseSettings):
     slack: SlackSection = SlackSection()
     rollout: RolloutSection = RolloutSection()
     metrics: MetricsSection = MetricsSection()
+    experiments: dict[str, ExperimentSection] = {}
+    """By the experiment's name."""
 
     @property
     def tracking_uri(self) -> str:
@@ -85,7 +171,20 @@ class Settings(BaseSettings):
     @property
     def terms(self) -> Terms:
         """What rollouts are judged by."""
-        return Terms(self.rollout.steps, self.rollout.minimum_samples, self.metrics.price_per_1000_tokens)
+        return Terms(
+            self.rollout.steps,
+            self.rollout.minimum_samples,
+            self.metrics.price_per_1000_tokens,
+            metrics=(*metrics.METRICS, *(custom.metric(name) for name, custom in self.metrics.custom.items())),
+            rule=self.rollout.rule,
+            rules={name: experiment.rule for name, experiment in self.experiments.items()},
+        )
+
+    @property
+    def collected(self) -> tuple[Collected, ...]:
+        """What is collected from events beyond what the document's six metrics need."""
+        found = (custom.collected(name) for name, custom in self.metrics.custom.items())
+        return tuple(collected for collected in found if collected)
 
     @classmethod
     def settings_customise_sources(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Literal, Protocol
 
@@ -12,6 +12,7 @@ from core.rules.allocation import INITIAL_LIMIT, STEPS
 from core.rules.metrics import METRICS, MINIMUM_SAMPLES, Metric
 
 Verdict = Literal["wait", "rollback", "increase"]
+Rule = Literal["calibrated", "document"]
 
 MINIMUM_DAYS: Mapping[Decimal, int] = {Decimal("0.10"): 3, Decimal("0.25"): 5, Decimal("0.50"): 7}
 """Days that each allocation must last (model-promotion.md, 4.2)."""
@@ -25,6 +26,14 @@ class Terms:
     steps: tuple[Decimal, ...] = STEPS
     minimum_samples: int = MINIMUM_SAMPLES
     price_per_1000_tokens: Decimal | None = None
+    metrics: tuple[Metric, ...] = METRICS
+    rule: Rule = "calibrated"
+    rules: Mapping[str, Rule] = field(default_factory=dict)
+    """For the experiments, by name, that are judged by another rule."""
+
+    def rule_of(self, experiment: str) -> Rule:
+        """The rule that decides an experiment."""
+        return self.rules.get(experiment, self.rule)
 
 
 class Measured(Protocol):

@@ -52,6 +52,26 @@ class Quantile:
 
 
 @dataclass(frozen=True)
+class Collected:
+    """What the roll-up collects from events for a metric beyond the document's six.
+
+    `share`: plans that an event of this type names; `count`: how many distinct events of this type name the plan;
+    `mean`: the number that events of this type log as `metrics.<field>`, over the plans that have one.
+    """
+
+    name: str
+    kind: Literal["share", "count", "mean"]
+    event: str
+    field: str | None = None
+
+    @property
+    def ratio(self) -> Ratio:
+        """Where a sample keeps it: a mean is summed in billionths."""
+        scale = 1 / NANO if self.kind == "mean" else 1.0
+        return Ratio(f"extra:{self.name}", f"extra:{self.name}:plans", scale)
+
+
+@dataclass(frozen=True)
 class Metric:
     """One line of the table: which attribute, which direction is good, how much worse is too much."""
 
