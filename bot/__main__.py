@@ -21,6 +21,9 @@ from core.settings import Settings
 
 log = logging.getLogger("promotion-bot")
 
+FOREVER_MS = 0
+"""No limit for a statement: making months of samples anew takes as long as it takes."""
+
 
 @contextmanager
 def _until_told() -> Iterator[threading.Event]:
@@ -90,6 +93,20 @@ def demo(arguments: argparse.Namespace) -> None:
         )
 
 
+def measure(arguments: argparse.Namespace) -> None:
+    """Makes the samples of one experiment, or of all, anew from the raw events; until it is done the old ones stand."""
+    from core import rollup, variants
+
+    found = settings.load(arguments.config)
+    with ExitStack() as stack:
+        engine = _connected(_database(stack, found))
+        stack.callback(engine.dispose)
+        with db.transaction(engine, patience_ms=FOREVER_MS) as session:
+            name = arguments.experiment
+            chosen = variants.find_experiment(session, name, lock=False).id if name else None
+            print(f"{rollup.rebuild(session, chosen):,} events read anew")
+
+
 def manifest(arguments: argparse.Namespace) -> None:
     """Prints the Slack app manifest."""
     from bot.manifest import manifest as made
@@ -116,6 +133,12 @@ def _demo_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=7, help="of everything that is simulated (default %(default)s)")
 
 
+def _measure_options(parser: argparse.ArgumentParser) -> None:
+    _config_option(parser)
+    parser.add_argument("what", choices=["rebuild"], help="rebuild: make samples anew from raw events")
+    parser.add_argument("experiment", nargs="?", help="its name (default: all)")
+
+
 def _manifest_options(parser: argparse.ArgumentParser) -> None:
     _config_option(parser)
     parser.add_argument("--http", metavar="URL", help="for signed HTTP requests to this address, not Socket Mode")
@@ -126,6 +149,7 @@ Command = tuple[Callable[[argparse.Namespace], None], Callable[[argparse.Argumen
 COMMANDS: Mapping[str, Command] = {
     "demo": (demo, _demo_options),
     "run": (run, _run_options),
+    "measure": (measure, _measure_options),
     "manifest": (manifest, _manifest_options),
 }
 

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Literal
 
-from bot import blocks, modals, screens
+from bot import blocks, modals, screens, verdicts
 from bot.blocks import Answer
 from bot.desk import Desk
-from core import candidates, cards, choices, experiments, requests
+from core import candidates, cards, choices, experiments, requests, rollout_cards
 from core.errors import Refused
 from core.plans import Ask
 from core.rules.approval import Actor
@@ -121,7 +121,7 @@ def list_(desk: Desk, words: Words, actor: Actor) -> Answer:
     list"""
     words.at_most(0)
     with desk.transaction() as session:
-        return screens.experiments(cards.experiments(session, terms=desk.settings.terms))
+        return screens.experiments(rollout_cards.experiments(session, terms=desk.settings.terms))
 
 
 def status(desk: Desk, words: Words, actor: Actor) -> Answer:
@@ -129,13 +129,29 @@ def status(desk: Desk, words: Words, actor: Actor) -> Answer:
     status [EXPERIMENT]"""
     with desk.reading() as session:
         name = words.at_most(1).maybe(0) or _only_experiment(choices.experiment_names(session, statuses=("active",)))
-        return screens.experiment(cards.experiment_card(session, name, terms=desk.settings.terms))
+        return screens.experiment(rollout_cards.experiment_card(session, name, terms=desk.settings.terms))
 
 
 def _only_experiment(names: list[str]) -> str:
     if len(names) == 1:
         return names[0]
     raise Refused(f"Which experiment? There is: {', '.join(names[:10]) or 'none active'}.")
+
+
+def recommend(desk: Desk, words: Words, actor: Actor) -> Answer:
+    """What to do today with a candidate: increase, promote, wait, roll back or hold.
+    recommend [EXPERIMENT]"""
+    with desk.reading() as session:
+        name = words.at_most(1).maybe(0) or _only_experiment(choices.experiment_names(session, statuses=("active",)))
+        return verdicts.recommended(rollout_cards.recommended(session, name, terms=desk.settings.terms), desk.command)
+
+
+def why(desk: Desk, words: Words, actor: Actor) -> Answer:
+    """Everything behind a verdict: each metric's numbers, limits and evidence, the steps, the data.
+    why EXPERIMENT [VARIANT]"""
+    name = words.at_most(2).at(0, "experiment")
+    with desk.reading() as session:
+        return verdicts.why(rollout_cards.why_card(session, name, words.maybe(1), terms=desk.settings.terms))
 
 
 def candidates_(desk: Desk, words: Words, actor: Actor) -> Answer:
@@ -150,7 +166,9 @@ def checklist(desk: Desk, words: Words, actor: Actor) -> Answer:
     checklist EXPERIMENT [VARIANT]"""
     name = words.at_most(2).at(0, "experiment")
     with desk.reading() as session:
-        return screens.checklist(*cards.checklist_card(session, name, words.maybe(1), terms=desk.settings.terms))
+        return screens.checklist(
+            *rollout_cards.checklist_card(session, name, words.maybe(1), terms=desk.settings.terms)
+        )
 
 
 def history(desk: Desk, words: Words, actor: Actor) -> Answer:
@@ -258,7 +276,7 @@ def _policy_version(desk: Desk, experiment: str, names: tuple[str, ...]) -> tupl
 
 def _policy_in_use(desk: Desk, experiment: str) -> str:
     with desk.transaction() as session:
-        card = cards.experiment_card(session, experiment, terms=desk.settings.terms, measured=False)
+        card = rollout_cards.experiment_card(session, experiment, terms=desk.settings.terms, measured=False)
     policies = {line.version.rsplit(" v", 1)[0] for line in card.variants if line.version}
     if len(policies) != 1:
         raise Refused("Say which policy: write it like `planner_policy 3`.")
@@ -318,6 +336,8 @@ VERBS: Mapping[str, Verb] = {
     "help": Verb(help_),
     "list": Verb(list_, is_slow=True),
     "status": Verb(status, is_slow=True),
+    "recommend": Verb(recommend, is_slow=True),
+    "why": Verb(why, is_slow=True),
     "candidates": Verb(candidates_, is_slow=True),
     "qualify": Verb(qualify, is_slow=True),
     "policy": Verb(policy, is_slow=True, has_form=True),

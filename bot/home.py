@@ -5,7 +5,7 @@ from __future__ import annotations
 from bot import blocks, screens
 from bot.blocks import Block
 from bot.desk import Desk
-from core import cards
+from core import cards, rollout_cards
 
 HOME_BLOCKS = 100
 
@@ -14,7 +14,7 @@ def view(desk: Desk) -> Block:
     """The Home tab as it is now; the same for everybody, since everybody may look."""
     with desk.transaction() as session:
         waiting = cards.open_requests(session)
-        experiments = cards.experiments(session, terms=desk.settings.terms)
+        experiments = rollout_cards.experiments(session, terms=desk.settings.terms)
     body = [
         blocks.header("Waiting for a decision"),
         *(

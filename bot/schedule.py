@@ -11,6 +11,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.interval import IntervalTrigger
 
 from bot.desk import Desk
+from core import db, recommendations, rollup
 
 log = logging.getLogger(__name__)
 
@@ -22,6 +23,8 @@ class Job:
     id: str
     trigger: IntervalTrigger
     run: Callable[[Desk], None]
+    at_start: bool = False
+    """Whether it runs as soon as the bot does, to catch up."""
 
 
 def refresh_people(desk: Desk) -> None:
@@ -29,7 +32,33 @@ def refresh_people(desk: Desk) -> None:
     desk.people.refresh()
 
 
-JOBS: tuple[Job, ...] = (Job("people", IntervalTrigger(minutes=5), refresh_people),)
+def measure(desk: Desk) -> None:
+    """New events are added to the samples, batch by batch; then shares that others changed open a new step."""
+    is_done = False
+    while not is_done:
+        with desk.transaction(patience_ms=db.BACKGROUND_MS) as session:
+            is_done = rollup.advance(session).is_done
+    with desk.transaction(patience_ms=db.BACKGROUND_MS) as session:
+        rollup.notice_steps(session)
+
+
+def recommend(desk: Desk) -> None:
+    """Each candidate's daily look is made, unless it was made today; one experiment, one transaction."""
+    with desk.transaction() as session:
+        active = recommendations.active(session)
+    for experiment in active:
+        try:
+            with desk.transaction(patience_ms=db.BACKGROUND_MS) as session:
+                recommendations.recommend_all(session, experiment, desk.settings.terms)
+        except Exception:
+            log.exception("experiment %s could not be looked at; it is tried again at the next look", experiment)
+
+
+JOBS: tuple[Job, ...] = (
+    Job("people", IntervalTrigger(minutes=5), refresh_people),
+    Job("measure", IntervalTrigger(minutes=1), measure, at_start=True),
+    Job("recommend", IntervalTrigger(minutes=15), recommend),
+)
 
 
 def _guarded(job: Job, desk: Desk) -> None:
@@ -45,6 +74,8 @@ def scheduled(desk: Desk) -> Iterator[None]:
     scheduler = BackgroundScheduler(timezone="UTC")
     for job in JOBS:
         scheduler.add_job(_guarded, job.trigger, args=(job, desk), id=job.id, coalesce=True, max_instances=1)
+        if job.at_start:
+            scheduler.add_job(_guarded, args=(job, desk), id=f"{job.id} at start")
     scheduler.start()
     try:
         yield

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
+from bot import verdicts
 from bot.blocks import (
     Answer,
     Block,
@@ -25,23 +26,13 @@ from bot.blocks import (
     section,
 )
 from core.candidates import Evaluated
-from core.cards import (
-    CandidateCard,
-    Change,
-    ExperimentCard,
-    HistoryLine,
-    MetricLine,
-    News,
-    Progress,
-    RequestCard,
-    VariantLine,
-)
+from core.cards import Change, HistoryLine, News, Progress, RequestCard
 from core.choices import VersionLine
+from core.rollout_cards import ExperimentCard, VariantLine
 from core.rules.decision import CheckRow, percent
 
 MARKS: Mapping[bool | None, str] = {True: ":white_check_mark:", False: ":x:", None: ":grey_question:"}
-VERDICT_MARKS = {"increase": ":arrow_up:", "wait": ":hourglass_flowing_sand:", "rollback": ":rewind:"}
-VERDICT_WORDS = {"increase": "Increase", "wait": "Wait", "rollback": "Roll back"}
+DIVIDER: Block = {"type": "divider"}
 STATUS_MARKS = {
     "active": ":large_green_circle:",
     "paused": ":double_vertical_bar:",
@@ -201,23 +192,8 @@ def _lingering(card: ExperimentCard) -> list[Block]:
     return [context(f":warning: At 0 % but still serving units that were assigned earlier: {listed}")]
 
 
-def _metric_line(line: MetricLine) -> str:
-    mark = {True: MARKS[False], False: MARKS[True], None: MARKS[None]}[line.is_beyond]
-    return f"{mark} {line.title}  *{line.candidate}*  vs {line.baseline}"
-
-
-def _alone(lines: Sequence[MetricLine]) -> list[Block]:
-    return [section("\n".join(f"{line.title}  *{line.candidate}*" for line in lines))] if lines else []
-
-
-def _candidate(card: CandidateCard) -> list[Block]:
-    head = f"{VERDICT_MARKS[card.verdict]} *{VERDICT_WORDS[card.verdict]}*  {name(card.variant)}\n{card.why}"
-    return [
-        {"type": "divider"},
-        section(head),
-        section("\n".join(_metric_line(line) for line in card.metrics)),
-        context(f"Day {card.days:.1f} of {card.minimum_days} at this share · rollout rule on point estimates"),
-    ]
+def _alone(values: Mapping[str, str]) -> list[Block]:
+    return [section("\n".join(f"{title}  *{value}*" for title, value in values.items()))] if values else []
 
 
 def experiment(card: ExperimentCard) -> Answer:
@@ -231,7 +207,7 @@ def experiment(card: ExperimentCard) -> Answer:
         *note,
         *opened,
         *_alone(card.baseline_metrics),
-        *(block for candidate in card.candidates for block in _candidate(candidate)),
+        *(block for candidate in card.candidates for block in [DIVIDER, *verdicts.candidate(candidate)]),
         context(f"Measured since the present shares came into force, {moment(card.since)}."),
     ]
     shares = ", ".join(f"{cut(one_line(line.name), 40)} {percent(line.share)}" for line in card.variants)

@@ -1,36 +1,23 @@
-"""How a candidate stands: its present step measured, the document's verdict and checklist on it."""
+"""How a candidate stands: its verdict, and the checklist before production."""
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from core import measure, stages
+from core import measure, recommendations, stages
+from core.recommendations import Standing
 from core.rules import allocation, decision
-from core.rules.decision import CheckRow, Evidence, Terms, Verdict
+from core.rules.decision import CheckRow, Evidence, Terms
 from core.rules.metrics import VariantMetrics
+from core.rules.verdict import judged
 from core.tables import AllocationStep, Experiment, PolicyVersion, Qualification, Variant
 from core.variants import baseline, required_version
-
-
-@dataclass(frozen=True)
-class Standing:
-    """How a candidate stands at its present step, measured in one look."""
-
-    variant: Variant
-    since: datetime
-    days: float
-    share: Decimal
-    candidate: VariantMetrics
-    baseline: VariantMetrics
-    verdict: Verdict
-    why: str
 
 
 def step_start(session: Session, experiment: Experiment) -> datetime:
@@ -70,21 +57,9 @@ def measure_step(session: Session, experiment: Experiment, terms: Terms) -> dict
     )
 
 
-def standing(
-    session: Session,
-    experiment: Experiment,
-    variant: Variant,
-    terms: Terms,
-    measured: Mapping[uuid.UUID, VariantMetrics] | None = None,
-) -> Standing:
-    """Compares the candidate with the baseline over the present step and applies the document's rule."""
-    found = measure_step(session, experiment, terms) if measured is None else measured
-    since = step_start(session, experiment)
-    mine = found.get(variant.id, measure.NOTHING)
-    base = found.get(baseline(session, experiment).id, measure.NOTHING)
-    days = _days(since, _now(session))
-    judged = decision.judge(mine, base, days, variant.allocation, minimum_samples=terms.minimum_samples)
-    return Standing(variant, since, days, variant.allocation, mine, base, judged.verdict, judged.why)
+def standing(session: Session, experiment: Experiment, variant: Variant, terms: Terms) -> Standing:
+    """How the candidate stands against the baseline at this moment."""
+    return recommendations.standing(session, experiment, variant, baseline(session, experiment), terms)
 
 
 def _evaluation(session: Session, version: PolicyVersion) -> tuple[bool | None, str]:
@@ -129,6 +104,7 @@ def checklist(
             held=decision.held(periods, terms.steps),
             candidate=look.candidate,
             baseline=look.baseline,
+            judged=None if look.decision.rule == "document" else judged(look.decision),
             minimum_samples=terms.minimum_samples,
         )
     )

@@ -13,7 +13,8 @@ from sqlalchemy.orm import Session
 from core import evidence, experiments, promotions, stages
 from core.errors import Refused
 from core.rules import allocation
-from core.rules.decision import CheckRow, Terms, Verdict
+from core.rules.decision import CheckRow, Terms
+from core.rules.verdict import Action as Advice
 from core.tables import Experiment, Request, Variant
 from core.variants import candidate, find_experiment, find_variant, required_version, shares, what_fails
 
@@ -54,7 +55,7 @@ class Look:
     """What is read before anything is locked, because measuring takes time."""
 
     variant: Variant
-    verdict: Verdict
+    verdict: Advice
     why: str
     rows: tuple[CheckRow, ...]
 
@@ -65,7 +66,7 @@ def look_at(session: Session, ask: Ask, terms: Terms) -> Look:
     variant = candidate(session, place, ask.variant)
     standing = evidence.standing(session, place, variant, terms)
     rows = evidence.checklist(session, place, variant, terms, standing)
-    return Look(variant, standing.verdict, standing.why, rows)
+    return Look(variant, standing.decision.action, standing.decision.why, rows)
 
 
 def _plan_start(session: Session, place: Experiment, ask: Ask, _: Look | None, terms: Terms) -> Plan:
@@ -91,12 +92,19 @@ def _measured_params(seen: Look) -> dict[str, Any]:
 def _plan_increase(session: Session, place: Experiment, ask: Ask, look: Look | None, terms: Terms) -> Plan:
     seen = _seen(look)
     after = promotions.next_shares(session, place, seen.variant, terms)
-    objections = {
-        "increase": (),
-        "wait": (f"The rollout rule says: wait. {seen.why}",),
-        "rollback": (f"The rollout rule says: roll back. {seen.why}",),
-    }[seen.verdict]
-    return Plan(_measured_params(seen), _by_id(after), seen.rows, objections)
+    return Plan(_measured_params(seen), _by_id(after), seen.rows, _against(seen, "wait", "hold", "rollback"))
+
+
+_ADVICE: Mapping[Advice, str] = {
+    "wait": "wait.",
+    "hold": "hold, the data cannot be trusted.",
+    "rollback": "roll back.",
+}
+
+
+def _against(seen: Look, *verdicts: Advice) -> tuple[str, ...]:
+    """What the rule has against it, where its verdict is one of these."""
+    return (f"The rollout rule says: {_ADVICE[seen.verdict]} {seen.why}",) if seen.verdict in verdicts else ()
 
 
 def _plan_promote(session: Session, place: Experiment, ask: Ask, look: Look | None, terms: Terms) -> Plan:
@@ -108,7 +116,7 @@ def _plan_promote(session: Session, place: Experiment, ask: Ask, look: Look | No
             f"{seen.variant.name} is in stage “{stages.of(session, version.id)}”, not in the experiment stage."
         )
     short = promotions.failing(seen.rows)
-    objections = tuple(f"{row.title}: {row.detail}" for row in short)
+    objections = (*_against(seen, "hold", "rollback"), *(f"{row.title}: {row.detail}" for row in short))
     after = allocation.all_to(shares(session, place), seen.variant.id)
     params = _measured_params(seen) | {"policy_version_id": str(version.id)}
     return Plan(params, _by_id(after), seen.rows, objections)

@@ -332,3 +332,38 @@ class MeasureCount(Base):
     kind: Mapped[str] = mapped_column(primary_key=True)
     day: Mapped[date] = mapped_column(primary_key=True)
     events: Mapped[int]
+
+
+class Evidence(Base):
+    """A sample as it was at a look, by the SHA-256 of its bytes."""
+
+    __tablename__ = "evidence"
+    __table_args__ = {"schema": "promotion"}
+
+    digest: Mapped[str] = mapped_column(primary_key=True)
+    content: Mapped[bytes]
+
+
+class Recommendation(Base):
+    """The daily look at one candidate: what was recommended, on what it rests, and what the next look must know.
+
+    `look`, `terms` and the memory of the row before are all that the verdict is made of; `first_step_id` names the
+    step with which the candidate's present run began.
+    """
+
+    __tablename__ = "recommendations"
+    __table_args__ = {"schema": "promotion"}
+
+    id: Mapped[int] = mapped_column(primary_key=True, server_default=_generated())
+    experiment_id: Mapped[uuid.UUID]
+    variant_id: Mapped[uuid.UUID]
+    first_step_id: Mapped[int]
+    step_id: Mapped[int]
+    day: Mapped[date]
+    made_at: Mapped[datetime] = mapped_column(server_default=_generated())
+    action: Mapped[str]
+    why: Mapped[str]
+    terms: Mapped[Json]
+    look: Mapped[Json]
+    previous_id: Mapped[int | None]
+    memory: Mapped[Json]

@@ -185,6 +185,8 @@ class Evidence:
     held: Sequence[Held]
     candidate: Measured
     baseline: Measured
+    judged: Mapping[str, tuple[bool | None, str]] | None = None
+    """By metric: whether it passes, and its numbers. Where there is none, point estimates are compared."""
     minimum_samples: int = MINIMUM_SAMPLES
 
 
@@ -227,6 +229,8 @@ def format_value(metric: Metric, value: float | None) -> str:
 
 
 def _compared(metric: Metric, evidence: Evidence) -> tuple[bool | None, str]:
+    if evidence.judged is not None:
+        return evidence.judged.get(metric.name, (None, "no data"))
     value, base = _value(evidence.candidate, metric), _value(evidence.baseline, metric)
     passed = None if value is None or (base is None and metric.limit is None) else not metric.is_beyond(value, base)
     return passed, f"{format_value(metric, value)} against {format_value(metric, base)}"

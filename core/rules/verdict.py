@@ -11,16 +11,15 @@ from typing import Final, Literal
 
 from core.rules import allocation, checks, decision, sequential
 from core.rules.checks import Concern, History, Traffic
-from core.rules.decision import Judgement, Terms, minimum_days
+from core.rules.decision import Judgement, Rule, Terms, minimum_days
 from core.rules.estimates import Comparison, Step, compare
 from core.rules.metrics import METRICS, Metric, variant_metrics
 from core.rules.pricing import Price, price
 from core.rules.sequential import Memory
-from core.rules.wording import difference, reason
+from core.rules.wording import compared, difference, reason
 
 Action = Literal["increase", "promote", "wait", "rollback", "hold"]
-Rule = Literal["calibrated", "document"]
-State = Literal["worse", "tolerable", "fine", "inconclusive", "not measurable", "informative"]
+State = Literal["worse", "tolerable", "fine", "inconclusive", "not measurable", "no interval", "informative"]
 
 SURE_ENOUGH: Final = 1.645
 """Evidence that harm stays below the tolerance, for calling a metric fine."""
@@ -229,6 +228,24 @@ def _blocked(look: Look, findings: Sequence[Finding], terms: Terms, *, is_last: 
         titles = ", ".join(f.metric.title for f in doubtful)
         return f"Before full traffic it has to be clearer that these are not worse: {titles}."
     return None
+
+
+def judged(found: Decision) -> dict[str, tuple[bool | None, str]]:
+    """For the checklist: whether each metric is not significantly worse, and its numbers.
+
+    None where nothing is known, and where a harm that is not proven is not ruled out either, until the last gate
+    has waited as long as it may.
+    """
+    is_clear = found.action in ("increase", "promote")
+    return {f.metric.name: (_passes(f, is_clear=is_clear), compared(f.overall)) for f in found.findings}
+
+
+def _passes(finding: Finding, *, is_clear: bool) -> bool | None:
+    if finding.state == "worse" or _is_over_limit(finding):
+        return False
+    if not finding.overall.is_measurable:
+        return None
+    return True if is_clear or not _is_doubtful(finding.overall) else None
 
 
 def _may_wait(look: Look) -> bool:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import cache
 from typing import Any
 
 import pytest
@@ -13,18 +14,27 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine
 
-from bot import blocks, modals, screens
+from bot import blocks, modals, screens, verdicts
 from bot.blocks import Answer
 from bot.sandbox.checks import check_blocks, check_view
 from core import cards, choices, db
 from core.candidates import Evaluated
-from core.rules.decision import CheckRow
+from core.rollout_cards import CandidateCard, ExperimentCard, StepLine, VariantLine, WhyCard
+from core.rules import aggregated
+from core.rules.checks import Traffic
+from core.rules.decision import CheckRow, Terms
+from core.rules.estimates import Step
 from core.rules.evaluation import accept
+from core.rules.metrics import METRICS, Metric, Ratio, VariantMetrics
+from core.rules.samples import Sample
+from core.rules.sequential import Memory
+from core.rules.verdict import Decision, decide
 from core.tables import Experiment, Policy
 from tests.bot.acts import aloud, answer, approve, told
 from tests.bot.conftest import APPROVALS, ROLLOUTS, Bot
 from tests.core.conftest import add_variant, add_version, set_stage
 from tests.core.steps import Stage
+from tests.rules.worlds import look, traffic, verdict
 from tests.workspace import Person, text_of
 
 AT = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -102,28 +112,67 @@ retirements = st.lists(names, min_size=1, max_size=60).map(
     }
 )
 variant_lines = st.builds(
-    cards.VariantLine, names, st.sampled_from(["", "baseline"]), shares, st.floats(0, 1), names, names, st.just("none")
+    VariantLine, names, st.sampled_from(["", "baseline"]), shares, st.floats(0, 1), names, names, st.just("none")
 )
+
+
+@cache
+def decisions() -> tuple[Decision, ...]:
+    """Real verdicts, one of each kind, that of a team with aggregates only, and one with nothing measured."""
+    fine = Step(traffic(18_000, 2), traffic(2_000, 3))
+    harmed = Step(traffic(18_000, 2), traffic(2_000, 3, acceptance=0.5, slow=9.0))
+    empty = Step(Sample.empty(), Sample.empty())
+    odd = Metric("x", HOSTILE[0], "count", Ratio("x"), tolerance=0.1)
+    point = VariantMetrics(5000, 0.7, 1.5, 0.05, 500.0, 900.0, None)
+    found = (
+        verdict(fine),
+        verdict(fine, days=1.0, in_step=1.0),
+        verdict(harmed),
+        verdict(fine, share="0.50", days=31, in_step=21),
+        verdict(fine, traffic=Traffic(120.0, 0)),
+        verdict(empty),
+        decide(look(fine), Memory(), Terms(), metrics=(*METRICS, odd))[0],
+        aggregated.decide(look(empty), point, point, Terms()),
+    )
+    assert {d.action for d in found} == {"increase", "promote", "wait", "rollback", "hold"}
+    return found
+
+
 candidate_cards = st.builds(
-    cards.CandidateCard,
+    CandidateCard,
+    experiment=names,
     variant=names,
-    verdict=st.sampled_from(["wait", "rollback", "increase"]),
-    why=st.just("Not measured."),
+    decision=st.deferred(lambda: st.sampled_from(decisions())),
+    share=shares,
+    next_step=st.sampled_from([None, Decimal("0.25")]),
     days=st.floats(0, 100),
     minimum_days=st.just(3),
-    next_step=st.none(),
-    metrics=st.just((cards.MetricLine("Cost per plan", "0.01", "no data", None),) * 6),
+    looked_at=st.sampled_from([None, AT]),
 )
 experiments = st.builds(
-    cards.ExperimentCard,
+    ExperimentCard,
     name=names,
     status=st.sampled_from(["active", "paused", "draft", "completed"]),
     variants=st.lists(variant_lines, max_size=60).map(tuple),
     candidates=st.lists(candidate_cards, max_size=20).map(tuple),
-    baseline_metrics=st.just((cards.MetricLine("Cost per plan", "0.01", "no data", None),)),
+    baseline_metrics=st.just({"Cost per plan": "0.01"}),
     open_request=st.sampled_from([None, 7]),
     note=reasons,
     since=st.just(AT),
+)
+step_lines = st.builds(
+    StepLine,
+    started_at=st.sampled_from([None, AT]),
+    share=shares,
+    candidate_plans=st.integers(0, 10**9),
+    baseline_plans=st.integers(0, 10**9),
+    source=st.sampled_from(sorted(verdicts.SOURCES)),
+)
+why_cards = st.builds(
+    WhyCard,
+    candidate=candidate_cards,
+    steps=st.lists(step_lines, max_size=60).map(tuple),
+    flaws=st.dictionaries(st.sampled_from(["late", "too_late", "repeated"]), st.integers(1, 10**9)),
 )
 histories = st.builds(
     cards.HistoryLine,
@@ -178,10 +227,27 @@ def test_retirement_cards(card: cards.RequestCard, params: dict[str, Any]) -> No
 
 @quick
 @given(st.lists(experiments, max_size=4))
-def test_experiments(found: list[cards.ExperimentCard]) -> None:
+def test_experiments(found: list[ExperimentCard]) -> None:
     check(screens.experiments(found * 75))
     for card in found:
         check(screens.experiment(card))
+
+
+@quick
+@given(st.lists(candidate_cards, min_size=1, max_size=4), why_cards)
+def test_verdicts(found: list[CandidateCard], why: WhyCard) -> None:
+    check(verdicts.recommended(found, "/rollout"))
+    check(verdicts.why(why))
+
+
+def test_a_verdict_fits_a_phone() -> None:
+    """The verdict and why, six lines of metrics, and little besides."""
+    for decision in decisions():
+        card = CandidateCard("e", "v3", decision, Decimal("0.1"), Decimal("0.25"), 4.0, 3, AT)
+        first, metrics, *rest = (block for block in verdicts.candidate(card))
+        assert len(texts(first, "mrkdwn")[0].splitlines()) == 2
+        assert len(texts(metrics, "mrkdwn")[0].splitlines()) == len(decision.findings)
+        assert len(rest) <= 5
 
 
 @quick

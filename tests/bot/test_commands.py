@@ -128,16 +128,19 @@ def test_a_start_shows_what_changes_and_where_it_is_decided(bot: Bot, alice: Per
 def test_a_running_candidate_is_measured_and_judged(bot: Bot, alice: Person, desk: Engine) -> None:
     steps.change(desk, "start")
     assert "Not yet:\n• The rollout rule says: wait." in answer(alice, f"increase {EXPERIMENT}")
-    steps.serve(desk, "control", 3000)
-    steps.serve(desk, "candidate_v3", 1500, accepted=0.4)
+    steps.serve_all(desk, 15_000, accepted=0.4)
     steps.days_pass(desk, 4)
     said = answer(alice, "status")
-    assert ":rewind: *Roll back*  `candidate_v3`" in said
-    assert ":x: Acceptance  *40.0 %*  vs 80.0 %" in said
-    assert "Day 4.0 of 3 at this share" in said
+    assert ":rewind: *Roll back*  `candidate_v3`\nAcceptance is worse, beyond chance and beyond tolerance" in said
+    assert ":x: Acceptance  *40." in said
+    assert "Day 4.0 of 3 at 10 %" in said
+    assert answer(alice, "recommend").startswith(":rewind: *Roll back*")
+    said = answer(alice, f"why {EXPERIMENT}")
+    assert "*Document's rule*: Roll back. Beyond tolerance: Acceptance" in said
+    assert "10 % since" in said
     said = answer(alice, f"checklist {EXPERIMENT}")
     assert "of 10 passed" in said
-    assert ":x: *Acceptance rate*  40.0 % against 80.0 %" in said
+    assert ":x: *Acceptance rate*  40." in said
     said = answer(alice, f"promote {EXPERIMENT} candidate_v3")
     assert "Not yet:\n•" in said
     assert "add `because` and your reason" in said

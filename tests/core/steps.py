@@ -13,7 +13,7 @@ from mlflow import MlflowClient
 from sqlalchemy import Engine, select, text
 from sqlalchemy.orm import Session
 
-from core import db, outbox, plans, requests, stages
+from core import db, outbox, plans, requests, rollup, stages
 from core.registry import Registry
 from core.rules.approval import Actor
 from core.rules.decision import Terms
@@ -122,11 +122,22 @@ def events(engine: Engine) -> list[tuple[str, dict[str, Any], list[Any]]]:
 
 def days_pass(engine: Engine, days: float) -> None:
     """Everything that happened so far happened that much earlier."""
+    moved = (("promotion.allocation_steps", "started_at"), ("exp.events", "timestamp"))
     with engine.begin() as connection:
-        for table, column in (("promotion.allocation_steps", "started_at"), ("exp.events", "timestamp")):
+        for table, column in moved:
             connection.execute(
                 text(f"UPDATE {table} SET {column} = {column} - make_interval(secs => :s)"), {"s": days * 86_400}
             )
+        connection.execute(text("UPDATE promotion.recommendations SET day = day - CAST(:d AS int)"), {"d": int(days)})
+    serve_all(engine, 100)  # traffic goes on
+
+
+def roll_up(engine: Engine) -> None:
+    """Everything that was committed is measured."""
+    is_done = False
+    while not is_done:
+        with db.transaction(engine, patience_ms=30_000) as session:
+            is_done = rollup.advance(session).is_done
 
 
 def event(
@@ -154,20 +165,37 @@ def event(
     session.flush()
 
 
+_SERVED = """
+INSERT INTO exp.events (event_type, unit_type, unit_id, experiments, metrics, payload, timestamp)
+SELECT :kind, 'user', :name || n,
+       jsonb_build_array(jsonb_build_object('experiment_id', CAST(:e AS text), 'variant_id', CAST(:v AS text))),
+       jsonb_build_object('latency_ms', CAST(:latency AS float8) * (0.8 + (hashtext(:name || n) & 1023) / 2500.0)
+                                            * CASE WHEN n % 40 = 7 THEN 2 + (hashtext(:name || n) & 7) / 4.0 ELSE 1 END,
+                          'cost', 0.01 + (hashtext(n || :name) & 1023) / 1e6),
+       jsonb_build_object('plan_id', CAST(:prefix AS text) || n), now()
+  FROM generate_series(1, CAST(:n AS int)) n WHERE n % CAST(:every AS int) = 0
+"""
+
+
 def serve(engine: Engine, name: str, plans_served: int, *, accepted: float = 0.8, latency_ms: float = 400.0) -> None:
-    """Plans generated for a variant since its present step, a part of them accepted; edits and validators none."""
+    """Plans generated and measured for a variant now: a part accepted, one in 5 edited, one in 20 corrected."""
     with db.transaction(engine, patience_ms=30_000) as session:
-        where = {"e": str(place(session).id), "v": str(variant(session, name).id), "prefix": f"{name}-{uuid.uuid4()}-"}
-        insert = """
-            INSERT INTO exp.events (event_type, unit_type, unit_id, experiments, metrics, payload, timestamp)
-            SELECT :kind, 'user', 'u' || n,
-                   jsonb_build_array(
-                       jsonb_build_object('experiment_id', CAST(:e AS text), 'variant_id', CAST(:v AS text))),
-                   jsonb_build_object('latency_ms', CAST(:latency AS float8), 'cost', 0.01),
-                   jsonb_build_object('plan_id', CAST(:prefix AS text) || n), now()
-              FROM generate_series(1, :n) n"""
-        for kind, n in (("plan_generated", plans_served), ("plan_accepted", int(plans_served * accepted))):
-            session.execute(text(insert), where | {"kind": kind, "n": n, "latency": latency_ms})
+        where = {"e": str(place(session).id), "v": str(variant(session, name).id), "name": name}
+        where["prefix"] = f"{name}-{uuid.uuid4()}-"
+        for kind, n, every in (
+            ("plan_generated", plans_served, 1),
+            ("plan_accepted", int(plans_served * accepted), 1),
+            ("edit_applied", plans_served, 5),
+            ("validator_intervention", plans_served, 20),
+        ):
+            session.execute(text(_SERVED), where | {"kind": kind, "n": n, "every": every, "latency": latency_ms})
+    roll_up(engine)
+
+
+def serve_all(engine: Engine, plans_served: int, **candidate: float) -> None:
+    """Plans for every variant by its present share; what is given is how the variants beside `control` differ."""
+    for name, share in shares(engine).items():
+        serve(engine, name, int(plans_served * share), **({} if name == "control" else candidate))
 
 
 def long_ago(session: Session, days: float) -> datetime:

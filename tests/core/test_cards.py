@@ -8,11 +8,12 @@ from decimal import Decimal
 import pytest
 from sqlalchemy import Engine
 
-from core import cards, choices, db, experiments
-from core.cards import ExperimentCard, Place
+from core import cards, choices, db, experiments, rollout_cards
+from core.cards import Place
 from core.errors import Refused
 from core.registry import Registry
-from core.rules.decision import Terms
+from core.rollout_cards import ExperimentCard
+from core.rules.decision import Rule, Terms
 from core.rules.lifecycle import Stage
 from core.tables import Experiment
 from tests.core import steps
@@ -22,7 +23,7 @@ from tests.core.steps import ALICE, BECAUSE, BOB, TERMS, change, days_pass, plac
 
 def shown(engine: Engine, terms: Terms = TERMS, *, measured: bool = True) -> ExperimentCard:
     with db.transaction(engine) as session:
-        return cards.experiment_card(session, EXPERIMENT, terms=terms, measured=measured)
+        return rollout_cards.experiment_card(session, EXPERIMENT, terms=terms, measured=measured)
 
 
 def test_an_experiment_at_a_glance(desk: Engine) -> None:
@@ -38,18 +39,18 @@ def test_an_experiment_at_a_glance(desk: Engine) -> None:
         ("candidate_v3", "candidate", Decimal("0.1"), 0.25, "planner_policy v3", f"{MODEL} 3", "experiment"),
     ]
     (candidate,) = found.candidates
-    assert (candidate.variant, candidate.verdict, candidate.next_step) == ("candidate_v3", "wait", Decimal("0.25"))
-    assert candidate.why == "10 of the 1,000 plans needed have been served."
-    metrics = {m.title: (m.candidate, m.baseline, m.is_beyond) for m in candidate.metrics}
-    assert metrics["Latency p50"] == ("480 ms", "400 ms", None)
-    assert {m.is_beyond for m in candidate.metrics} == {None}, "ten plans are too few to judge by"
+    decision = candidate.decision
+    assert (candidate.variant, decision.action, candidate.next_step) == ("candidate_v3", "wait", Decimal("0.25"))
+    assert decision.why == "10 of the 1,000 plans needed have been served."
+    assert {f.state for f in decision.findings} == {"not measurable"}, "ten plans are too few to judge by"
 
 
 def test_no_traffic_is_said_and_not_shown_as_zero(desk: Engine) -> None:
     change(desk, "start")
     found = shown(desk)
     assert [v.served for v in found.variants] == [None, None]
-    assert {(m.candidate, m.is_beyond) for m in found.candidates[0].metrics} == {("no data", None)}
+    decision = found.candidates[0].decision
+    assert {(f.overall.candidate, f.state) for f in decision.findings} == {(None, "not measurable")}
 
 
 def test_a_variant_at_nothing_that_still_serves_is_seen(desk: Engine) -> None:
@@ -67,18 +68,19 @@ def test_only_what_happened_at_the_present_step_counts(desk: Engine) -> None:
     serve(desk, "candidate_v3", 50)
     days_pass(desk, 1)
     change(desk, "increase", override=BECAUSE)
-    assert shown(desk).candidates[0].why == "0 of the 1,000 plans needed have been served."
+    assert shown(desk).candidates[0].decision.why == "0 of the 1,000 plans needed have been served."
 
 
 @pytest.mark.parametrize(
     ("latency_ms", "days", "verdict"), [(400, 3.1, "increase"), (400, 2.9, "wait"), (600, 3.1, "rollback")]
 )
-def test_the_verdict_is_the_documents(desk: Engine, latency_ms: float, days: float, verdict: str) -> None:
+@pytest.mark.parametrize("rule", ["calibrated", "document"])
+def test_the_verdict_is_the_rules(desk: Engine, latency_ms: float, days: float, verdict: str, rule: Rule) -> None:
     change(desk, "start")
-    serve(desk, "control", 60)
-    serve(desk, "candidate_v3", 50, latency_ms=latency_ms)
+    steps.serve_all(desk, 10_000, latency_ms=latency_ms)
     days_pass(desk, days)
-    assert shown(desk, Terms(minimum_samples=50)).candidates[0].verdict == verdict
+    decision = shown(desk, Terms(rules={EXPERIMENT: rule})).candidates[0].decision
+    assert (decision.action, decision.rule) == (verdict, rule)
 
 
 def test_two_candidates_are_shown_side_by_side(desk: Engine) -> None:
@@ -94,7 +96,7 @@ def test_the_checklist_of_one_candidate(desk: Engine) -> None:
     change(desk, "start")
     with db.transaction(desk) as session:
         steps.qualified(session, 3)
-        name, rows = cards.checklist_card(session, EXPERIMENT, None, terms=TERMS)
+        name, rows = rollout_cards.checklist_card(session, EXPERIMENT, None, terms=TERMS)
     assert (name, len(rows)) == ("candidate_v3", 10)
     passed = {row.title: (row.passed, row.detail) for row in rows}
     assert passed["Offline evaluation"] == (True, "replay on d1")
@@ -119,7 +121,7 @@ def test_where_the_evaluation_came_from(desk: Engine, source: str | None, passed
     with db.transaction(desk) as session:
         if source:
             steps.qualified(session, 3, source)
-        _, rows = cards.checklist_card(session, EXPERIMENT, "candidate_v3", terms=TERMS)
+        _, rows = rollout_cards.checklist_card(session, EXPERIMENT, "candidate_v3", terms=TERMS)
     assert (rows[0].passed, rows[0].detail) == (passed, detail)
 
 
@@ -134,7 +136,7 @@ def test_the_first_share_of_the_present_run_counts(desk: Engine) -> None:
 
     def row() -> tuple[bool | None, str]:
         with db.transaction(desk) as session:
-            _, rows = cards.checklist_card(session, EXPERIMENT, "candidate_v3", terms=TERMS)
+            _, rows = rollout_cards.checklist_card(session, EXPERIMENT, "candidate_v3", terms=TERMS)
         return rows[2].passed, rows[2].detail
 
     assert row()[0] is False
@@ -152,7 +154,7 @@ def test_lists_to_choose_from(desk: Engine) -> None:
         session.flush()
         assert choices.experiment_names(session) == ["exp_draft", "exp_paused", EXPERIMENT]
         assert choices.policy_names(session) == ["planner_policy"]
-        assert [e.name for e in cards.experiments(session, terms=TERMS)] == [
+        assert [e.name for e in rollout_cards.experiments(session, terms=TERMS)] == [
             EXPERIMENT, "exp_paused", "exp_draft", "exp_completed",
         ]  # fmt: skip
         assert [line.label for line in choices.policy_version_lines(session)] == [
@@ -232,7 +234,7 @@ def test_every_card_is_frozen(card: type) -> None:
 @pytest.mark.parametrize("name", ["planner_policy_xp", "zzz"])
 def test_an_experiment_that_is_not_there(desk: Engine, name: str) -> None:
     with db.transaction(desk) as session:
-        for look in (cards.history, lambda s, n: cards.experiment_card(s, n, terms=TERMS)):
+        for look in (cards.history, lambda s, n: rollout_cards.experiment_card(s, n, terms=TERMS)):
             with pytest.raises(Refused, match=f"no experiment {name}.*{EXPERIMENT}"):
                 look(session, name)
         with pytest.raises(Refused, match="There is no request #9"):

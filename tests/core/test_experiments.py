@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session
 
-from core import cards, db, experiments
+from core import db, experiments, rollout_cards
 from core.errors import Refused
 from core.rules.lifecycle import Stage
 from core.tables import RetiredName, Variant
@@ -260,7 +260,7 @@ def test_else_it_is_refused_with_how_to_name_one(
             f"{EXPERIMENT} has no clear baseline: no variant is in production and {why}. "
             "Rename the variant to compare with to `control`."
         )
-        card = cards.experiment_card(session, EXPERIMENT, terms=steps.TERMS)
+        card = rollout_cards.experiment_card(session, EXPERIMENT, terms=steps.TERMS)
         assert card.note == str(refused.value)
         assert card.candidates == ()
 
@@ -416,10 +416,10 @@ def test_a_held_share_is_measured_from_the_last_change(desk: Engine) -> None:
     join(desk)
     days_pass(desk, 4)
     with db.transaction(desk) as session:
-        (card,) = cards.experiment_card(session, EXPERIMENT, terms=steps.TERMS).candidates
+        (card,) = rollout_cards.experiment_card(session, EXPERIMENT, terms=steps.TERMS).candidates
     assert card.days == pytest.approx(4, abs=0.01)
-    assert (card.minimum_days, card.next_step, card.verdict) == (3, Decimal("0.25"), "wait")
-    assert card.why == "0 of the 1,000 plans needed have been served."
+    assert (card.minimum_days, card.next_step, card.decision.action) == (3, Decimal("0.25"), "wait")
+    assert card.decision.why == "10 of the 1,000 plans needed have been served."
 
 
 def test_variant_names_are_kept_as_they_are(desk: Engine) -> None:

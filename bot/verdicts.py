@@ -1,0 +1,171 @@
+"""Verdicts -> what people are shown: one screen that a phone can show, and everything behind it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from bot.blocks import Answer, Block, context, cut, escaped, fitted, header, listing, moment, name, section
+from core.rollout_cards import CandidateCard, StepLine, WhyCard
+from core.rules import wording
+from core.rules.decision import format_value, percent
+from core.rules.pricing import Price
+from core.rules.verdict import Decision, Finding
+
+MARKS = {
+    "increase": ":arrow_up:",
+    "promote": ":rocket:",
+    "wait": ":hourglass_flowing_sand:",
+    "rollback": ":rewind:",
+    "hold": ":raised_hand:",
+}
+WORDS = {"increase": "Increase", "promote": "Promote", "wait": "Wait", "rollback": "Roll back", "hold": "Hold"}
+STATE_MARKS = {
+    "worse": ":x:",
+    "tolerable": ":large_yellow_circle:",
+    "fine": ":white_check_mark:",
+    "inconclusive": ":grey_question:",
+    "not measurable": ":heavy_minus_sign:",
+    "no interval": ":straight_ruler:",
+    "informative": ":information_source:",
+}
+STATES = {
+    "worse": "worse, beyond chance and tolerance",
+    "tolerable": "worse, within tolerance",
+    "fine": "surely within tolerance",
+    "inconclusive": "inconclusive: neither harm nor its absence is shown",
+    "not measurable": "not measurable",
+    "no interval": "a point estimate, no interval",
+    "informative": "for information, never decides",
+}
+SOURCES = {
+    "bot": "",
+    "noticed": " · noticed, changed by others",
+    "reconstructed": " · reconstructed from who was assigned when",
+}
+RULES = {"calibrated": "calibrated rule", "document": "the document's rule on point estimates"}
+
+
+def _metric_line(found: Finding) -> str:
+    """One metric on one line of a phone, or two."""
+    shown, mark, title = found.overall, STATE_MARKS[found.state], escaped(found.metric.title)
+    if found.state == "not measurable":
+        return f"{mark} {title}  _{escaped(shown.problem or 'not measurable')}_"
+    values = f"*{format_value(found.metric, shown.candidate)}* vs {format_value(found.metric, shown.baseline)}"
+    change = f" · {wording.change(shown)}" if shown.is_measurable else " · no interval"
+    return f"{mark} {title}  {values}{change}"
+
+
+def _price(price: Price) -> str:
+    """What waiting costs, in plans and days."""
+    if price.plans is None:
+        return f"At this size of effect more traffic would hardly decide {escaped(price.metric or '')}."
+    parts = [f"about {price.plans:,} more plans"]
+    if price.days is not None:
+        parts.append(f"{price.days:.1f} days at this share")
+    if price.days_at_next_share is not None:
+        parts.append(f"{price.days_at_next_share:.1f} at the next")
+    until = f" until {escaped(price.metric)} is decided" if price.metric else ""
+    least = f" At least {price.minimum_days:.1f} days more by the document." if price.minimum_days > 0 else ""
+    return f"Waiting costs {', '.join(parts)}{until}.{least}"
+
+
+def _headline(card: CandidateCard) -> str:
+    action = card.decision.action
+    to = f" to {percent(card.next_step)}" if action == "increase" and card.next_step is not None else ""
+    return f"{MARKS[action]} *{WORDS[action]}{to}*  {name(card.variant)}"
+
+
+def _small_print(card: CandidateCard) -> str:
+    parts = [
+        f"Day {card.days:.1f} of {card.minimum_days} at {percent(card.share)}",
+        f"data up to {moment(card.decision.seen_until)}",
+        RULES[card.decision.rule],
+    ]
+    return " · ".join(parts)
+
+
+def _lines(lines: Iterable[str]) -> list[Block]:
+    return [context(line) for line in lines]
+
+
+def candidate(card: CandidateCard) -> list[Block]:
+    """The verdict, why in one sentence, a line a metric, and the small print."""
+    found = card.decision
+    return [
+        section(f"{_headline(card)}\n{escaped(found.why)}"),
+        section("\n".join(_metric_line(finding) for finding in found.findings)),
+        *_lines(f":rotating_light: {escaped(alert)}" for alert in found.alerts),
+        *([context(_price(found.price))] if found.price else []),
+        *([context(escaped(found.difference))] if found.difference else []),
+        context(_small_print(card)),
+    ]
+
+
+def recommended(cards: Sequence[CandidateCard], command: str) -> Answer:
+    """What to do with each candidate of an experiment today."""
+    blocks = [block for card in cards for block in candidate(card)]
+    first = cards[0]
+    text = f"{WORDS[first.decision.action]} {cut(first.variant, 60)}: {first.decision.why}"
+    hint = context(f"Everything behind it: `{command} why {escaped(first.experiment)}`")
+    return Answer(escaped(cut(text, 300)), fitted(blocks, [hint]))
+
+
+# --- Why ------------------------------------------------------------------------------------------------------------
+
+
+def _numbers(found: Finding) -> str:
+    """Everything about one metric: values, change, limits, evidence, in the present step and over all of them."""
+    shown = found.overall
+    lines = [f"{STATE_MARKS[found.state]} *{escaped(found.metric.title)}* · {STATES[found.state]}"]
+    lines.append(f"      all steps: {escaped(wording.compared(shown))}")
+    if found.present is not shown:
+        lines.append(f"      present step: {escaped(wording.compared(found.present))}")
+    if shown.is_measurable:
+        boundary = "none between daily looks" if found.boundary is None else f"{found.boundary:.2f}"
+        lines.append(
+            f"      z {shown.z:+.2f} (positive is worse), daily boundary {boundary}; evidence {found.evidence:+.1f},"
+            f" alarm at {found.evidence_limit:.1f}; the tolerance is worth {shown.tolerance_z:.1f} standard errors"
+        )
+    return "\n".join(lines)
+
+
+def _step_line(step: StepLine) -> str:
+    since = moment(step.started_at) if step.started_at else "before the first step on record"
+    plans = f"{step.candidate_plans:,} plans against {step.baseline_plans:,}"
+    return f"{percent(step.share)} since {since}: {plans}{SOURCES[step.source]}"
+
+
+def _rules(found: Decision) -> list[str]:
+    alone = found.document
+    lines = [f"*Calibrated rule*: {WORDS[found.calibrated]}", f"*Document's rule*: {WORDS[alone.verdict]}. {alone.why}"]
+    return lines if not found.difference else [*lines, found.difference]
+
+
+def _flaws(flaws: Mapping[str, int]) -> list[Block]:
+    if not flaws:
+        return [context("No event of this experiment was late, repeated, malformed or orphaned.")]
+    listed = ", ".join(f"{count:,} {kind.replace('_', ' ')}" for kind, count in sorted(flaws.items()))
+    return [context(f"Events with something about them: {escaped(listed)}.")]
+
+
+def why(card: WhyCard) -> Answer:
+    """Everything behind a verdict."""
+    shown, found = card.candidate, card.candidate.decision
+    looked = f"Newest daily look: {moment(shown.looked_at)}." if shown.looked_at else "No daily look was made yet."
+    blocks = [
+        header(f"Why: {WORDS[found.action]} {cut(shown.variant, 60)}"),
+        section(escaped(found.why)),
+        *listing(escaped(concern.why) for concern in found.concerns),
+        *listing(_rules_escaped(found)),
+        *listing(_numbers(finding) for finding in found.findings),
+        *listing(["*Steps*", *(_step_line(step) for step in card.steps)]),
+        *_lines(f":rotating_light: {escaped(alert)}" for alert in found.alerts),
+        *([context(_price(found.price))] if found.price else []),
+        *_flaws(card.flaws),
+    ]
+    return Answer(f"Why: {WORDS[found.action]}", fitted(blocks, [context(f"{_small_print(shown)} · {looked}")]))
+
+
+def _rules_escaped(found: Decision) -> list[str]:
+    first, second, *rest = _rules(found)
+    return [first, escaped(second), *map(escaped, rest)]

@@ -1,0 +1,248 @@
+"""One look at a candidate: read from samples, kept as evidence, and read back to the last bit."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from typing import Any, Final
+
+from sqlalchemy import select, text
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from core import measure
+from core.measure import Freshness, StepSamples
+from core.rules.checks import History, Traffic
+from core.rules.decision import Terms
+from core.rules.estimates import FEWEST_PLANS, Step
+from core.rules.metrics import Metric, Quantile, Ratio
+from core.rules.samples import Sample
+from core.rules.verdict import Look
+from core.tables import Evidence, Experiment, Variant
+from core.variants import variants
+
+WEEK: Final = timedelta(days=7)
+SLOT: Final = timedelta(minutes=15)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A look with the period it belongs to: the first step of the candidate's present run, and the present step."""
+
+    look: Look
+    first_step_id: int
+    step_id: int
+    since: datetime
+    run: Sequence[StepSamples]
+    """The steps since the candidate joined, the present one last."""
+
+
+# --- Reading --------------------------------------------------------------------------------------------------------
+
+
+UNKNOWN: Final = 0
+"""Stands for a step that is not on record yet: the shares were changed by others a moment ago."""
+
+
+def run_of(steps: Sequence[StepSamples], variant_id: uuid.UUID) -> Sequence[StepSamples]:
+    """The steps since the candidate last joined: whatever came before a step in which it had no share is void."""
+    without = [n for n, step in enumerate(steps[:-1], 1) if not step.shares.get(variant_id)]
+    return steps[max(without, default=0) :]
+
+
+def _known(session: Session, experiment: Experiment, found: Sequence[StepSamples]) -> Sequence[StepSamples]:
+    """The steps on record, the last one with the shares as they are at this moment."""
+    shares = {there.id: there.allocation for there in variants(session, experiment) if there.allocation}
+    if found and found[-1].shares == shares:
+        return found
+    since = experiment.start_at or experiment.created_at
+    if not found:
+        return [StepSamples(UNKNOWN, since, None, shares, "noticed", {})]
+    last = found[-1]
+    started = last.started_at or since
+    return [*found[:-1], replace(last, step_id=UNKNOWN, started_at=started, shares=shares, source="noticed")]
+
+
+def read(
+    session: Session,
+    experiment: Experiment,
+    variant: Variant,
+    baseline: Variant,
+    terms: Terms,
+    *,
+    now: datetime,
+    is_daily: bool,
+) -> Seen:
+    """What is known of a candidate against its baseline, from samples alone."""
+    found = measure.samples(session, experiment.id, price_per_1000_tokens=terms.price_per_1000_tokens)
+    run = run_of(_known(session, experiment, found), variant.id)
+    present = run[-1]
+    since, first = (step.started_at or now for step in (present, run[0]))
+    fresh = measure.freshness(session, experiment.id)
+    units = measure.assigned_units(session, experiment.id, since_step=present.step_id).by_step.get(present.step_id, {})
+    names = {there.id: there.name for there in variants(session, experiment)}
+    respect = _constraint_respect(session, experiment.id, since)
+    look = Look(
+        steps=tuple(
+            _step(step, baseline.id, variant.id) for step in run if _counts(step, variant.id) or step is present
+        ),
+        share=variant.allocation,
+        days=_days(first, now),
+        days_in_step=_days(since, now),
+        seen_until=fresh.seen_until or since,
+        is_daily=is_daily,
+        units={names.get(key, str(key)): units.get(key, 0) for key in present.shares},
+        shares={names.get(key, str(key)): share for key, share in present.shares.items()},
+        traffic=_traffic(fresh, since, now),
+        history=_history(session, experiment.id, baseline.id, variant.id, now.date(), terms),
+        constraint_respect=respect.get(variant.id),
+        baseline_constraint_respect=respect.get(baseline.id),
+    )
+    return Seen(look, run[0].step_id, present.step_id, since, run)
+
+
+def _days(since: datetime, until: datetime) -> float:
+    return (until - since).total_seconds() / 86_400
+
+
+def _counts(step: StepSamples, variant_id: uuid.UUID) -> bool:
+    return variant_id in step.variants
+
+
+def _step(step: StepSamples, baseline_id: uuid.UUID, variant_id: uuid.UUID) -> Step:
+    return Step(
+        *(step.variants[key].sample if key in step.variants else Sample.empty() for key in (baseline_id, variant_id))
+    )
+
+
+def _traffic(fresh: Freshness, since: datetime, now: datetime) -> Traffic:
+    """How events arrive. What counts is now: measuring that stands still is as bad as events that stay away."""
+    last = since if fresh.last_plan_at is None else fresh.last_plan_at + SLOT
+    return Traffic(
+        minutes_since_last=max((now - last).total_seconds() / 60, 0.0),
+        last_hour=fresh.plans_last_hour,
+        last_hour_a_week_ago=fresh.plans_same_hour_last_week or None,
+    )
+
+
+def _history(
+    session: Session, experiment_id: uuid.UUID, baseline_id: uuid.UUID, variant_id: uuid.UUID, today: date, terms: Terms
+) -> History | None:
+    """The last day of both arms, with yesterday where today has too little yet, and the baseline's week before."""
+    parts = measure.daily(
+        session,
+        experiment_id,
+        since=today - WEEK - timedelta(days=1),
+        price_per_1000_tokens=terms.price_per_1000_tokens,
+    )
+
+    def total(variant: uuid.UUID, wanted: Callable[[date], bool]) -> Sample:
+        return Sample.total(part.sample for part in parts if part.variant_id == variant and wanted(part.day))
+
+    first = today
+    if total(variant_id, lambda day: day >= today).plans < FEWEST_PLANS:
+        first = today - timedelta(days=1)
+    week = total(baseline_id, lambda day: day < first)
+    if not week.plans:
+        return None
+    return History(week, total(baseline_id, lambda day: day >= first), total(variant_id, lambda day: day >= first))
+
+
+_RESPECT = text("""
+SELECT variant_id, CAST(min(coalesce(min, mean)) AS float8) AS respect FROM exp.metric_aggregates
+ WHERE experiment_id = :id AND metric_name = 'constraint_respect' AND bucket_start >= :since GROUP BY variant_id
+""")
+
+
+def _constraint_respect(session: Session, experiment_id: uuid.UUID, since: datetime) -> dict[uuid.UUID, float]:
+    """The lowest share of plans that respected all constraints, where the platform aggregates it."""
+    rows = session.execute(_RESPECT, {"id": experiment_id, "since": since})
+    return {row.variant_id: row.respect for row in rows if row.respect is not None}
+
+
+# --- Keeping --------------------------------------------------------------------------------------------------------
+
+
+def keep(session: Session, look: Look) -> dict[str, Any]:
+    """A look as a row keeps it; its samples go to `promotion.evidence`, each once."""
+    contents: dict[str, bytes] = {}
+
+    def digest(sample: Sample) -> str:
+        content = sample.to_bytes()
+        key = hashlib.sha256(content).hexdigest()
+        contents[key] = content
+        return key
+
+    kept = {
+        "steps": [[digest(step.baseline), digest(step.candidate)] for step in look.steps],
+        "share": str(look.share),
+        "days": look.days,
+        "days_in_step": look.days_in_step,
+        "seen_until": look.seen_until.isoformat(),
+        "is_daily": look.is_daily,
+        "units": dict(look.units),
+        "shares": {key: str(share) for key, share in look.shares.items()},
+        "traffic": asdict(look.traffic) if look.traffic else None,
+        "history": [digest(getattr(look.history, part.name)) for part in fields(History)] if look.history else None,
+        "constraint_respect": look.constraint_respect,
+        "baseline_constraint_respect": look.baseline_constraint_respect,
+    }
+    rows = [{"digest": key, "content": content} for key, content in contents.items()]
+    session.execute(insert(Evidence).on_conflict_do_nothing(), rows)
+    return kept
+
+
+def restore(session: Session, kept: Mapping[str, Any]) -> Look:
+    """The look that `keep` kept."""
+    wanted = {key for pair in kept["steps"] for key in pair} | set(kept["history"] or ())
+    rows = session.execute(select(Evidence.digest, Evidence.content).where(Evidence.digest.in_(wanted)))
+    samples = {row.digest: Sample.from_bytes(row.content) for row in rows}
+    return Look(
+        steps=tuple(Step(*(samples[key] for key in pair)) for pair in kept["steps"]),
+        share=Decimal(kept["share"]),
+        days=kept["days"],
+        days_in_step=kept["days_in_step"],
+        seen_until=datetime.fromisoformat(kept["seen_until"]),
+        is_daily=kept["is_daily"],
+        units=kept["units"],
+        shares={key: Decimal(share) for key, share in kept["shares"].items()},
+        traffic=Traffic(**kept["traffic"]) if kept["traffic"] else None,
+        history=History(*(samples[key] for key in kept["history"])) if kept["history"] else None,
+        constraint_respect=kept["constraint_respect"],
+        baseline_constraint_respect=kept["baseline_constraint_respect"],
+    )
+
+
+_SOURCES: Final = {"ratio": Ratio, "quantile": Quantile}
+
+
+def keep_terms(terms: Terms, experiment: str) -> dict[str, Any]:
+    """The terms of one verdict as a row keeps them; prices are in the samples already."""
+    return {
+        "steps": [str(step) for step in terms.steps],
+        "minimum_samples": terms.minimum_samples,
+        "rule": terms.rule_of(experiment),
+        "metrics": [
+            asdict(metric) | {"source": {"kind": type(metric.source).__name__.lower(), **asdict(metric.source)}}
+            for metric in terms.metrics
+        ],
+    }
+
+
+def restore_terms(kept: Mapping[str, Any]) -> Terms:
+    """The terms that `keep_terms` kept."""
+    return Terms(
+        steps=tuple(Decimal(step) for step in kept["steps"]),
+        minimum_samples=kept["minimum_samples"],
+        rule=kept["rule"],
+        metrics=tuple(Metric(**{**metric, "source": _source(metric["source"])}) for metric in kept["metrics"]),
+    )
+
+
+def _source(kept: Mapping[str, Any]) -> Ratio | Quantile:
+    made: Ratio | Quantile = _SOURCES[kept["kind"]](**{key: value for key, value in kept.items() if key != "kind"})
+    return made

@@ -1,0 +1,218 @@
+"""How experiments and their candidates stand, as frozen values that people are shown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from core import evidence, measure, recommendations, stages
+from core.errors import Refused
+from core.looks import Seen
+from core.measure import StepSamples
+from core.recommendations import Standing
+from core.rules import allocation, decision
+from core.rules.decision import CheckRow, Terms
+from core.rules.metrics import METRICS, VariantMetrics
+from core.rules.verdict import Decision
+from core.tables import Experiment, Request, Variant
+from core.variants import baseline, baseline_or_note, candidate, find_experiment, linked_version, variants
+
+
+@dataclass(frozen=True)
+class VariantLine:
+    """One variant of an experiment; `served` is its share of the plans since the present shares came into force."""
+
+    name: str
+    role: str
+    share: Decimal
+    served: float | None
+    version: str | None
+    model: str | None
+    stage: str
+
+
+@dataclass(frozen=True, eq=False)
+class CandidateCard:
+    """A candidate at its present step: the verdict with all its numbers, and what time and share it is at."""
+
+    experiment: str
+    variant: str
+    decision: Decision
+    share: Decimal
+    next_step: Decimal | None
+    days: float
+    minimum_days: int
+    looked_at: datetime | None
+    """When the newest daily look was made."""
+
+
+@dataclass(frozen=True)
+class StepLine:
+    """One period of constant shares: since when, the candidate's share, the plans of both arms, how it is known."""
+
+    started_at: datetime | None
+    share: Decimal
+    candidate_plans: int
+    baseline_plans: int
+    source: str
+
+
+@dataclass(frozen=True, eq=False)
+class WhyCard:
+    """Everything behind a verdict: the steps it rests on, and what was wrong with events on the way."""
+
+    candidate: CandidateCard
+    steps: tuple[StepLine, ...]
+    flaws: Mapping[str, int]
+
+
+@dataclass(frozen=True, eq=False)
+class ExperimentCard:
+    """An experiment at a glance."""
+
+    name: str
+    status: str
+    variants: tuple[VariantLine, ...]
+    candidates: tuple[CandidateCard, ...]
+    baseline_metrics: Mapping[str, str]
+    """What the baseline does by itself, by title, where no candidate stands beside it."""
+    open_request: int | None
+    note: str | None
+    since: datetime
+
+
+def _alone(measured: VariantMetrics | None) -> dict[str, str]:
+    if measured is None:
+        return {}
+    return {m.title: decision.format_value(m, getattr(measured, m.name)) for m in METRICS}
+
+
+def _candidate_card(experiment: Experiment, look: Standing, terms: Terms) -> CandidateCard:
+    return CandidateCard(
+        experiment=experiment.name,
+        variant=look.variant.name,
+        decision=look.decision,
+        share=look.share,
+        next_step=allocation.next_step(look.share, terms.steps),
+        days=look.seen.look.days_in_step,
+        minimum_days=decision.minimum_days(look.share),
+        looked_at=look.recommended.made_at if look.recommended else None,
+    )
+
+
+def _variant_line(session: Session, variant: Variant, base: Variant | None, served: float | None) -> VariantLine:
+    version = linked_version(session, variant)
+    is_base = base is not None and variant.id == base.id
+    role = "baseline" if is_base else "candidate" if variant.allocation > 0 else ""
+    model = f"{version.mlflow_model_name} {version.mlflow_model_version}" if version else None
+    return VariantLine(
+        variant.name,
+        role,
+        variant.allocation,
+        served,
+        stages.label(version) if version else None,
+        model,
+        stages.of(session, version.id) if version else "none",
+    )
+
+
+def experiment_card(session: Session, experiment: str, *, terms: Terms, measured: bool = True) -> ExperimentCard:
+    """An experiment with its variants, and, where `measured`, each running candidate's numbers and verdict.
+
+    Raises:
+        Refused: where there is no such experiment.
+    """
+    place = find_experiment(session, experiment, lock=False)
+    there = variants(session, place)
+    base, note = baseline_or_note(session, place)
+    found = evidence.measure_step(session, place, terms) if measured else {}
+    total = sum(metrics.sample_size for metrics in found.values())
+    running = [v for v in there if base is not None and v.id != base.id and v.allocation > 0]
+    looks = [evidence.standing(session, place, v, terms) for v in running] if measured else []
+    return ExperimentCard(
+        name=place.name,
+        status=place.status,
+        variants=tuple(
+            _variant_line(session, v, base, found.get(v.id, measure.NOTHING).sample_size / total if total else None)
+            for v in there
+        ),
+        candidates=tuple(_candidate_card(place, look, terms) for look in looks),
+        baseline_metrics=_alone(found.get(base.id)) if base is not None and not looks else {},
+        open_request=session.scalar(
+            select(Request.id).where(Request.experiment_id == place.id, Request.state == "open")
+        ),
+        note=note,
+        since=evidence.step_start(session, place),
+    )
+
+
+def experiments(session: Session, *, terms: Terms) -> list[ExperimentCard]:
+    """Every experiment without measurements, those that run first."""
+    order = {"active": 0, "paused": 1, "draft": 2, "completed": 3}
+    names = session.execute(select(Experiment.name, Experiment.status)).all()
+    ordered = sorted(names, key=lambda row: (order[row.status], row.name))
+    return [experiment_card(session, row.name, terms=terms, measured=False) for row in ordered]
+
+
+def checklist_card(
+    session: Session, experiment: str, variant: str | None, *, terms: Terms
+) -> tuple[str, tuple[CheckRow, ...]]:
+    """The candidate's name and its ten rows.
+
+    Raises:
+        Refused: where the experiment has no such candidate.
+    """
+    place = find_experiment(session, experiment, lock=False)
+    chosen = candidate(session, place, variant)
+    return chosen.name, evidence.checklist(session, place, chosen, terms)
+
+
+def recommended(session: Session, experiment: str, *, terms: Terms) -> tuple[CandidateCard, ...]:
+    """Each running candidate's verdict, with today's look made where it was not yet.
+
+    Raises:
+        Refused: where there is no such experiment, no baseline or no candidate with traffic.
+    """
+    place = find_experiment(session, experiment, lock=False)
+    if place.status != "active":
+        raise Refused(f"{place.name} is {place.status}; there is something to recommend while it is active.")
+    base, running = recommendations.running(session, place)
+    if base is None or not running:
+        candidate(session, place)  # says what is missing
+    recommendations.recommend_all(session, place.id, terms)
+    return tuple(_candidate_card(place, evidence.standing(session, place, v, terms), terms) for v in running)
+
+
+def why_card(session: Session, experiment: str, variant: str | None, *, terms: Terms) -> WhyCard:
+    """Everything behind the verdict on a candidate.
+
+    Raises:
+        Refused: where the experiment has no such candidate.
+    """
+    place = find_experiment(session, experiment, lock=False)
+    look = evidence.standing(session, place, candidate(session, place, variant), terms)
+    flaws = {kind: sum(days.values()) for kind, days in measure.flaws(session, place.id).items()}
+    return WhyCard(
+        _candidate_card(place, look, terms), _steps(look.seen, look.variant, baseline(session, place)), flaws
+    )
+
+
+def _steps(seen: Seen, variant: Variant, base: Variant) -> tuple[StepLine, ...]:
+    def plans(step: StepSamples, arm: Variant) -> int:
+        return step.variants[arm.id].sample.plans if arm.id in step.variants else 0
+
+    return tuple(
+        StepLine(
+            step.started_at,
+            step.shares.get(variant.id, Decimal(0)),
+            plans(step, variant),
+            plans(step, base),
+            step.source,
+        )
+        for step in seen.run
+    )
