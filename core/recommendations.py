@@ -59,7 +59,7 @@ def _memory(found: Recommendation | None) -> Memory:
 
 
 def standing(session: Session, experiment: Experiment, variant: Variant, baseline: Variant, terms: Terms) -> Standing:
-    """What holds at this moment; looking changes nothing and may be repeated at will.
+    """What holds at this moment, today's look made first where it was not yet; to ask again changes nothing more.
 
     The statistics allow a rollback on two grounds: the daily look's boundary, and evidence so strong that it counts
     at any time. So a rollback found by the newest daily look of this step stands until the next one, and
@@ -68,6 +68,8 @@ def standing(session: Session, experiment: Experiment, variant: Variant, baselin
     Raises:
         Refused: where no step on record gives the candidate a share.
     """
+    if experiment.status == "active":
+        recommend(session, experiment, variant, baseline, terms)
     seen = looks.read(session, experiment, variant, baseline, terms, now=_now(session), is_daily=False)
     last = _newest(session, variant, seen)
     found, candidate, base = _decide(session, experiment, variant, baseline, seen, _memory(last), terms)

@@ -173,7 +173,7 @@ def checklist_card(
 
 
 def recommended(session: Session, experiment: str, *, terms: Terms) -> tuple[CandidateCard, ...]:
-    """Each running candidate's verdict, with today's look made where it was not yet.
+    """Each running candidate's verdict.
 
     Raises:
         Refused: where there is no such experiment, no baseline or no candidate with traffic.
@@ -184,7 +184,6 @@ def recommended(session: Session, experiment: str, *, terms: Terms) -> tuple[Can
     base, running = recommendations.running(session, place)
     if base is None or not running:
         candidate(session, place)  # says what is missing
-    recommendations.recommend_all(session, place.id, terms)
     return tuple(_candidate_card(place, evidence.standing(session, place, v, terms), terms) for v in running)
 
 

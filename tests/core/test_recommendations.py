@@ -1,0 +1,304 @@
+"""The daily look as a row: one a day, remembered, recomputed from what was stored; and the verdict that stands."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from decimal import Decimal
+
+import pytest
+from sqlalchemy import Engine, select, text
+from sqlalchemy.orm import Session
+
+from core import db, looks, measure, recommendations, rollup
+from core.recommendations import Standing
+from core.rules.decision import Terms
+from core.rules.verdict import Decision
+from core.tables import AllocationStep, Evidence, Recommendation
+from core.variants import baseline
+from tests.core.steps import (
+    TERMS,
+    at_once,
+    change,
+    days_pass,
+    long_ago,
+    place,
+    roll_up,
+    serve_all,
+    variant,
+)
+
+CANDIDATE = "candidate_v3"
+
+
+def recommend(engine: Engine, terms: Terms = TERMS) -> list[Recommendation]:
+    with db.transaction(engine) as session:
+        found = recommendations.recommend_all(session, place(session).id, terms)
+        session.expunge_all()
+        return found
+
+
+def rows(engine: Engine) -> list[Recommendation]:
+    with db.transaction(engine) as session:
+        found = list(session.scalars(select(Recommendation).order_by(Recommendation.id)))
+        session.expunge_all()
+        return found
+
+
+def standing(engine: Engine, terms: Terms = TERMS) -> Standing:
+    with db.transaction(engine) as session:
+        here = place(session)
+        found = recommendations.standing(session, here, variant(session, CANDIDATE), baseline(session, here), terms)
+        session.expunge_all()
+        return found
+
+
+def recomputed(engine: Engine, made: Recommendation) -> Decision:
+    with db.transaction(engine) as session:
+        return recommendations.recomputed(session, made)
+
+
+@pytest.fixture
+def running(desk: Engine) -> Engine:
+    """A candidate at 10 % for four days, with enough plans."""
+    change(desk, "start")
+    serve_all(desk, 12_000)
+    days_pass(desk, 4)
+    return desk
+
+
+def test_one_a_day_however_many_ask(running: Engine) -> None:
+    made = at_once(*[lambda: recommend(running)] * 4)
+    assert [len(found) for found in made] == [1] * 4  # type: ignore[arg-type]
+    (row,) = rows(running)
+    assert row.action == "increase"
+    recommend(running)
+    assert [r.id for r in rows(running)] == [row.id]
+
+
+def test_each_look_goes_on_from_the_one_before(running: Engine) -> None:
+    recommend(running)
+    days_pass(running, 1)
+    recommend(running)
+    first, second = rows(running)
+    assert (first.previous_id, second.previous_id) == (None, first.id)
+    assert second.memory["released"] > first.memory["released"]
+    assert second.memory["tests"].keys() == first.memory["tests"].keys() != set()
+
+
+def test_a_verdict_is_recomputed_from_what_was_stored(running: Engine) -> None:
+    """Whatever came later, to the last word; and the next look's memory too."""
+    recommend(running)
+    days_pass(running, 1)
+    recommend(running)
+    serve_all(running, 5_000, accepted=0.1)
+    assert standing(running).decision.action == "rollback"
+    for made in rows(running):
+        found = recomputed(running, made)
+        assert (found.action, found.why) == (made.action, made.why)
+
+
+def next_day(engine: Engine) -> None:
+    """What was recommended so far was recommended a day earlier; traffic and steps stay where they are."""
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE promotion.recommendations SET day = day - 1"))
+
+
+def test_a_step_that_is_over_is_kept_once(running: Engine) -> None:
+    recommend(running)
+    change(running, "increase")
+    for _ in range(2):
+        serve_all(running, 2_000)
+        next_day(running)
+        recommend(running)
+    found = rows(running)
+    assert found[1].look["steps"][0] == found[2].look["steps"][0], "the first step is over and did not change"
+    assert found[1].look["steps"][1] != found[2].look["steps"][1]
+    wanted = {key for row in found for pair in row.look["steps"] for key in pair}
+    wanted |= {key for row in found for key in row.look["history"] or ()}
+    with db.transaction(running) as session:
+        assert session.scalar(text("SELECT count(*) FROM promotion.evidence")) == len(wanted)
+
+
+def test_looking_changes_nothing(running: Engine) -> None:
+    recommend(running)
+    before = rows(running)[0].memory
+    for _ in range(3):
+        standing(running)
+    (row,) = rows(running)
+    assert row.memory == before
+
+
+def harmed(engine: Engine) -> None:
+    """Harm that a daily look proves, and that is no disaster."""
+    change(engine, "start")
+    serve_all(engine, 11_000, accepted=0.752)
+    days_pass(engine, 4)
+
+
+def test_between_daily_looks_only_a_disaster_is_called(desk: Engine) -> None:
+    change(desk, "start")
+    serve_all(desk, 1_000)
+    recommend(desk)
+    serve_all(desk, 10_000, accepted=0.752)
+    with desk.begin() as connection:
+        connection.execute(text("UPDATE promotion.allocation_steps SET started_at = started_at - interval '4 days'"))
+    assert standing(desk).decision.action == "increase"
+    next_day(desk)
+    assert standing(desk).decision.action == "rollback"
+    assert [row.action for row in rows(desk)] == ["wait", "rollback"]
+
+
+def test_what_the_daily_look_found_stands_until_the_next(desk: Engine) -> None:
+    harmed(desk)
+    found = standing(desk)
+    assert (found.decision.action, found.recommended.action if found.recommended else "") == ("rollback", "rollback")
+    assert "Acceptance is worse" in found.decision.why
+    serve_all(desk, 40_000)
+    assert standing(desk).decision.why == found.decision.why
+    next_day(desk)
+    assert standing(desk).decision.action != "rollback", "the next look saw more"
+
+
+def test_it_does_not_outlive_its_step(desk: Engine) -> None:
+    harmed(desk)
+    assert standing(desk).decision.action == "rollback"
+    change(desk, "increase", override="we know better")
+    assert standing(desk).decision.action != "rollback"
+
+
+def test_doubts_about_the_data_come_first_and_cost_nothing(desk: Engine) -> None:
+    harmed(desk)
+    recommend(desk)
+    days_pass(desk, 1)
+    with desk.begin() as connection:
+        connection.execute(text("DELETE FROM promotion.measure_slots"))
+        connection.execute(text("UPDATE promotion.allocation_steps SET started_at = started_at - interval '1 day'"))
+    assert standing(desk).decision.action == "hold"
+    (held,) = recommend(desk)
+    assert held.action == "hold"
+    assert held.memory == rows(desk)[0].memory
+    serve_all(desk, 100)
+    (made,) = recommend(desk)
+    assert (made.id, made.day) == (held.id, held.day)
+    assert made.action != "hold"
+
+
+def test_a_new_run_starts_without_a_past(running: Engine) -> None:
+    recommend(running)
+    change(running, "rollback", reason="slow")
+    with running.begin() as connection:
+        connection.execute(
+            text("UPDATE promotion.stages SET stage = 'candidate', failed_at = NULL WHERE stage = 'archived'")
+        )
+    change(running, "start")
+    days_pass(running, 1)
+    serve_all(running, 3_000)
+    recommend(running)
+    first, second = rows(running)
+    assert second.previous_id is None
+    assert second.first_step_id > first.first_step_id
+    assert standing(running).seen.look.days == pytest.approx(1, abs=0.1)
+
+
+def test_by_the_documents_rule_where_that_was_chosen(running: Engine) -> None:
+    terms = Terms(rules={"planner_policy_exp": "document"})
+    (made,) = recommend(running, terms)
+    assert made.terms["rule"] == "document"
+    assert recomputed(running, made).rule == "document"
+    assert recommendations.Terms().rule_of("planner_policy_exp") == "calibrated"
+
+
+def test_nothing_to_judge_is_no_recommendation(desk: Engine) -> None:
+    assert recommend(desk) == []
+    change(desk, "start")
+    assert recommend(desk) == []
+    assert rows(desk) == []
+
+
+# --- Shares that others changed -----------------------------------------------------------------------------------
+
+
+def set_by_hand(engine: Engine, **shares: str) -> None:
+    with engine.begin() as connection:
+        for name, share in shares.items():
+            connection.execute(
+                text("UPDATE exp.variants SET allocation = :share WHERE name = :name"), {"name": name, "share": share}
+            )
+
+
+def test_a_share_changed_by_hand_is_seen_at_once_and_opens_a_step_when_noticed(running: Engine) -> None:
+    set_by_hand(running, control="0.7", candidate_v3="0.3")
+    found = standing(running)
+    assert (found.share, found.seen.step_id) == (Decimal("0.3"), looks.UNKNOWN)
+    assert recommend(running) == [], "whose samples these are is not known until the change is noticed"
+    with db.transaction(running) as session:
+        assert len(rollup.notice_steps(session)) == 1
+    with db.transaction(running) as session:
+        newest = session.scalars(select(AllocationStep).order_by(AllocationStep.id.desc())).first()
+        assert newest is not None
+        assert newest.source == "noticed"
+    found = standing(running)
+    assert (found.seen.step_id, found.seen.look.days_in_step < 1) == (newest.id, True)
+
+
+# --- Teams that keep aggregates only ------------------------------------------------------------------------------
+
+
+def aggregate(session: Session, name: str, metric: str, count: int, mean: float) -> None:
+    values = {"e": place(session).id, "v": variant(session, name).id, "metric": metric, "n": count, "mean": mean}
+    session.execute(
+        text("""INSERT INTO exp.metric_aggregates (experiment_id, variant_id, metric_name, bucket_type, bucket_start,
+                                                   count, sum, mean)
+                VALUES (:e, :v, :metric, 'daily', :at, :n, :mean * :n, :mean)"""),
+        values | {"at": long_ago(session, 1)},
+    )
+
+
+@pytest.mark.parametrize(("accepted", "action"), [(0.8, "increase"), (0.6, "rollback")])
+def test_aggregates_alone_get_the_documents_rule_and_no_interval(desk: Engine, accepted: float, action: str) -> None:
+    change(desk, "start")
+    with desk.begin() as connection:
+        connection.execute(text("UPDATE promotion.allocation_steps SET started_at = started_at - interval '4 days'"))
+    with db.transaction(desk) as session:
+        for name, rate in (("control", 0.8), (CANDIDATE, accepted)):
+            aggregate(session, name, "plan_generated", 2_000, 1)
+            aggregate(session, name, "acceptance_rate", 2_000, rate)
+            for metric in ("edit_count", "validator_intervention", "latency_p50"):
+                aggregate(session, name, metric, 2_000, 0.5)
+    roll_up(desk)
+    found = standing(desk)
+    assert (found.decision.action, found.decision.rule) == (action, "document")
+    assert "chance is not ruled out" in found.decision.why
+    states = {f.metric.name: f.state for f in found.decision.findings}
+    assert states["acceptance_rate"] == "no interval"
+    assert states["cost_per_plan"] == "not measurable"
+    assert found.candidate.sample_size == 2_000
+
+
+def test_the_lowest_constraint_respect_counts(running: Engine) -> None:
+    with db.transaction(running) as session:
+        for name, respect in (("control", 1.0), (CANDIDATE, 0.9996)):
+            aggregate(session, name, "constraint_respect", 100, respect)
+    found = standing(running).decision
+    assert found.action == "rollback"
+    assert "0.9996" in found.why
+
+
+def test_a_look_is_restored_to_the_last_bit(running: Engine) -> None:
+    with db.transaction(running) as session:
+        here = place(session)
+        now = session.execute(text("SELECT now()")).scalar_one()
+        seen = looks.read(
+            session, here, variant(session, CANDIDATE), baseline(session, here), TERMS, now=now, is_daily=True
+        )
+        assert looks.restore(session, looks.keep(session, seen.look)) == seen.look
+        assert session.scalar(select(Evidence.digest).limit(1)) is not None
+
+
+def test_silence_is_counted_from_now(running: Engine) -> None:
+    """Measuring that stands still is as suspicious as events that stay away."""
+    with db.transaction(running) as session:
+        fresh = measure.freshness(session, place(session).id)
+        assert fresh.last_plan_at is not None
+        traffic = looks._traffic(fresh, fresh.last_plan_at, fresh.last_plan_at + timedelta(minutes=95))
+    assert traffic.minutes_since_last == 80
