@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -518,16 +518,26 @@ def test_what_commits_late_is_not_lost_and_holds_nothing_up(platform: Engine) ->
     assert kept(platform) == rebuilt(platform) == rebuilt(platform, ONE)
 
 
-@pytest.mark.parametrize("has_index", [True, False])
-def test_old_and_new_timestamps_are_found(platform: Engine, has_index: bool) -> None:
-    if not has_index:
-        with platform.begin() as connection:
-            run(connection, "DROP INDEX exp.events_created_at_idx")
-    catch_up(platform)
+@pytest.fixture(params=[True, False], ids=["by created_at", "by timestamp"])
+def either_index(request: pytest.FixtureRequest, platform: Engine) -> Iterator[Engine]:
+    """The platform with an index on `created_at` and, as an adopted database may be, without."""
+    if request.param:
+        yield platform
+        return
+    with platform.begin() as connection:
+        made = run(connection, "SELECT pg_get_indexdef('exp.events_created_at_idx'::regclass)").scalar_one()
+        run(connection, "DROP INDEX exp.events_created_at_idx")
+    yield platform
+    with platform.begin() as connection:
+        run(connection, made)
+
+
+def test_old_and_new_timestamps_are_found(either_index: Engine) -> None:
+    catch_up(either_index)
     now = datetime.now(UTC)
-    arrive(platform, generated("a", at=now), generated("b", at=now - 7 * DAY), generated("c", at=now + HOUR))
-    assert catch_up(platform) == 3
-    assert catch_up(platform) == 0
+    arrive(either_index, generated("a", at=now), generated("b", at=now - 7 * DAY), generated("c", at=now + HOUR))
+    assert catch_up(either_index) == 3
+    assert catch_up(either_index) == 0
 
 
 def test_what_came_by_an_unusual_way_is_found_by_the_sweep(platform: Engine) -> None:
