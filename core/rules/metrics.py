@@ -103,6 +103,27 @@ METRICS: tuple[Metric, ...] = (
 )
 
 
+@dataclass(frozen=True)
+class Collected:
+    """What is collected of events for a metric beyond the six; sums `extra:<name>` over `extra:<name>:plans`.
+
+    `share`: the plan is named by at least one event of this type. `count`: by how many different ones; the same time
+    and payload is the same event. Both over plans generated while the metric was collected. `mean`: the number
+    `metrics.<field>` of the first event of this type that has one, in billionths, over plans that have it.
+    """
+
+    name: str
+    kind: Literal["share", "count", "mean"]
+    event: str
+    field: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.name or ":" in self.name:
+            raise ValueError(f"a metric's name must not be empty nor contain a colon: {self.name!r}")
+        if (self.kind == "mean") != (self.field is not None):
+            raise ValueError(f"{self.name}: a mean needs a field of metrics to read, and nothing else has one")
+
+
 def value_at(upper_share: float, by_bin: Floats) -> float | None:
     """The latency that a share `upper_share` of a histogram exceeds, in milliseconds; None where it is empty.
 

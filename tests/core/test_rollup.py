@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from core import db, measure, rollup
+from core import db, measure, rollup, steps
 from core.rules import samples
 from core.rules.samples import Sample
 from tests.core.steps import at_once
@@ -429,14 +429,14 @@ def _sources(engine: Engine, experiment: uuid.UUID = ONE) -> list[str]:
 
 def test_shares_changed_by_others_open_a_step(platform: Engine) -> None:
     with db.transaction(platform) as session:
-        assert rollup.notice_steps(session) == []
+        assert steps.notice(session) == []
     with platform.begin() as connection:
         run(connection, "UPDATE exp.variants SET allocation = 0.75 WHERE id = :id", id=CONTROL)
         run(connection, "UPDATE exp.variants SET allocation = 0.25 WHERE id = :id", id=CANDIDATE)
 
     def notice() -> list[int]:
         with db.transaction(platform, patience_ms=10_000) as session:
-            return rollup.notice_steps(session)
+            return steps.notice(session)
 
     found = at_once(notice, notice)
     assert sorted(len(opened) for opened in found if isinstance(opened, list)) == [0, 1]
@@ -467,7 +467,7 @@ def test_the_past_is_reconstructed_from_assignments(platform: Engine) -> None:
     arrive(platform, *(generated(f"{n}", at=START + n * DAY + HOUR) for n in range(6)))
     catch_up(platform)
     with db.transaction(platform) as session:
-        rollup.notice_steps(session)
+        steps.notice(session)
     catch_up(platform)
     with db.transaction(platform) as session:
         there = measure.samples(session, ONE)
@@ -483,8 +483,8 @@ def test_the_past_is_reconstructed_from_events_where_there_are_no_assignments(pl
     arrive(platform, *(generated(f"{n}", unit=f"{n}", variant=(CONTROL, CANDIDATE)[n % 2]) for n in range(40)))
     catch_up(platform)
     with db.transaction(platform) as session:
-        assert len(rollup.notice_steps(session)) == 2  # one for each experiment
-        assert rollup.notice_steps(session) == []
+        assert len(steps.notice(session)) == 2  # one for each experiment
+        assert steps.notice(session) == []
     assert (_sources(platform), _sources(platform, TWO)) == (["reconstructed"], ["reconstructed"])
 
 
@@ -492,7 +492,7 @@ def test_shares_that_nobody_was_assigned_by_begin_now(platform: Engine) -> None:
     _without_steps(platform)
     _assign(platform, 0, control=500)
     with db.transaction(platform) as session:
-        rollup.notice_steps(session)
+        steps.notice(session)
     assert _sources(platform) == ["reconstructed", "noticed"]
 
 
