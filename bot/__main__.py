@@ -104,7 +104,7 @@ def measure(arguments: argparse.Namespace) -> None:
         with db.transaction(engine, patience_ms=FOREVER_MS) as session:
             name = arguments.experiment
             chosen = variants.find_experiment(session, name, lock=False).id if name else None
-            print(f"{rollup.rebuild(session, chosen):,} events read anew")
+            print(f"{rollup.rebuild(session, chosen, collected=found.collected):,} events read anew")
 
 
 def manifest(arguments: argparse.Namespace) -> None:

@@ -8,10 +8,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from apscheduler.schedulers.background import BackgroundScheduler
+from apscheduler.triggers.cron import CronTrigger
 from apscheduler.triggers.interval import IntervalTrigger
 
 from bot.desk import Desk
-from core import db, recommendations, rollup
+from core import db, recommendations, rollup, steps
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +22,7 @@ class Job:
     """One job: when it runs, and what it does."""
 
     id: str
-    trigger: IntervalTrigger
+    trigger: IntervalTrigger | CronTrigger
     run: Callable[[Desk], None]
     at_start: bool = False
     """Whether it runs as soon as the bot does, to catch up."""
@@ -32,14 +33,31 @@ def refresh_people(desk: Desk) -> None:
     desk.people.refresh()
 
 
-def measure(desk: Desk) -> None:
-    """New events are added to the samples, batch by batch; then shares that others changed open a new step."""
+def _taken(desk: Desk, *, sweep: bool = False) -> None:
     is_done = False
     while not is_done:
         with desk.transaction(patience_ms=db.BACKGROUND_MS) as session:
-            is_done = rollup.advance(session).is_done
+            is_done = rollup.advance(session, sweep=sweep, collected=desk.settings.collected).is_done
+
+
+def measure(desk: Desk) -> None:
+    """New events are added to the samples, batch by batch; then shares that others changed open a new step."""
+    _taken(desk)
     with desk.transaction(patience_ms=db.BACKGROUND_MS) as session:
-        rollup.notice_steps(session)
+        steps.notice(session)
+
+
+def count_assigned(desk: Desk) -> None:
+    """How many units were assigned to which variant is counted anew."""
+    with desk.transaction(patience_ms=db.BACKGROUND_MS) as session:
+        steps.count_assigned(session)
+
+
+def sweep(desk: Desk) -> None:
+    """A scan of all events finds those that came by an unusual way; what is older than raw events are kept is given up."""
+    _taken(desk, sweep=True)
+    with desk.transaction(patience_ms=db.BACKGROUND_MS) as session:
+        rollup.purge(session)
 
 
 def recommend(desk: Desk) -> None:
@@ -57,7 +75,9 @@ def recommend(desk: Desk) -> None:
 JOBS: tuple[Job, ...] = (
     Job("people", IntervalTrigger(minutes=5), refresh_people),
     Job("measure", IntervalTrigger(minutes=1), measure, at_start=True),
+    Job("assigned", IntervalTrigger(hours=1), count_assigned, at_start=True),
     Job("recommend", IntervalTrigger(minutes=15), recommend),
+    Job("sweep", CronTrigger(hour=3, minute=17), sweep),
 )
 
 

@@ -14,10 +14,10 @@ import numpy as np
 from sqlalchemy import Row, text
 from sqlalchemy.orm import Session
 
-from core.rollup import TOKEN_PLANS, TOKENS
 from core.rules import metrics
 from core.rules.metrics import VariantMetrics
 from core.rules.samples import COST_NANO, COST_PLANS, NANO, Sample
+from core.sample_store import TOKEN_PLANS, TOKENS
 
 # A metric may arrive as a string or as null; only what reads as a number counts. A number as long as this fits
 # float8 whatever its exponent; one longer (1e400 is a legal JSON number) would fail the query for the whole experiment.

@@ -53,10 +53,11 @@ class Quantile:
 
 @dataclass(frozen=True)
 class Collected:
-    """What the roll-up collects from events for a metric beyond the document's six.
+    """What is collected of events for a metric beyond the six; sums `extra:<name>` over `extra:<name>:plans`.
 
-    `share`: plans that an event of this type names; `count`: how many distinct events of this type name the plan;
-    `mean`: the number that events of this type log as `metrics.<field>`, over the plans that have one.
+    `share`: the plan is named by at least one event of this type. `count`: by how many different ones; the same time
+    and payload is the same event. Both over plans generated while the metric was collected. `mean`: the number
+    `metrics.<field>` of the first event of this type that has one, in billionths, over plans that have it.
     """
 
     name: str
@@ -64,9 +65,15 @@ class Collected:
     event: str
     field: str | None = None
 
+    def __post_init__(self) -> None:
+        if not self.name or ":" in self.name:
+            raise ValueError(f"a metric's name must not be empty nor contain a colon: {self.name!r}")
+        if (self.kind == "mean") != (self.field is not None):
+            raise ValueError(f"{self.name}: a mean needs a field of metrics to read, and nothing else has one")
+
     @property
     def ratio(self) -> Ratio:
-        """Where a sample keeps it: a mean is summed in billionths."""
+        """Where a sample keeps it."""
         scale = 1 / NANO if self.kind == "mean" else 1.0
         return Ratio(f"extra:{self.name}", f"extra:{self.name}:plans", scale)
 

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import Engine, select, text
 from sqlalchemy.orm import Session
 
-from core import db, looks, measure, recommendations, rollup
+from core import db, looks, measure, recommendations, steps
 from core.recommendations import Standing
 from core.rules.decision import Terms
 from core.rules.verdict import Decision
@@ -232,7 +232,7 @@ def test_a_share_changed_by_hand_is_seen_at_once_and_opens_a_step_when_noticed(r
     assert (found.share, found.seen.step_id) == (Decimal("0.3"), looks.UNKNOWN)
     assert recommend(running) == [], "whose samples these are is not known until the change is noticed"
     with db.transaction(running) as session:
-        assert len(rollup.notice_steps(session)) == 1
+        assert len(steps.notice(session)) == 1
     with db.transaction(running) as session:
         newest = session.scalars(select(AllocationStep).order_by(AllocationStep.id.desc())).first()
         assert newest is not None

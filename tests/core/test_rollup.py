@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from core import db, measure, rollup
+from core import db, measure, rollup, steps
 from core.rules import samples
 from core.rules.samples import Sample
 from tests.core.steps import at_once
@@ -429,14 +429,14 @@ def _sources(engine: Engine, experiment: uuid.UUID = ONE) -> list[str]:
 
 def test_shares_changed_by_others_open_a_step(platform: Engine) -> None:
     with db.transaction(platform) as session:
-        assert rollup.notice_steps(session) == []
+        assert steps.notice(session) == []
     with platform.begin() as connection:
         run(connection, "UPDATE exp.variants SET allocation = 0.75 WHERE id = :id", id=CONTROL)
         run(connection, "UPDATE exp.variants SET allocation = 0.25 WHERE id = :id", id=CANDIDATE)
 
     def notice() -> list[int]:
         with db.transaction(platform, patience_ms=10_000) as session:
-            return rollup.notice_steps(session)
+            return steps.notice(session)
 
     found = at_once(notice, notice)
     assert sorted(len(opened) for opened in found if isinstance(opened, list)) == [0, 1]
@@ -467,7 +467,7 @@ def test_the_past_is_reconstructed_from_assignments(platform: Engine) -> None:
     arrive(platform, *(generated(f"{n}", at=START + n * DAY + HOUR) for n in range(6)))
     catch_up(platform)
     with db.transaction(platform) as session:
-        rollup.notice_steps(session)
+        steps.notice(session)
     catch_up(platform)
     with db.transaction(platform) as session:
         there = measure.samples(session, ONE)
@@ -483,8 +483,8 @@ def test_the_past_is_reconstructed_from_events_where_there_are_no_assignments(pl
     arrive(platform, *(generated(f"{n}", unit=f"{n}", variant=(CONTROL, CANDIDATE)[n % 2]) for n in range(40)))
     catch_up(platform)
     with db.transaction(platform) as session:
-        assert len(rollup.notice_steps(session)) == 2  # one for each experiment
-        assert rollup.notice_steps(session) == []
+        assert len(steps.notice(session)) == 2  # one for each experiment
+        assert steps.notice(session) == []
     assert (_sources(platform), _sources(platform, TWO)) == (["reconstructed"], ["reconstructed"])
 
 
@@ -492,7 +492,7 @@ def test_shares_that_nobody_was_assigned_by_begin_now(platform: Engine) -> None:
     _without_steps(platform)
     _assign(platform, 0, control=500)
     with db.transaction(platform) as session:
-        rollup.notice_steps(session)
+        steps.notice(session)
     assert _sources(platform) == ["reconstructed", "noticed"]
 
 
@@ -518,16 +518,26 @@ def test_what_commits_late_is_not_lost_and_holds_nothing_up(platform: Engine) ->
     assert kept(platform) == rebuilt(platform) == rebuilt(platform, ONE)
 
 
-@pytest.mark.parametrize("has_index", [True, False])
-def test_old_and_new_timestamps_are_found(platform: Engine, has_index: bool) -> None:
-    if not has_index:
-        with platform.begin() as connection:
-            run(connection, "DROP INDEX exp.events_created_at_idx")
-    catch_up(platform)
+@pytest.fixture(params=[True, False], ids=["by created_at", "by timestamp"])
+def either_index(request: pytest.FixtureRequest, platform: Engine) -> Iterator[Engine]:
+    """The platform with an index on `created_at` and, as an adopted database may be, without."""
+    if request.param:
+        yield platform
+        return
+    with platform.begin() as connection:
+        made = run(connection, "SELECT pg_get_indexdef('exp.events_created_at_idx'::regclass)").scalar_one()
+        run(connection, "DROP INDEX exp.events_created_at_idx")
+    yield platform
+    with platform.begin() as connection:
+        run(connection, made)
+
+
+def test_old_and_new_timestamps_are_found(either_index: Engine) -> None:
+    catch_up(either_index)
     now = datetime.now(UTC)
-    arrive(platform, generated("a", at=now), generated("b", at=now - 7 * DAY), generated("c", at=now + HOUR))
-    assert catch_up(platform) == 3
-    assert catch_up(platform) == 0
+    arrive(either_index, generated("a", at=now), generated("b", at=now - 7 * DAY), generated("c", at=now + HOUR))
+    assert catch_up(either_index) == 3
+    assert catch_up(either_index) == 0
 
 
 def test_what_came_by_an_unusual_way_is_found_by_the_sweep(platform: Engine) -> None:

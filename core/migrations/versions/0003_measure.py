@@ -31,8 +31,8 @@ CREATE TABLE promotion.measure_arms (
 CREATE INDEX measure_arms_experiment_idx ON promotion.measure_arms (experiment);
 
 -- What is known of each plan. Every column is a minimum, a maximum, an "or" or a set of what the events said, so
--- their order never matters. `arm` is null while only outcomes have
--- come; `at` is then the time of the first. An update must not move a row: fillfactor.
+-- their order never matters. `arm` is null while only outcomes have come; `at` is then the time of the first. `extra`
+-- is what a team's own metrics need. An update must not move a row: fillfactor.
 CREATE TABLE promotion.plans (
     plan bigint NOT NULL,
     unit bigint,
@@ -49,6 +49,7 @@ CREATE TABLE promotion.plans (
     accepted boolean NOT NULL,
     intervened boolean NOT NULL,
     edit_keys bigint[],
+    extra jsonb,
     PRIMARY KEY (plan, experiment)
 ) WITH (fillfactor = 90);
 CREATE INDEX plans_at_idx ON promotion.plans USING brin (at) WITH (pages_per_range = 32, autosummarize = on);
@@ -72,11 +73,23 @@ CREATE TABLE promotion.samples_daily (
 ALTER TABLE promotion.samples ALTER content SET STORAGE EXTERNAL;
 ALTER TABLE promotion.samples_daily ALTER content SET STORAGE EXTERNAL;
 
+-- The first plan of each unit in an experiment.
 CREATE TABLE promotion.measure_units (
-    arm integer NOT NULL,
-    step bigint NOT NULL,
     unit bigint NOT NULL,
-    PRIMARY KEY (arm, step, unit)
+    at timestamptz NOT NULL,
+    tie bigint NOT NULL,
+    step bigint NOT NULL,
+    experiment integer NOT NULL,
+    arm integer NOT NULL,
+    PRIMARY KEY (unit, experiment)
+);
+-- Units newly assigned in each step (0: before the first), counted now and then.
+CREATE TABLE promotion.measure_assigned (
+    experiment_id uuid NOT NULL,
+    step bigint NOT NULL,
+    variant_id uuid NOT NULL,
+    units bigint NOT NULL,
+    PRIMARY KEY (experiment_id, step, variant_id)
 );
 -- Plans generated in each quarter of an hour.
 CREATE TABLE promotion.measure_slots (

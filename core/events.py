@@ -1,0 +1,208 @@
+"""Reads events of exp.events into a temporary table: one row for each experiment that an event names.
+
+Whatever teams log is read without failing: numbers as strings, nulls, arrays where there should be objects. What
+cannot be used is left out and its flaw noted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, time
+from typing import Any, Final
+
+from sqlalchemy import text
+from sqlalchemy.engine import CursorResult
+from sqlalchemy.orm import Session
+
+from core.rules.metrics import Collected
+from core.rules.samples import EDGES_MS, NANO
+
+FLAWS: Final = (
+    "late",  # came more than an hour after it happened
+    "too_late",  # more than the 7 days that the platform promises; it counts all the same
+    "early",  # happened more than an hour after it came; it counts all the same
+    "no_plan",  # names no plan, so it speaks of none
+    "no_experiment",
+    "malformed_experiments",  # no array, or an entry without readable ids
+    "orphaned",  # names an experiment or a variant that does not exist
+    "malformed_metric",  # the plan counts, the metric does not
+    "malformed_time",  # infinite
+    "expired",  # speaks of a plan whose state is gone
+)
+_BIT: Final = {name: 1 << n for n, name in enumerate(FLAWS)}
+_UNIT_SEED: Final = 7_203_441
+_KINDS: Final = "'plan_generated', 'plan_accepted', 'edit_applied', 'validator_intervention'"
+_UUID: Final = "'^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$'"
+_EDGES: Final = "{" + ",".join(map(repr, EDGES_MS.tolist())) + "}"
+_LIMITS: Final = {"latency": "1e9", "cost": "1e6", "tokens": "1e9", "edit_count": "1e6"}
+"""The largest value of each metric that is believed; a sum of these never overflows."""
+_MEAN_LIMIT: Final = "1e6"
+
+
+def _number(field: str) -> str:
+    """A metric may arrive as a string or as null; only what reads as a number counts."""
+    is_number = rf"{field} #>> '{{}}' ~ '^\s*[+-]?[0-9]{{1,30}}(\.[0-9]{{0,40}})?([eE][+-]?[0-9]{{1,2}})?\s*$'"
+    return f"""
+CASE jsonb_typeof({field}) WHEN 'number' THEN CAST({field} AS numeric)
+     WHEN 'string' THEN CASE WHEN {is_number}
+                             THEN CAST({field} #>> '{{}}' AS numeric) END END"""
+
+
+def _believed(name: str) -> str:
+    return f"CASE WHEN {name} BETWEEN 0 AND {_LIMITS[name]} THEN {name} END"
+
+
+_MALFORMED: Final = " OR ".join(
+    f"({name}_json IS NOT NULL AND jsonb_typeof({name}_json) <> 'null' AND {_believed(name)} IS NULL)"
+    for name in _LIMITS
+)
+
+
+def _flaw(**when: str) -> str:
+    return " | ".join(f"CASE WHEN {condition} THEN {_BIT[name]} ELSE 0 END" for name, condition in when.items())
+
+
+_NAMED_FLAWS: Final = _flaw(
+    no_experiment="i.named = 'null'",
+    malformed_experiments="i.named <> 'null' AND (i.experiment_id IS NULL OR i.variant_id IS NULL)",
+    orphaned="i.experiment_id IS NOT NULL AND i.variant_id IS NOT NULL AND a.id IS NULL",
+)
+_PLAN_FLAWS: Final = _flaw(
+    malformed_metric=f"({_MALFORMED})",
+    no_plan="plan_id IS NULL",
+    malformed_time="at IS NULL",
+    expired="at < :frozen",
+)
+
+# The subquery depends on `experiments` alone: PostgreSQL remembers its answer for each distinct value (Memoize).
+# OFFSET 0 keeps it in one piece, and an expression from being computed once for each place that uses it.
+_NAMED: Final = f"""
+SELECT coalesce(m.id, 0) AS experiment, a.id AS arm, {_NAMED_FLAWS} AS flaws
+  FROM (SELECT x.named,
+               CASE WHEN x.named ->> 'experiment_id' ~ {_UUID}
+                    THEN CAST(x.named ->> 'experiment_id' AS uuid) END AS experiment_id,
+               CASE WHEN x.named ->> 'variant_id' ~ {_UUID}
+                    THEN CAST(x.named ->> 'variant_id' AS uuid) END AS variant_id
+          FROM jsonb_array_elements(
+               CASE WHEN e.experiments IS NULL OR e.experiments IN (jsonb '[]', jsonb 'null') THEN jsonb '[null]'
+                    WHEN jsonb_typeof(e.experiments) = 'array' THEN e.experiments ELSE jsonb '[0]' END) x (named)
+         WHERE length(jsonb_typeof(x.named)) BETWEEN 1 AND 10 -- always; it tells the planner that there are few
+        OFFSET 0) i
+  LEFT JOIN promotion.measure_experiments m ON m.experiment_id = i.experiment_id
+  LEFT JOIN (promotion.measure_arms a JOIN exp.variants v ON v.id = a.variant_id)
+         ON a.variant_id = i.variant_id AND a.experiment = m.id
+OFFSET 0"""
+
+_READ: Final = f"""
+CREATE TEMP TABLE read ON COMMIT DROP AS
+SELECT experiment, plan, kind = 'plan_generated' AS is_born, is_counted, at, tie, arm, unit,
+       CAST(width_bucket(CAST(latency AS float8), CAST(:edges AS float8[])) AS smallint) AS bin,
+       CAST(round(cost * {NANO}) AS bigint) AS cost_nano,
+       CASE WHEN cost IS NULL THEN CAST(round(tokens) AS bigint) END AS tokens,
+       kind = 'plan_accepted' AS accepted, kind = 'validator_intervention' AS intervened,
+       CAST(round(edit_count) AS integer) AS edit_count, edit, flaws | plan_flaws AS flaws,
+       CASE WHEN flaws | plan_flaws <> 0 THEN CAST(day AT TIME ZONE 'UTC' AS date) END AS day {{extra}}
+  FROM (
+    SELECT experiment, kind, at, tie, arm, unit, edit, day, is_counted, flaws {{source}},
+           CASE WHEN plan_id IS NOT NULL AND experiment > 0 AND at >= :frozen
+                     AND (kind <> 'plan_generated' OR arm IS NOT NULL)
+                THEN hashtextextended(plan_id, 0) END AS plan,
+           {", ".join(f"{_believed(name)} AS {name}" for name in _LIMITS)},
+           {_PLAN_FLAWS} AS plan_flaws
+      FROM (
+        SELECT *, {_number("latency_json")} AS latency, {_number("cost_json")} AS cost,
+               {_number("tokens_json")} AS tokens, {_number("edit_count_json")} AS edit_count
+          FROM (
+            SELECT e.event_type AS kind, nullif(e.payload ->> 'plan_id', '') AS plan_id, w.experiment, w.arm,
+                   CASE WHEN isfinite(e.timestamp) THEN e.timestamp END AS at,
+                   CASE WHEN e.event_type = 'plan_generated' THEN uuid_hash_extended(e.id, 0) END AS tie,
+                   CASE WHEN e.event_type = 'plan_generated' THEN hashtextextended(e.unit_id, {_UNIT_SEED}) END AS unit,
+                   e.event_type IN ({_KINDS}) AS is_counted,
+                   CASE WHEN e.event_type = 'edit_applied' THEN {{same}} END AS edit,
+                   CASE WHEN e.event_type = 'plan_generated' THEN e.metrics -> 'latency_ms' END AS latency_json,
+                   CASE WHEN e.event_type = 'plan_generated' THEN e.metrics -> 'cost' END AS cost_json,
+                   CASE WHEN e.event_type = 'plan_generated' THEN e.metrics -> 'token_count' END AS tokens_json,
+                   e.metrics -> 'edit_count' AS edit_count_json,
+                   CASE WHEN isfinite(e.timestamp) THEN e.timestamp ELSE e.created_at END AS day,
+                   w.flaws | CASE WHEN e.created_at BETWEEN e.timestamp - interval '1 hour'
+                                                        AND e.timestamp + interval '1 hour'
+                                       OR NOT isfinite(e.timestamp) THEN 0
+                                  WHEN e.created_at < e.timestamp THEN {_BIT["early"]}
+                                  WHEN e.created_at <= e.timestamp + interval '7 days' THEN {_BIT["late"]}
+                                  ELSE {_BIT["too_late"]} END AS flaws {{raw}}
+              FROM exp.events e CROSS JOIN LATERAL ({_NAMED}) w
+             WHERE {{which}} AND e.unit_type <> 'control'
+               AND (e.event_type IN ({_KINDS})
+                    OR e.event_type IN ('plan_rejected', 'meal_swapped') AND e.metrics ? 'edit_count' {{kinds}})
+            OFFSET 0) AS read OFFSET 0) AS numbers OFFSET 0) AS judged
+"""
+_SAME: Final = "jsonb_hash_extended(e.payload, hash_array_extended(ARRAY[e.timestamp], 0))"
+"""Equal for two events of one type with the same payload at the same time: a repeat."""
+
+
+def read(
+    session: Session,
+    which: str,
+    values: dict[str, Any],
+    frozen_before: date | None,
+    collected: Sequence[Collected] = (),
+    only: int | None = None,
+) -> int:
+    """Reads the events that the condition `which` chooses into the temporary table `read`; returns how many rows.
+
+    With `only`, no more than what names the experiment of that number.
+    """
+    frozen = "-infinity" if frozen_before is None else datetime.combine(frozen_before, time(), UTC).isoformat()
+    extra, parts = _extras(collected)
+    query = _READ.replace(":frozen", "CAST(:frozen AS timestamptz)")
+    for name, part in (parts | {"same": _SAME, "which": which}).items():
+        query = query.replace(f"{{{name}}}", part)
+    found = session.execute(text(query), named(query, {**values, **extra, "edges": _EDGES, "frozen": frozen}))
+    taken = found.rowcount if isinstance(found, CursorResult) else 0
+    if only is None:
+        return taken
+    left_out = session.execute(text("DELETE FROM read WHERE experiment <> :only"), {"only": only})
+    return taken - (left_out.rowcount if isinstance(left_out, CursorResult) else 0)
+
+
+def named(query: str, values: dict[str, Any]) -> dict[str, Any]:
+    """Those of the values that the query names."""
+    return {name: value for name, value in values.items() if f":{name}" in query}
+
+
+# --- A team's own metrics ----------------------------------------------------------------------------------------
+
+# One entry of an object for each thing that a plan has to remember; all but `mean` are sets, so that objects of
+# several events unite by `||`. [time, tie, value] compare as arrays do: the first event that has the value wins.
+_ENTRIES: Final = {
+    "share": "'share:' || {name}, CASE WHEN kind = {event} THEN true END",
+    "count": "'count:' || {name} || ':' || same, CASE WHEN kind = {event} THEN true END",
+    "mean": "'mean:' || {name}, CASE WHEN kind = {event} AND {value} BETWEEN -{limit} AND {limit}"
+    " THEN jsonb_build_array(CAST(extract(epoch FROM at) * 1000000 AS bigint), same_tie,"
+    " CAST(round({value} * {nano}) AS bigint)) END",
+}
+_SEEN: Final = "'seen:' || {name}, CASE WHEN kind = 'plan_generated' THEN true END"
+
+
+def _extras(collected: Sequence[Collected]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Values and parts of the query for metrics beyond the six; all empty where there are none."""
+    if not collected:
+        return {}, dict.fromkeys(("extra", "source", "raw", "kinds"), "")
+    values: dict[str, Any] = {"own_kinds": sorted({c.event for c in collected})}
+    entries, raw, source = [], [f"{_SAME} AS same", "uuid_hash_extended(e.id, 0) AS same_tie"], ["same", "same_tie"]
+    for n, c in enumerate(collected):
+        values |= {f"own_name_{n}": c.name, f"own_event_{n}": c.event}
+        bound = {"name": f"CAST(:own_name_{n} AS text)", "event": f"CAST(:own_event_{n} AS text)"}
+        if c.kind == "mean":
+            values[f"own_field_{n}"] = c.field
+            raw.append(f"e.metrics -> CAST(:own_field_{n} AS text) AS own_json_{n}")
+            source.append(f"{_number(f'own_json_{n}')} AS own_{n}")
+        entries.append(_ENTRIES[c.kind].format(**bound, value=f"own_{n}", limit=_MEAN_LIMIT, nano=NANO))
+        if c.kind != "mean":
+            entries.append(_SEEN.format(**bound))
+    return values, {
+        "extra": f", nullif(jsonb_strip_nulls(jsonb_build_object({', '.join(entries)})), '{{}}') AS extra",
+        "source": f", {', '.join(source)}",
+        "raw": f", {', '.join(raw)}",
+        "kinds": "OR e.event_type = ANY(CAST(:own_kinds AS text[]))",
+    }
