@@ -54,7 +54,7 @@ def count_assigned(desk: Desk) -> None:
 
 
 def sweep(desk: Desk) -> None:
-    """A scan of all events finds those that came by an unusual way; what is older than raw events are kept is given up."""
+    """A scan of all events finds those that came by an unusual way; the state of the oldest plans is given up."""
     _taken(desk, sweep=True)
     with desk.transaction(patience_ms=db.BACKGROUND_MS) as session:
         rollup.purge(session)
