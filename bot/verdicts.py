@@ -42,6 +42,20 @@ SOURCES = {
     "noticed": " · noticed, changed by others",
     "reconstructed": " · reconstructed from who was assigned when",
 }
+FLAWS = {
+    "late": "late",
+    "too_late": "more than 7 days late",
+    "early": "from the future",
+    "repeated": "repeated",
+    "waiting": "whose plan has not come yet",
+    "no_plan": "naming no plan, left out",
+    "no_experiment": "naming no experiment, left out",
+    "malformed_experiments": "with unreadable experiments, left out",
+    "orphaned": "naming a variant that does not exist, left out",
+    "malformed_metric": "with an unreadable metric",
+    "malformed_time": "without a time, left out",
+    "expired": "about plans older than 90 days, left out",
+}
 RULES = {"calibrated": "calibrated rule", "document": "the document's rule on point estimates"}
 
 
@@ -117,16 +131,23 @@ def _numbers(found: Finding) -> str:
     """Everything about one metric: values, change, limits, evidence, in the present step and over all of them."""
     shown = found.overall
     lines = [f"{STATE_MARKS[found.state]} *{escaped(found.metric.title)}* · {STATES[found.state]}"]
-    lines.append(f"      all steps: {escaped(wording.compared(shown))}")
-    if found.present is not shown:
-        lines.append(f"      present step: {escaped(wording.compared(found.present))}")
+    lines.append(escaped(wording.compared(shown)))
+    if found.present is not shown and found.present.is_measurable:
+        lines.append(f"Present step: {escaped(wording.compared(found.present))}, z {found.present.z:+.2f}")
     if shown.is_measurable:
-        boundary = "none between daily looks" if found.boundary is None else f"{found.boundary:.2f}"
         lines.append(
-            f"      z {shown.z:+.2f} (positive is worse), daily boundary {boundary}; evidence {found.evidence:+.1f},"
-            f" alarm at {found.evidence_limit:.1f}; the tolerance is worth {shown.tolerance_z:.1f} standard errors"
+            f"_z {shown.z:+.2f} · evidence {found.evidence:+.1f} of {found.evidence_limit:.1f}"
+            f" · tolerance {shown.tolerance_z:.1f} se_"
         )
     return "\n".join(lines)
+
+
+LEGEND = (
+    "z: how many standard errors worse than the baseline, as a normal deviate; positive is worse. Boundary: what z must"
+    " exceed at a daily look. Evidence: logarithm of the likelihood ratio for harm; it alarms at any time from the limit"
+    " on. Tolerance in standard errors: below 1 the data cannot tell it from nothing. Intervals hold at 95 % at all"
+    " looks together."
+)
 
 
 def _step_line(step: StepLine) -> str:
@@ -144,26 +165,35 @@ def _rules(found: Decision) -> list[str]:
 def _flaws(flaws: Mapping[str, int]) -> list[Block]:
     if not flaws:
         return [context("No event of this experiment was late, repeated, malformed or orphaned.")]
-    listed = ", ".join(f"{count:,} {kind.replace('_', ' ')}" for kind, count in sorted(flaws.items()))
-    return [context(f"Events with something about them: {escaped(listed)}.")]
+    listed = ", ".join(f"{count:,} {FLAWS[kind]}" for kind, count in sorted(flaws.items()))
+    return [context(f"Events: {listed}.")]
 
 
 def why(card: WhyCard) -> Answer:
     """Everything behind a verdict."""
     shown, found = card.candidate, card.candidate.decision
-    looked = f"Newest daily look: {moment(shown.looked_at)}." if shown.looked_at else "No daily look was made yet."
     blocks = [
         header(f"Why: {WORDS[found.action]} {cut(shown.variant, 60)}"),
         section(escaped(found.why)),
-        *listing(escaped(concern.why) for concern in found.concerns),
+        *listing(escaped(concern.why) for concern in found.concerns[1:]),
         *listing(_rules_escaped(found)),
-        *listing(_numbers(finding) for finding in found.findings),
+        *(section(_numbers(finding)) for finding in found.findings),
         *listing(["*Steps*", *(_step_line(step) for step in card.steps)]),
         *_lines(f":rotating_light: {escaped(alert)}" for alert in found.alerts),
         *([context(_price(found.price))] if found.price else []),
         *_flaws(card.flaws),
+        context(LEGEND),
     ]
-    return Answer(f"Why: {WORDS[found.action]}", fitted(blocks, [context(f"{_small_print(shown)} · {looked}")]))
+    return Answer(f"Why: {WORDS[found.action]}", fitted(blocks, [context(f"{_small_print(shown)} · {_daily(card)}")]))
+
+
+def _daily(card: WhyCard) -> str:
+    """What the newest daily look said, and the boundary that it held the metrics against."""
+    if card.daily is None or card.candidate.looked_at is None:
+        return "no daily look was made yet"
+    boundary = next((f.boundary for f in card.daily.findings if f.boundary is not None), None)
+    against = "" if boundary is None else f", boundary {boundary:.2f}"
+    return f"daily look {moment(card.candidate.looked_at)}: {WORDS[card.daily.action]}{against}"
 
 
 def _rules_escaped(found: Decision) -> list[str]:

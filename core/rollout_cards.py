@@ -67,6 +67,8 @@ class WhyCard:
     """Everything behind a verdict: the steps it rests on, and what was wrong with events on the way."""
 
     candidate: CandidateCard
+    daily: Decision | None
+    """What the newest daily look said, computed anew."""
     steps: tuple[StepLine, ...]
     flaws: Mapping[str, int]
 

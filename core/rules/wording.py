@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 from core.rules.decision import Judgement, format_value
 from core.rules.estimates import Comparison
@@ -26,12 +26,15 @@ class Found(Protocol):
 
 
 def change(found: Comparison) -> str:
-    """A ratio and its interval as people read them: `+7.1 % (-2.0 … +16.4 %)`."""
+    """A ratio and its interval as people read them: `+7.1 % (−2.0 … +16.4 %)`."""
     if found.ratio is None:
         return "no ratio: the baseline is zero"
-    low = "unbounded" if found.low is None else f"{found.low - 1:+.1%}"
-    high = "unbounded" if found.high is None else f"{found.high - 1:+.1%}"
-    return f"{found.ratio - 1:+.1%} ({low} … {high})".replace("%", " %")
+    return f"{_signed(found.ratio)} % ({_signed(found.low)} … {_signed(found.high)} %)"
+
+
+def _signed(ratio: float | None) -> str:
+    """How much more or less than the baseline, in percent."""
+    return "unbounded" if ratio is None else f"{100 * (ratio - 1):+.1f}".replace("-", "−")
 
 
 def compared(found: Comparison) -> str:
@@ -39,7 +42,8 @@ def compared(found: Comparison) -> str:
     values = f"{format_value(found.metric, found.candidate)} against {format_value(found.metric, found.baseline)}"
     if not found.is_measurable:
         return f"not measurable: {found.problem}"
-    bound = "" if found.bound is None else f", accepted up to {format_value(found.metric, found.bound)}"
+    to = "down to" if found.metric.higher_is_better else "up to"
+    bound = "" if found.bound is None else f", accepted {to} {format_value(found.metric, found.bound)}"
     return f"{values}, {change(found)}{bound}"
 
 
@@ -57,9 +61,12 @@ def reason(worse: Sequence[Found]) -> str:
     return f"{how}: {compared(_telling(first))}.{others}"
 
 
+_SAYS: Final = {"increase": "increase", "wait": "wait", "rollback": "roll back"}
+
+
 def difference(alone: Judgement, action: str, why: str, findings: Sequence[Found]) -> str:
     """Why the calibrated rule and the document's own rule part ways."""
-    said = f"The document's rule alone says {alone.verdict}: {alone.why}"
+    said = f"The document's rule alone says {_SAYS[alone.verdict]}: {alone.why}"
     if action == "hold":
         return f"{said} It does not ask whether the data can be trusted."
     if action == "rollback":

@@ -171,8 +171,9 @@ step_lines = st.builds(
 why_cards = st.builds(
     WhyCard,
     candidate=candidate_cards,
+    daily=st.deferred(lambda: st.sampled_from([None, *decisions()])),
     steps=st.lists(step_lines, max_size=60).map(tuple),
-    flaws=st.dictionaries(st.sampled_from(["late", "too_late", "repeated"]), st.integers(1, 10**9)),
+    flaws=st.dictionaries(st.sampled_from(sorted(verdicts.FLAWS)), st.integers(1, 10**9)),
 )
 histories = st.builds(
     cards.HistoryLine,
