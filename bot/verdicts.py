@@ -143,10 +143,9 @@ def _numbers(found: Finding) -> str:
 
 
 LEGEND = (
-    "z: how many standard errors worse than the baseline, as a normal deviate; positive is worse. Boundary: what z must"
-    " exceed at a daily look. Evidence: logarithm of the likelihood ratio for harm; it alarms at any time from the limit"
-    " on. Tolerance in standard errors: below 1 the data cannot tell it from nothing. Intervals hold at 95 % at all"
-    " looks together."
+    "z: the harm as a normal deviate, positive is worse. Boundary: what z must exceed at a daily look. Evidence: log of"
+    " the likelihood ratio for harm; from the limit on it alarms at any time. Tolerance in standard errors: below 1 it"
+    " cannot be told from nothing. Intervals hold at 95 % at all looks together."
 )
 
 

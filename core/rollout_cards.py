@@ -198,9 +198,9 @@ def why_card(session: Session, experiment: str, variant: str | None, *, terms: T
     place = find_experiment(session, experiment, lock=False)
     look = evidence.standing(session, place, candidate(session, place, variant), terms)
     flaws = {kind: sum(days.values()) for kind, days in measure.flaws(session, place.id).items()}
-    return WhyCard(
-        _candidate_card(place, look, terms), _steps(look.seen, look.variant, baseline(session, place)), flaws
-    )
+    steps = _steps(look.seen, look.variant, baseline(session, place))
+    daily = recommendations.recomputed(session, look.recommended) if look.recommended else None
+    return WhyCard(_candidate_card(place, look, terms), daily, steps, flaws)
 
 
 def _steps(seen: Seen, variant: Variant, base: Variant) -> tuple[StepLine, ...]:
