@@ -54,9 +54,9 @@ def run_of(steps: Sequence[StepSamples], variant_id: uuid.UUID) -> Sequence[Step
     return steps[max(without, default=0) :]
 
 
-def _known(session: Session, experiment: Experiment, found: Sequence[StepSamples]) -> Sequence[StepSamples]:
+def _known(experiment: Experiment, there: Sequence[Variant], found: Sequence[StepSamples]) -> Sequence[StepSamples]:
     """The steps on record, the last one with the shares as they are at this moment."""
-    shares = {there.id: there.allocation for there in variants(session, experiment) if there.allocation}
+    shares = {one.id: one.allocation for one in there if one.allocation}
     if found and found[-1].shares == shares:
         return found
     since = experiment.start_at or experiment.created_at
@@ -79,12 +79,13 @@ def read(
 ) -> Seen:
     """What is known of a candidate against its baseline, from samples alone."""
     found = measure.samples(session, experiment.id, price_per_1000_tokens=terms.price_per_1000_tokens)
-    run = run_of(_known(session, experiment, found), variant.id)
+    there = variants(session, experiment)
+    run = run_of(_known(experiment, there, found), variant.id)
     present = run[-1]
     since, first = (step.started_at or now for step in (present, run[0]))
     fresh = measure.freshness(session, experiment.id)
     units = measure.assigned_units(session, experiment.id, since_step=present.step_id).by_step.get(present.step_id, {})
-    names = {there.id: there.name for there in variants(session, experiment)}
+    names = {one.id: one.name for one in there}
     respect = _constraint_respect(session, experiment.id, since)
     look = Look(
         steps=tuple(

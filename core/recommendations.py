@@ -132,16 +132,14 @@ def recommend(
         "previous_id": before.id if before else None,
         "memory": memory.to_json(),
     }
-    again = insert(Recommendation).values(**values)
-    session.execute(
-        again.on_conflict_do_update(
-            constraint="one_recommendation_per_day",
-            set_={**values, "made_at": func.now()},
-            where=Recommendation.action == "hold",
-        )
+    made_now = insert(Recommendation).values(**values)
+    made_now = made_now.on_conflict_do_update(
+        constraint="one_recommendation_per_day",
+        set_={**values, "made_at": func.now()},
+        where=Recommendation.action == "hold",
     )
-    session.expire_all()
-    return session.scalar(query)
+    mine = session.scalar(made_now.returning(Recommendation), execution_options={"populate_existing": True})
+    return mine if mine is not None else session.scalar(query)  # somebody else made it at the same moment
 
 
 def _previous(session: Session, variant: Variant, seen: Seen, now: datetime) -> Recommendation | None:

@@ -10,7 +10,7 @@ from typing import Final, Literal
 
 from scipy.special import chdtrc, pdtr  # type: ignore[import-untyped]
 
-from core.rules.estimates import COVERAGE_GAP, SURELY_SOME, Step, compare
+from core.rules.estimates import COVERAGE_GAP, SURELY_SOME, Comparison, Step, compare
 from core.rules.metrics import Metric, Quantile
 from core.rules.samples import Sample
 
@@ -86,23 +86,26 @@ def freshness(traffic: Traffic) -> Concern | None:
     return Concern("freshness", f"{traffic.last_hour:,} events in the last hour, {due:,} in the same hour a week ago.")
 
 
-def _is_upset(metric: Metric, week: Sample, day: Sample) -> bool:
-    """True where one day is far worse than the week before it, beyond chance."""
-    [found] = compare([Step(baseline=week, candidate=day)], [metric])
+def _upset(metrics: Sequence[Metric], week: Sample, day: Sample) -> list[Metric]:
+    """The metrics in which one day is far worse than the week before it, beyond chance."""
+    return [found.metric for found in compare([Step(baseline=week, candidate=day)], metrics) if _is_upset(found)]
+
+
+def _is_upset(found: Comparison) -> bool:
     if not found.is_measurable or found.z < UPSET_Z or found.ratio is None:
         return False
-    allowed = UPSET_TOLERANCES * (metric.tolerance or 0.2)
-    return found.ratio < 1 - allowed if metric.higher_is_better else found.ratio > 1 + allowed
+    allowed = UPSET_TOLERANCES * (found.metric.tolerance or 0.2)
+    return found.ratio < 1 - allowed if found.metric.higher_is_better else found.ratio > 1 + allowed
 
 
 def baseline_upset(history: History, metrics: Sequence[Metric]) -> Concern | None:
     """Whether the baseline is far from its own past week; then a comparison with it says little about the candidate."""
     week = history.baseline_week
-    upset = [metric for metric in metrics if _is_upset(metric, week, history.baseline_day)]
+    upset = _upset(metrics, week, history.baseline_day)
     if not upset:
         return None
     titles = ", ".join(metric.title for metric in upset)
-    if any(_is_upset(metric, week, history.candidate_day) for metric in upset):
+    if _upset(upset, week, history.candidate_day):
         why = f"Both arms are far worse than the baseline's past week in: {titles}. This is not the candidate."
         return Concern("both arms", why)
     return Concern("baseline", f"The baseline is far worse than its own past week in: {titles}. It is no measure now.")
