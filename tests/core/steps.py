@@ -13,11 +13,12 @@ from mlflow import MlflowClient
 from sqlalchemy import Engine, select, text
 from sqlalchemy.orm import Session
 
-from core import db, outbox, plans, requests, stages
+from core import db, outbox, plans, requests, rollup, stages
 from core.registry import Registry
 from core.rules.approval import Actor
 from core.rules.decision import Terms
 from core.rules.lifecycle import Stage
+from core.rules.metrics import Collected
 from core.tables import Event, Experiment, LedgerEntry, PolicyVersion, Qualification, Variant
 from core.variants import find_experiment, find_policy_version, find_variant, variants
 from tests.core.conftest import EXPERIMENT, MODEL
@@ -127,6 +128,19 @@ def days_pass(engine: Engine, days: float) -> None:
             connection.execute(
                 text(f"UPDATE {table} SET {column} = {column} - make_interval(secs => :s)"), {"s": days * 86_400}
             )
+    with db.transaction(engine, patience_ms=30_000) as session:
+        rollup.rebuild(session)
+
+
+def roll_up(engine: Engine, *, limit: int = 200_000, sweep: bool = False, collected: Sequence[Collected] = ()) -> int:
+    """Takes all events, one transaction for each batch; returns how many there were."""
+    taken, progress = 0, None
+    while progress is None or not progress.is_done:
+        with db.transaction(engine, patience_ms=30_000) as session:
+            progress = rollup.advance(session, limit=limit, sweep=sweep, collected=collected)
+        taken += progress.events
+    assert progress.until is not None
+    return taken
 
 
 def event(
@@ -168,6 +182,7 @@ def serve(engine: Engine, name: str, plans_served: int, *, accepted: float = 0.8
               FROM generate_series(1, :n) n"""
         for kind, n in (("plan_generated", plans_served), ("plan_accepted", int(plans_served * accepted))):
             session.execute(text(insert), where | {"kind": kind, "n": n, "latency": latency_ms})
+    roll_up(engine)
 
 
 def long_ago(session: Session, days: float) -> datetime:
