@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, time
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from sqlalchemy import text
 from sqlalchemy.engine import CursorResult
@@ -158,12 +158,14 @@ def read(
     query = _READ.replace(":frozen", "CAST(:frozen AS timestamptz)")
     for name, part in (parts | {"same": _SAME, "which": which}).items():
         query = query.replace(f"{{{name}}}", part)
-    found = session.execute(text(query), named(query, {**values, **extra, "edges": _EDGES, "frozen": frozen}))
-    taken = found.rowcount if isinstance(found, CursorResult) else 0
+    taken = _rows(session, query, named(query, {**values, **extra, "edges": _EDGES, "frozen": frozen}))
     if only is None:
         return taken
-    left_out = session.execute(text("DELETE FROM read WHERE experiment <> :only"), {"only": only})
-    return taken - (left_out.rowcount if isinstance(left_out, CursorResult) else 0)
+    return taken - _rows(session, "DELETE FROM read WHERE experiment <> :only", {"only": only})
+
+
+def _rows(session: Session, query: str, values: dict[str, Any]) -> int:
+    return cast("CursorResult[Any]", session.execute(text(query), values)).rowcount
 
 
 def named(query: str, values: dict[str, Any]) -> dict[str, Any]:
