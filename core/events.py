@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, time
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from sqlalchemy import text
 from sqlalchemy.engine import CursorResult
@@ -96,7 +96,7 @@ OFFSET 0"""
 _READ: Final = f"""
 CREATE TEMP TABLE read ON COMMIT DROP AS
 SELECT experiment, plan, kind = 'plan_generated' AS is_born, is_counted, at, tie, arm, unit,
-       CAST(width_bucket(CAST(latency AS float8), CAST(:edges AS float8[])) AS smallint) AS bin,
+       CAST(width_bucket(CAST(round(latency, 9) AS float8), CAST(:edges AS float8[])) AS smallint) AS bin,
        CAST(round(cost * {NANO}) AS bigint) AS cost_nano,
        CASE WHEN cost IS NULL THEN CAST(round(tokens) AS bigint) END AS tokens,
        kind = 'plan_accepted' AS accepted, kind = 'validator_intervention' AS intervened,
@@ -122,7 +122,7 @@ SELECT experiment, plan, kind = 'plan_generated' AS is_born, is_counted, at, tie
                    CASE WHEN e.event_type = 'plan_generated' THEN e.metrics -> 'latency_ms' END AS latency_json,
                    CASE WHEN e.event_type = 'plan_generated' THEN e.metrics -> 'cost' END AS cost_json,
                    CASE WHEN e.event_type = 'plan_generated' THEN e.metrics -> 'token_count' END AS tokens_json,
-                   e.metrics -> 'edit_count' AS edit_count_json,
+                   {{edits}} AS edit_count_json,
                    CASE WHEN isfinite(e.timestamp) THEN e.timestamp ELSE e.created_at END AS day,
                    w.flaws | CASE WHEN e.created_at BETWEEN e.timestamp - interval '1 hour'
                                                         AND e.timestamp + interval '1 hour'
@@ -136,6 +136,7 @@ SELECT experiment, plan, kind = 'plan_generated' AS is_born, is_counted, at, tie
                     OR e.event_type IN ('plan_rejected', 'meal_swapped') AND e.metrics ? 'edit_count' {{kinds}})
             OFFSET 0) AS read OFFSET 0) AS numbers OFFSET 0) AS judged
 """
+_EDITS: Final = "e.metrics -> 'edit_count'"
 _SAME: Final = "jsonb_hash_extended(e.payload, hash_array_extended(ARRAY[e.timestamp], 0))"
 """Equal for two events of one type with the same payload at the same time: a repeat."""
 
@@ -157,12 +158,14 @@ def read(
     query = _READ.replace(":frozen", "CAST(:frozen AS timestamptz)")
     for name, part in (parts | {"same": _SAME, "which": which}).items():
         query = query.replace(f"{{{name}}}", part)
-    found = session.execute(text(query), named(query, {**values, **extra, "edges": _EDGES, "frozen": frozen}))
-    taken = found.rowcount if isinstance(found, CursorResult) else 0
+    taken = _rows(session, query, named(query, {**values, **extra, "edges": _EDGES, "frozen": frozen}))
     if only is None:
         return taken
-    left_out = session.execute(text("DELETE FROM read WHERE experiment <> :only"), {"only": only})
-    return taken - (left_out.rowcount if isinstance(left_out, CursorResult) else 0)
+    return taken - _rows(session, "DELETE FROM read WHERE experiment <> :only", {"only": only})
+
+
+def _rows(session: Session, query: str, values: dict[str, Any]) -> int:
+    return cast("CursorResult[Any]", session.execute(text(query), values)).rowcount
 
 
 def named(query: str, values: dict[str, Any]) -> dict[str, Any]:
@@ -187,9 +190,13 @@ _SEEN: Final = "'seen:' || {name}, CASE WHEN kind = 'plan_generated' THEN true E
 def _extras(collected: Sequence[Collected]) -> tuple[dict[str, Any], dict[str, str]]:
     """Values and parts of the query for metrics beyond the six; all empty where there are none."""
     if not collected:
-        return {}, dict.fromkeys(("extra", "source", "raw", "kinds"), "")
+        return {}, dict.fromkeys(("extra", "source", "raw", "kinds"), "") | {"edits": _EDITS}
     values: dict[str, Any] = {"own_kinds": sorted({c.event for c in collected})}
-    entries, raw, source = [], [f"{_SAME} AS same", "uuid_hash_extended(e.id, 0) AS same_tie"], ["same", "same_tie"]
+    entries, raw, source = (
+        [],
+        [f"coalesce({_SAME}, 0) AS same", "uuid_hash_extended(e.id, 0) AS same_tie"],
+        ["same", "same_tie"],
+    )
     for n, c in enumerate(collected):
         values |= {f"own_name_{n}": c.name, f"own_event_{n}": c.event}
         bound = {"name": f"CAST(:own_name_{n} AS text)", "event": f"CAST(:own_event_{n} AS text)"}
@@ -204,5 +211,6 @@ def _extras(collected: Sequence[Collected]) -> tuple[dict[str, Any], dict[str, s
         "extra": f", nullif(jsonb_strip_nulls(jsonb_build_object({', '.join(entries)})), '{{}}') AS extra",
         "source": f", {', '.join(source)}",
         "raw": f", {', '.join(raw)}",
+        "edits": f"CASE WHEN e.event_type IN ({_KINDS}, 'plan_rejected', 'meal_swapped') THEN {_EDITS} END",
         "kinds": "OR e.event_type = ANY(CAST(:own_kinds AS text[]))",
     }

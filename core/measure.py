@@ -1,5 +1,5 @@
 """What the traffic says about each variant: reads the samples that core.rollup keeps, in time that does not depend on
-how many events there ever were. Where no pass over the events is through yet, `variant_metrics` reads them itself."""
+how many events or assignments there ever were."""
 
 from __future__ import annotations
 
@@ -19,53 +19,6 @@ from core.rules.metrics import VariantMetrics
 from core.rules.samples import COST_NANO, COST_PLANS, NANO, Sample
 from core.sample_store import TOKEN_PLANS, TOKENS
 
-# A metric may arrive as a string or as null; only what reads as a number counts. A number as long as this fits
-# float8 whatever its exponent; one longer (1e400 is a legal JSON number) would fail the query for the whole experiment.
-_NUMBER = r"""
-CASE WHEN {field} #>> '{{}}' ~ '^\s*[+-]?[0-9]{{1,30}}(\.[0-9]{{0,40}})?([eE][+-]?[0-9]{{1,2}})?\s*$'
-     THEN ({field} #>> '{{}}')::float8 END"""
-
-# One pass, grouped by plan: the planner cannot estimate `@>`, so it would join outcomes to plans in nested loops.
-_PLANS = text(
-    f"""
-WITH mine AS (
-    SELECT id, event_type, timestamp, payload ->> 'plan_id' AS plan_id,
-           CASE WHEN event_type = 'plan_generated' THEN metrics END AS generated,
-           CASE WHEN event_type = 'edit_applied' THEN md5(payload::text) END AS edit,
-           {_NUMBER.format(field="metrics -> 'edit_count'")} AS edit_count,
-           (SELECT x ->> 'variant_id' FROM jsonb_array_elements(experiments) x
-             WHERE x ->> 'experiment_id' = CAST(:experiment_id AS text) LIMIT 1) AS variant_id
-      FROM exp.events
-     WHERE experiments @> jsonb_build_array(jsonb_build_object('experiment_id', CAST(:experiment_id AS text)))
-       AND timestamp >= :since
-       AND event_type IN ('plan_generated', 'plan_accepted', 'edit_applied', 'validator_intervention')
-       AND payload ->> 'plan_id' IS NOT NULL
-), plans AS (
-    SELECT (array_agg(variant_id ORDER BY timestamp, id) FILTER (WHERE event_type = 'plan_generated'))[1] AS variant_id,
-           (array_agg(generated ORDER BY timestamp, id) FILTER (WHERE event_type = 'plan_generated'))[1] AS generated,
-           bool_or(event_type = 'plan_accepted')::int AS accepted,
-           bool_or(event_type = 'validator_intervention')::int AS intervened,
-           count(DISTINCT (timestamp, edit)) FILTER (WHERE event_type = 'edit_applied') AS edits,
-           max(edit_count) AS edit_count
-      FROM mine GROUP BY plan_id HAVING bool_or(event_type = 'plan_generated')
-), numbers AS (
-    SELECT variant_id, accepted, intervened, greatest(edits, edit_count) AS edits,
-           {_NUMBER.format(field="generated -> 'latency_ms'")} AS latency_ms,
-           {_NUMBER.format(field="generated -> 'cost'")} AS cost,
-           {_NUMBER.format(field="generated -> 'token_count'")} AS tokens
-      FROM plans
-)
-SELECT variant_id, count(*) AS plans,
-       avg(accepted)::float8 AS acceptance_rate,
-       avg(edits)::float8 AS avg_edits,
-       avg(intervened)::float8 AS validator_rate,
-       percentile_cont(0.5) WITHIN GROUP (ORDER BY latency_ms) AS p50_latency,
-       percentile_cont(0.99) WITHIN GROUP (ORDER BY latency_ms) AS p99_latency,
-       avg(coalesce(cost, tokens / 1000 * CAST(:price AS float8))) AS cost_per_plan
-  FROM numbers GROUP BY variant_id
-"""
-)
-
 NOTHING = VariantMetrics(sample_size=0)
 
 
@@ -74,7 +27,7 @@ NOTHING = VariantMetrics(sample_size=0)
 
 @dataclass(frozen=True)
 class Served:
-    """What one variant did in one step: its sums, and how many distinct units it served."""
+    """What one variant did in one step: its sums, and for how many units that was the first in the experiment."""
 
     sample: Sample
     units: int
@@ -256,38 +209,34 @@ def freshness(session: Session, experiment_id: uuid.UUID) -> Freshness:
 
 @dataclass(frozen=True)
 class Units:
-    """Distinct units by step and variant, and where that is known from."""
+    """New units by step and variant, and where that is known from."""
 
     source: Literal["assignments", "events"]
     by_step: Mapping[int, Mapping[uuid.UUID, int]]
 
 
 _ASSIGNED = text("""
-SELECT s.id AS step, a.variant_id, count(*) AS units
-  FROM exp.assignments a JOIN (
-       SELECT id, started_at, lead(started_at, 1, 'infinity') OVER (ORDER BY started_at, id) AS until
-         FROM promotion.allocation_steps WHERE experiment_id = :id) s
-    ON a.assigned_at >= s.started_at AND a.assigned_at < s.until
- WHERE a.experiment_id = :id AND s.id = ANY(CAST(:steps AS bigint[])) GROUP BY s.id, a.variant_id
+SELECT step, variant_id, units FROM promotion.measure_assigned WHERE experiment_id = :id
 """)
 
 
 def assigned_units(session: Session, experiment_id: uuid.UUID, *, since_step: int | None = None) -> Units:
-    """How many units were newly assigned to each variant in each step; where nobody keeps assignments, how many
-    distinct units each variant served (units that return count again in the next step)."""
-    has_any = session.execute(
-        text("SELECT EXISTS (SELECT FROM exp.assignments WHERE experiment_id = :id)"), {"id": experiment_id}
-    ).scalar_one()
-    if not has_any:
-        found = samples(session, experiment_id, since_step=since_step)
-        return Units("events", {step.step_id: {v: s.units for v, s in step.variants.items()} for step in found})
+    """How many units came to each variant in each step: newly assigned, as far as `steps.count_assigned` counted last;
+    where nobody keeps assignments, units whose first plan in the experiment was in that step.
+
+    A unit that returns keeps its variant whatever the shares are by then, so newcomers alone can be held against them.
+    """
+    found = session.execute(_ASSIGNED, {"id": experiment_id}).all()
+    if not found:
+        there = samples(session, experiment_id, since_step=since_step)
+        return Units("events", {step.step_id: {v: s.units for v, s in step.variants.items()} for step in there})
     wanted = [step.id for step in steps(session, experiment_id)]
     if since_step is not None:
         wanted = wanted[wanted.index(since_step) :] if since_step in wanted else []
     by_step: dict[int, dict[uuid.UUID, int]] = {step: {} for step in wanted}
-    for row in session.execute(_ASSIGNED, {"id": experiment_id, "steps": wanted}):
-        by_step[row.step][row.variant_id] = row.units
-    return Units("assignments", by_step)
+    for row in found:
+        by_step.setdefault(row.step, {})[row.variant_id] = row.units
+    return Units("assignments", {step: by_step[step] for step in wanted})
 
 
 def flaws(session: Session, experiment_id: uuid.UUID) -> dict[str, dict[date, int]]:
@@ -377,21 +326,15 @@ def _mean(value: tuple[int, float | None] | None) -> float | None:
 def variant_metrics(
     session: Session, *, experiment_id: uuid.UUID, since: datetime, price_per_1000_tokens: Decimal | None = None
 ) -> dict[uuid.UUID, VariantMetrics]:
-    """The metrics of each variant over the plans generated at or after `since`; each plan counts once.
+    """The metrics of each variant over the plans generated since the start of a step; each plan counts once.
 
     A repeated event changes nothing, an event that names no plan or another experiment is left out, control
     events never count. The edits of a plan are its `edit_applied` events, or the logged count where that is more.
-    Where `cost` is not logged it is tokens times the price; None where neither is there. From samples, up to the last
-    pass over the events, where `since` is the start of a step; else from the events themselves.
+    Where `cost` is not logged it is tokens times the price; None where neither is there. Up to the last pass over the
+    events; a step that was in force at `since` counts from its start.
     """
-    there = steps(session, experiment_id)
-    seen = session.execute(text("SELECT seen_at FROM promotion.measure_cursor")).scalar_one()
-    is_start = any(step.started_at == since for step in there) or all(step.started_at > since for step in there)
-    if seen is None or not is_start:
-        return _from_events(session, experiment_id, since, price_per_1000_tokens)
     found = samples(session, experiment_id, price_per_1000_tokens=price_per_1000_tokens)
-    is_from_start = not there or there[0].started_at > since
-    wanted = [s for s in found if (is_from_start if s.started_at is None else s.started_at >= since)]
+    wanted = [step for step in found if step.until is None or step.until > since]
     variants = {variant for step in wanted for variant in step.variants}
     return {
         variant: metrics.variant_metrics(
@@ -399,30 +342,3 @@ def variant_metrics(
         )
         for variant in variants
     }
-
-
-def _from_events(
-    session: Session, experiment_id: uuid.UUID, since: datetime, price_per_1000_tokens: Decimal | None
-) -> dict[uuid.UUID, VariantMetrics]:
-    rows = session.execute(
-        _PLANS,
-        {
-            "experiment_id": str(experiment_id),
-            "since": since,
-            "price": None if price_per_1000_tokens is None else float(price_per_1000_tokens),
-        },
-    ).mappings()
-    return {
-        uuid.UUID(row["variant_id"]): VariantMetrics(
-            sample_size=row["plans"], **{key: row[key] for key in row if key not in ("variant_id", "plans")}
-        )
-        for row in rows
-        if _is_uuid(row["variant_id"])
-    }
-
-
-def _is_uuid(value: str | None) -> bool:
-    try:
-        return bool(value and uuid.UUID(value))
-    except ValueError:
-        return False

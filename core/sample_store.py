@@ -52,7 +52,7 @@ SELECT arm, step, day, bucket, 'extra:' || v.name AS name, CAST(sum(sign * v.amo
   CROSS JOIN LATERAL (
        SELECT of, 1 WHERE kind IN ('share', 'count') AND extra ? ('seen:' || of)
        UNION ALL SELECT of, CAST(x.value ->> 2 AS bigint) WHERE kind = 'mean'
-       UNION ALL SELECT of || ':plans', 1 WHERE kind IN ('seen', 'mean')) v (name, amount)
+       UNION ALL SELECT of || '\\:plans', 1 WHERE kind IN ('seen', 'mean')) v (name, amount)
  GROUP BY arm, step, day, bucket, v.name HAVING sum(sign * v.amount) <> 0
 """
 

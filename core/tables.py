@@ -288,7 +288,7 @@ class MeasuredArm(Base):
 
 
 class StoredSample(Base):
-    """All that a variant did in one allocation step, as `Sample.to_bytes`, and how many units it served."""
+    """All that a variant did in one allocation step, as `Sample.to_bytes`, and how many units first came to it then."""
 
     __tablename__ = "samples"
     __table_args__ = {"schema": "promotion"}

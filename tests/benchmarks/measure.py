@@ -14,11 +14,13 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from sqlalchemy import text
+from sqlalchemy.orm import Session
 
-from core import db, measure, rollup
+from core import db, measure, rollup, steps
 from core.db import Engine
 
 EXPERIMENTS, VARIANTS, UNITS, DAYS = 3, ("control", "candidate"), 100_000, 20
@@ -48,6 +50,12 @@ SELECT kind, 'user', unit,
         UNION ALL SELECT 'edit_applied', 30 + i FROM generate_series(1, CAST(random() * 2.6 + 0 * g AS int)) i
         UNION ALL SELECT 'validator_intervention', 5 WHERE random() < 0.05 + 0 * g) AS k
   ) AS made ORDER BY at + wait * interval '1 second'
+"""
+ASSIGNMENTS = """
+INSERT INTO exp.assignments (experiment_id, unit_type, unit_id, variant_id, assigned_at)
+SELECT md5('e' || (1 + u % :experiments))::uuid, 'user', 'user-' || u,
+       md5('v' || (1 + u % :experiments) || CASE WHEN u % 4 = 0 THEN 'candidate' ELSE 'control' END)::uuid, now()
+  FROM generate_series(0, :units - 1) u
 """
 BARE = """
 SELECT experiment_id, variant_id, plan_id,
@@ -86,6 +94,8 @@ def _fill(engine: Engine, events: int) -> int:
         with engine.begin() as connection:
             last = min(first + chunk - 1, plans)
             connection.execute(text(EVENTS), {**values, "first": first, "last": last})
+    with engine.begin() as connection:
+        connection.execute(text(ASSIGNMENTS), values)
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("VACUUM ANALYZE exp.events"))
         return int(connection.execute(text("SELECT count(*) FROM exp.events")).scalar_one())
@@ -116,6 +126,20 @@ def _median_ms(work: Callable[[], object], repeats: int = 50) -> float:
     return statistics.median(times)
 
 
+def _whole_look(session: Session, experiment: uuid.UUID) -> None:
+    measure.samples(session, experiment)
+    measure.freshness(session, experiment)
+    measure.assigned_units(session, experiment)
+
+
+LOOKS: dict[str, Callable[[Session, uuid.UUID], object]] = {
+    "samples": measure.samples,
+    "every day": measure.daily,
+    "freshness": measure.freshness,
+    "a whole look": _whole_look,
+}
+
+
 def main(events: int, limit: int) -> None:
     """Measures and prints."""
     with tempfile.TemporaryDirectory(prefix="promotion-bot-") as folder, db.embedded(Path(folder)) as url:
@@ -131,10 +155,9 @@ def main(events: int, limit: int) -> None:
         print(f"roll-up when nothing is new {again * 1000:6.1f} ms")
         with db.transaction(engine) as session:
             experiment: uuid.UUID = session.execute(text("SELECT md5('e1')::uuid")).scalar_one()
-            look = _median_ms(lambda: measure.samples(session, experiment))
-            days = _median_ms(lambda: measure.daily(session, experiment), 10)
-            fresh = _median_ms(lambda: measure.freshness(session, experiment))
-        print(f"a look {look:.1f} ms, with every day apart {days:.1f} ms, freshness {fresh:.1f} ms")
+            steps.count_assigned(session)
+            for what, work in LOOKS.items():
+                print(f"{what:12} {_median_ms(partial(work, session, experiment)):6.1f} ms")
         engine.dispose()
 
 

@@ -18,6 +18,7 @@ from core.registry import Registry
 from core.rules.approval import Actor
 from core.rules.decision import Terms
 from core.rules.lifecycle import Stage
+from core.rules.metrics import Collected
 from core.tables import Event, Experiment, LedgerEntry, PolicyVersion, Qualification, Variant
 from core.variants import find_experiment, find_policy_version, find_variant, variants
 from tests.core.conftest import EXPERIMENT, MODEL
@@ -129,15 +130,20 @@ def days_pass(engine: Engine, days: float) -> None:
                 text(f"UPDATE {table} SET {column} = {column} - make_interval(secs => :s)"), {"s": days * 86_400}
             )
         connection.execute(text("UPDATE promotion.recommendations SET day = day - CAST(:d AS int)"), {"d": int(days)})
+    with db.transaction(engine, patience_ms=30_000) as session:
+        rollup.rebuild(session)
     serve_all(engine, 100)  # traffic goes on
 
 
-def roll_up(engine: Engine) -> None:
-    """Everything that was committed is measured."""
-    is_done = False
-    while not is_done:
+def roll_up(engine: Engine, *, limit: int = 200_000, sweep: bool = False, collected: Sequence[Collected] = ()) -> int:
+    """Takes all events, one transaction for each batch; returns how many there were."""
+    taken, progress = 0, None
+    while progress is None or not progress.is_done:
         with db.transaction(engine, patience_ms=30_000) as session:
-            is_done = rollup.advance(session).is_done
+            progress = rollup.advance(session, limit=limit, sweep=sweep, collected=collected)
+        taken += progress.events
+    assert progress.until is not None
+    return taken
 
 
 def event(

@@ -11,7 +11,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError
@@ -19,8 +19,9 @@ from sqlalchemy.orm import Session
 
 from core import db, measure, rollup, steps
 from core.rules import samples
+from core.rules.metrics import Collected, Metric, Ratio, value_of
 from core.rules.samples import Sample
-from tests.core.steps import at_once
+from tests.core.steps import at_once, roll_up
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -126,15 +127,9 @@ def arrive(engine: Engine, *events: Happened) -> None:
         happen(connection, *events)
 
 
-def catch_up(engine: Engine, *, limit: int = 1000, sweep: bool = False) -> int:
-    """Advances until everything has been taken, one transaction for each batch; returns how many events there were."""
-    taken, progress = 0, None
-    while progress is None or not progress.is_done:
-        with db.transaction(engine, patience_ms=30_000) as session:
-            progress = rollup.advance(session, limit=limit, sweep=sweep)
-        taken += progress.events
-    assert progress.until is not None
-    return taken
+def catch_up(engine: Engine, *, limit: int = 1000, sweep: bool = False, collected: Sequence[Collected] = ()) -> int:
+    """Advances until everything has been taken; returns how many events there were."""
+    return roll_up(engine, limit=limit, sweep=sweep, collected=collected)
 
 
 def kept(engine: Engine) -> dict[str, Any]:
@@ -144,19 +139,23 @@ def kept(engine: Engine) -> dict[str, Any]:
         days = run(connection, "SELECT arm, step, day, content FROM promotion.samples_daily").all()
         counts = run(connection, "SELECT experiment_id, kind, day, events FROM promotion.measure_counts").all()
         slots = run(connection, "SELECT experiment, slot, plans FROM promotion.measure_slots").all()
+        units = run(connection, "SELECT experiment, unit, at, tie, arm, step FROM promotion.measure_units").all()
     return {
         "totals": sorted(
             (r.arm, r.step, r.units, bytes(r.content)) for r in totals if Sample.from_bytes(r.content).plans
         ),
         "days": sorted((r.arm, r.step, r.day, bytes(r.content)) for r in days if Sample.from_bytes(r.content).plans),
         "counts": sorted((str(r.experiment_id), r.kind, r.day, r.events) for r in counts if r.events),
+        "units": sorted(map(tuple, units)),
         "slots": sorted((r.experiment, r.slot, r.plans) for r in slots if r.plans),
     }
 
 
-def rebuilt(engine: Engine, experiment: uuid.UUID | None = None, limit: int = 1000) -> dict[str, Any]:
+def rebuilt(
+    engine: Engine, experiment: uuid.UUID | None = None, limit: int = 1000, collected: Sequence[Collected] = ()
+) -> dict[str, Any]:
     with db.transaction(engine, patience_ms=30_000) as session:
-        rollup.rebuild(session, experiment, limit=limit)
+        rollup.rebuild(session, experiment, limit=limit, collected=collected)
     return kept(engine)
 
 
@@ -617,6 +616,114 @@ def test_raw_events_that_are_gone_take_no_sample_with_them(platform: Engine) -> 
     assert after["totals"] == before["totals"]
 
 
+# --- Newcomers ---------------------------------------------------------------------------------------------------
+
+
+def newcomers(engine: Engine, variant: uuid.UUID = CONTROL) -> list[int]:
+    """The units of a variant step by step."""
+    with db.transaction(engine) as session:
+        return [s.variants[variant].units if variant in s.variants else 0 for s in measure.samples(session, ONE)]
+
+
+def test_a_unit_is_new_once_in_an_experiment(platform: Engine) -> None:
+    arrive(platform, generated("a"), generated("b", at=STEP_TWO), generated("c", at=STEP_TWO, unit="v"))
+    arrive(platform, generated("d", at=STEP_TWO + HOUR, unit="v", variant=CANDIDATE))
+    catch_up(platform, limit=1)
+    assert (newcomers(platform), newcomers(platform, CANDIDATE)) == ([1, 1], [0, 0])
+
+
+def test_the_first_plan_may_come_last(platform: Engine) -> None:
+    arrive(platform, generated("a", at=STEP_TWO, variant=CANDIDATE), generated("b", at=STEP_TWO, unit="v"))
+    catch_up(platform)
+    assert (newcomers(platform), newcomers(platform, CANDIDATE)) == ([0, 1], [0, 1])
+    arrive(platform, generated("c", at=START))
+    catch_up(platform)
+    assert (newcomers(platform), newcomers(platform, CANDIDATE)) == ([1, 1], [0, 0])
+    assert kept(platform) == rebuilt(platform) == rebuilt(platform, ONE)
+
+
+def test_newcomers_move_into_a_step_recorded_afterwards(platform: Engine) -> None:
+    arrive(platform, *(generated(str(n), at=STEP_TWO + n * HOUR, unit=f"u{n % 5}") for n in range(20)))
+    catch_up(platform)
+    with platform.begin() as connection:
+        open_step(connection, ONE, STEP_TWO + 3 * HOUR, {CANDIDATE: "1"})
+    catch_up(platform)
+    assert newcomers(platform) == [0, 3, 2]
+    assert kept(platform) == rebuilt(platform)
+
+
+# --- A team's own metrics ----------------------------------------------------------------------------------------
+
+OWN = (
+    Collected("swapped", "share", "meal_swapped"),
+    Collected("shared", "count", "plan_shared"),
+    Collected("kcal", "mean", "plan_accepted", "kcal"),
+)
+
+
+def own(engine: Engine, variant: uuid.UUID = CONTROL, step: int | None = None) -> dict[str, int]:
+    """The sums of the team's own metrics, without their prefix."""
+    return {n.removeprefix("extra:"): v for n, v in sums(engine, variant, step).items() if n.startswith("extra:")}
+
+
+def test_own_metrics_are_collected(platform: Engine) -> None:
+    swap = Happened("meal_swapped")
+    arrive(platform, generated(), generated("q"), swap, replace(swap, at=START + HOUR))
+    shared = Happened("plan_shared", "q", more=1)
+    arrive(
+        platform, shared, shared, replace(shared, more=2), replace(shared, at=START + DAY), Happened("plan_shared", "r")
+    )
+    arrive(platform, accepted(metrics={"kcal": "650.5"}), accepted("q", metrics={"kcal": "many"}))
+    catch_up(platform, collected=OWN, limit=3)
+    assert own(platform) == {
+        "swapped": 1, "swapped:plans": 2, "shared": 3, "shared:plans": 2,
+        "kcal": 650_500_000_000, "kcal:plans": 1,
+    }  # fmt: skip
+    with db.transaction(platform) as session:
+        sample = measure.samples(session, ONE)[0].variants[CONTROL].sample
+    kcal = Metric("kcal", "Calories", "count", Ratio("extra:kcal", "extra:kcal:plans", 1 / samples.NANO))
+    assert value_of(kcal, sample) == 650.5
+    assert kept(platform) == rebuilt(platform, collected=OWN) == rebuilt(platform, ONE, collected=OWN)
+    rebuilt(platform)
+    assert own(platform) == {}
+
+
+def test_of_several_values_the_first_counts(platform: Engine) -> None:
+    arrive(platform, generated(), accepted(at=START + 3 * HOUR, metrics={"kcal": 3}))
+    catch_up(platform, collected=OWN)
+    arrive(platform, accepted(at=START + 2 * HOUR, metrics={"kcal": 2}), accepted(metrics={"kcal": None}))
+    catch_up(platform, collected=OWN)
+    arrive(platform, accepted(at=START + 4 * HOUR, metrics={"kcal": 4}), accepted(metrics={"kcal": 1e7}))
+    catch_up(platform, collected=OWN)
+    assert (own(platform)["kcal"], own(platform)["kcal:plans"]) == (2 * samples.NANO, 1)
+
+
+def test_own_metrics_move_with_their_plan(platform: Engine) -> None:
+    arrive(platform, generated(at=STEP_TWO, variant=CANDIDATE), Happened("meal_swapped"), accepted(metrics={"kcal": 5}))
+    catch_up(platform, collected=OWN)
+    before = own(platform, CANDIDATE, 1)
+    arrive(platform, generated(at=START + DAY))
+    catch_up(platform)  # what is known moves, whatever is collected by now
+    assert own(platform, CANDIDATE) == {}
+    assert own(platform, CONTROL, 0) == before == {
+        "swapped": 1, "swapped:plans": 1, "shared:plans": 1, "kcal": 5 * samples.NANO, "kcal:plans": 1,
+    }  # fmt: skip
+
+
+def test_a_metric_begins_with_the_plans_generated_under_it(platform: Engine) -> None:
+    arrive(platform, generated())
+    catch_up(platform)
+    arrive(platform, generated("q"), Happened("meal_swapped"), Happened("meal_swapped", "q"))
+    catch_up(platform, collected=OWN[:1])
+    assert own(platform) == {"swapped": 1, "swapped:plans": 1}
+
+
+@pytest.mark.parametrize("wrong", [("a:b", "share", "e", None), ("m", "mean", "e", None), ("c", "count", "e", "f")])
+def test_a_metric_that_cannot_be_collected(wrong: Any) -> None:
+    with pytest.raises(ValueError, match=r"a metric's name|a mean needs"):
+        Collected(*wrong)
+
+
 # --- Any order ---------------------------------------------------------------------------------------------------
 
 numbers = st.sampled_from([None, "12.5", 0, 3, 250.125, 1999.99, 2000, "x"])
@@ -631,12 +738,14 @@ events = st.builds(
         at,
         variant,
         unit,
-        {"latency_ms": latency, "cost": cost, "token_count": tokens, "edit_count": edits},
+        {"latency_ms": latency, "kcal": latency, "cost": cost, "token_count": tokens, "edit_count": edits},
         arrived=at + lag * HOUR,
         more=more,
         **({"experiments": broken} if broken is not False else {}),
     ),
-    st.sampled_from(["plan_generated", "plan_generated", "plan_accepted", "edit_applied", "validator_intervention"]),
+    st.sampled_from(
+        ["plan_generated", "plan_generated", "plan_accepted", "edit_applied", "validator_intervention", "plan_shared"]
+    ),
     plans,
     moments,
     variants,
@@ -651,6 +760,9 @@ events = st.builds(
 )
 
 
+KINDS = ("plan_generated", "plan_accepted", "edit_applied", "validator_intervention")
+
+
 def expected(happened: Sequence[Happened]) -> dict[uuid.UUID, tuple[int, int, int, int]]:
     """Plans, accepted, edits, interventions by variant, the slow and simple way."""
     found: Counter[tuple[uuid.UUID, str]] = Counter()
@@ -663,7 +775,11 @@ def expected(happened: Sequence[Happened]) -> dict[uuid.UUID, tuple[int, int, in
             if born:
                 variant = uuid.UUID(min(born, key=lambda e: e.at).named[0]["variant_id"])
                 edits = len({(e.at, e.more) for e in mine if e.kind == "edit_applied"})
-                logged = [int(e.metrics["edit_count"]) for e in mine if e.metrics["edit_count"] not in (None, "x")]
+                logged = [
+                    int(e.metrics["edit_count"])
+                    for e in mine
+                    if e.kind in KINDS and e.metrics["edit_count"] not in (None, "x")
+                ]
                 found[variant, "plans"] += 1
                 found[variant, "accepted"] += any(e.kind == "plan_accepted" for e in mine)
                 found[variant, "edits"] += max([edits, *logged])
@@ -682,8 +798,13 @@ def _at_different_times(happened: list[Happened]) -> list[Happened]:
     ]
 
 
-@pytest.mark.timeout(300)  # each example is some fifty transactions
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.timeout(300)  # each example is some fifty transactions; shrinking one would take minutes
+@settings(
+    max_examples=20,
+    deadline=None,
+    phases=[Phase.reuse, Phase.generate],
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 @given(
     happened=st.lists(events, min_size=1, max_size=30).map(_at_different_times),
     repeats=st.lists(st.integers(0, 29), max_size=8),
@@ -691,6 +812,7 @@ def _at_different_times(happened: list[Happened]) -> list[Happened]:
     parts=st.integers(1, 5),
     limit=st.integers(4, 20),
     late_step=st.booleans(),
+    collected=st.sampled_from([(), OWN]),
 )
 def test_any_order_in_any_batches_gives_the_same_to_the_last_bit(
     platform: Engine,
@@ -700,29 +822,30 @@ def test_any_order_in_any_batches_gives_the_same_to_the_last_bit(
     parts: int,
     limit: int,
     late_step: bool,
+    collected: tuple[Collected, ...],
 ) -> None:
     with platform.begin() as connection:
         run(connection, "TRUNCATE exp.events")
         run(connection, "DELETE FROM promotion.allocation_steps WHERE started_at > :at", at=STEP_TWO)
-    rebuilt(platform)
+    rebuilt(platform, collected=collected)
     arriving = happened + [happened[n] for n in repeats if n < len(happened)]
     order.shuffle(arriving)
     for part in range(parts):
         arrive(platform, *arriving[part::parts])
-        catch_up(platform, limit=limit, sweep=part % 2 == 1)
+        catch_up(platform, limit=limit, sweep=part % 2 == 1, collected=collected)
         if late_step and part == 0:
             with platform.begin() as connection:
                 open_step(connection, ONE, STEP_TWO + 12 * HOUR, {CANDIDATE: "1"})
-    catch_up(platform, limit=limit)
-    catch_up(platform, limit=limit, sweep=True)
-    catch_up(platform, limit=limit)
+    catch_up(platform, limit=limit, collected=collected)
+    catch_up(platform, limit=limit, sweep=True, collected=collected)
+    catch_up(platform, limit=limit, collected=collected)
     found = kept(platform)
     names = (samples.PLANS, samples.ACCEPTED, samples.EDITS, samples.INTERVENTIONS)
     measured = {v: tuple(sums(platform, v).get(name, 0) for name in names) for v in WHERE}
     assert {v: values for v, values in measured.items() if values[0]} == expected(happened)
-    assert found == rebuilt(platform, ONE)
-    assert found == rebuilt(platform, limit=15)
+    assert found == rebuilt(platform, ONE, collected=collected)
+    assert found == rebuilt(platform, limit=15, collected=collected)
     assert sum(n for _, kind, _, n in found["counts"] if kind == "no_experiment") == sum(
-        e.named == [] for e in arriving
+        e.named == [] and (e.kind in KINDS or bool(collected)) for e in arriving
     )
     assert all(isinstance(day, date) for _, _, day, _ in found["days"])

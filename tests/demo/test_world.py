@@ -18,6 +18,7 @@ from bot.demo.models import DATASET, VERSIONS
 from core import db
 from core.measure import variant_metrics
 from core.rules.evaluation import SCORES, accept
+from tests.core.steps import roll_up
 from tests.demo.conftest import NOW
 
 EXPERIMENT_ID = world.demo_id("experiment", world.EXPERIMENT)
@@ -140,6 +141,7 @@ def test_runs_are_linked_once(engine: Engine) -> None:
 
 
 def test_what_the_traffic_measures(seeded: Engine) -> None:
+    roll_up(seeded)
     with db.transaction(seeded, patience_ms=30_000) as session:
         found = variant_metrics(session, experiment_id=EXPERIMENT_ID, since=NOW - world.PERIOD)[CONTROL_ID]
     assert found.sample_size == pytest.approx(28_000, rel=0.05)
