@@ -10,7 +10,7 @@ from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
 
-from sqlalchemy import select, text
+from sqlalchemy import Row, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -48,10 +48,10 @@ UNKNOWN: Final = 0
 """Stands for a step that is not on record yet: the shares were changed by others a moment ago."""
 
 
-def run_of(steps: Sequence[StepSamples], variant_id: uuid.UUID) -> Sequence[StepSamples]:
-    """The steps since the candidate last joined: whatever came before a step in which it had no share is void."""
-    without = [n for n, step in enumerate(steps[:-1], 1) if not step.shares.get(variant_id)]
-    return steps[max(without, default=0) :]
+def _first_of_run(steps: Sequence[Row[Any]], variant_id: uuid.UUID) -> int | None:
+    """The step with which the candidate last joined; whatever came before a step without a share of its own is void."""
+    without = [n for n, step in enumerate(steps[:-1], 1) if not float(step.shares.get(str(variant_id), 0))]
+    return steps[max(without, default=0)].id if steps else None
 
 
 def _known(experiment: Experiment, there: Sequence[Variant], found: Sequence[StepSamples]) -> Sequence[StepSamples]:
@@ -78,13 +78,14 @@ def read(
     is_daily: bool,
 ) -> Seen:
     """What is known of a candidate against its baseline, from samples alone."""
-    found = measure.samples(session, experiment.id, price_per_1000_tokens=terms.price_per_1000_tokens)
-    there = variants(session, experiment)
-    run = run_of(_known(experiment, there, found), variant.id)
+    there, price = variants(session, experiment), terms.price_per_1000_tokens
+    first_id = _first_of_run(measure.steps(session, experiment.id), variant.id)
+    found = measure.samples(session, experiment.id, since_step=first_id, price_per_1000_tokens=price)
+    run = _known(experiment, there, found)
     present = run[-1]
     since, first = (step.started_at or now for step in (present, run[0]))
     fresh = measure.freshness(session, experiment.id)
-    units = measure.assigned_units(session, experiment.id, since_step=present.step_id).by_step.get(present.step_id, {})
+    units = measure.assigned_units(session, experiment.id, run).by_step.get(present.step_id, {})
     names = {one.id: one.name for one in there}
     respect = _constraint_respect(session, experiment.id, since)
     look = Look(

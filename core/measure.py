@@ -4,7 +4,7 @@ how many events or assignments there ever were."""
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
@@ -125,8 +125,7 @@ _DAYS = text("""
 SELECT d.step, a.variant_id, d.day, d.content
   FROM promotion.measure_experiments e JOIN promotion.measure_arms a ON a.experiment = e.id
   JOIN promotion.samples_daily d ON d.arm = a.id
- WHERE e.experiment_id = :id AND d.day >= :since AND d.day < :until
-   AND (CAST(:variant AS uuid) IS NULL OR a.variant_id = CAST(:variant AS uuid))
+ WHERE e.experiment_id = :id AND d.day >= :since
  ORDER BY d.day, d.step, a.variant_id
 """)
 
@@ -136,40 +135,14 @@ def daily(
     experiment_id: uuid.UUID,
     *,
     since: date = date.min,
-    until: date = date.max,
-    variant_id: uuid.UUID | None = None,
     price_per_1000_tokens: Decimal | None = None,
 ) -> tuple[DaySample, ...]:
-    """The daily parts from the day `since` up to, not with, the day `until`, in order; they add up to the steps."""
-    values = {"id": experiment_id, "since": since, "until": until, "variant": variant_id}
+    """The daily parts from the day `since` on, in order; they add up to the steps."""
+    values = {"id": experiment_id, "since": since}
     return tuple(
         DaySample(row.step, row.variant_id, row.day, priced(Sample.from_bytes(row.content), price_per_1000_tokens))
         for row in session.execute(_DAYS, values)
     )
-
-
-def past_days(
-    session: Session,
-    experiment_id: uuid.UUID,
-    variant_id: uuid.UUID,
-    *,
-    since: date,
-    until: date,
-    price_per_1000_tokens: Decimal | None = None,
-) -> dict[date, VariantMetrics]:
-    """A variant's six numbers on each day of a period, whatever the steps; a day without plans is absent."""
-    found: dict[date, list[Sample]] = {}
-    for part in daily(
-        session,
-        experiment_id,
-        since=since,
-        until=until,
-        variant_id=variant_id,
-        price_per_1000_tokens=price_per_1000_tokens,
-    ):
-        found.setdefault(part.day, []).append(part.sample)
-    totals = {day: Sample.total(parts) for day, parts in found.items()}
-    return {day: metrics.variant_metrics(total) for day, total in totals.items() if total.plans}
 
 
 # --- Whether the data can be trusted -----------------------------------------------------------------------------
@@ -220,23 +193,19 @@ SELECT step, variant_id, units FROM promotion.measure_assigned WHERE experiment_
 """)
 
 
-def assigned_units(session: Session, experiment_id: uuid.UUID, *, since_step: int | None = None) -> Units:
-    """How many units came to each variant in each step: newly assigned, as far as `steps.count_assigned` counted last;
-    where nobody keeps assignments, units whose first plan in the experiment was in that step.
+def assigned_units(session: Session, experiment_id: uuid.UUID, there: Sequence[StepSamples]) -> Units:
+    """How many units came to each variant in each of the steps that `samples` gave: newly assigned, as far as
+    `steps.count_assigned` counted last; where nobody keeps assignments, units whose first plan was in that step.
 
     A unit that returns keeps its variant whatever the shares are by then, so newcomers alone can be held against them.
     """
-    found = session.execute(_ASSIGNED, {"id": experiment_id}).all()
-    if not found:
-        there = samples(session, experiment_id, since_step=since_step)
+    counted = session.execute(_ASSIGNED, {"id": experiment_id}).all()
+    if not counted:
         return Units("events", {step.step_id: {v: s.units for v, s in step.variants.items()} for step in there})
-    wanted = [step.id for step in steps(session, experiment_id)]
-    if since_step is not None:
-        wanted = wanted[wanted.index(since_step) :] if since_step in wanted else []
-    by_step: dict[int, dict[uuid.UUID, int]] = {step: {} for step in wanted}
-    for row in found:
+    by_step: dict[int, dict[uuid.UUID, int]] = {step.step_id: {} for step in there}
+    for row in counted:
         by_step.setdefault(row.step, {})[row.variant_id] = row.units
-    return Units("assignments", {step: by_step[step] for step in wanted})
+    return Units("assignments", {step.step_id: by_step[step.step_id] for step in there})
 
 
 def flaws(session: Session, experiment_id: uuid.UUID) -> dict[str, dict[date, int]]:

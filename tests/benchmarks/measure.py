@@ -127,9 +127,8 @@ def _median_ms(work: Callable[[], object], repeats: int = 50) -> float:
 
 
 def _whole_look(session: Session, experiment: uuid.UUID) -> None:
-    measure.samples(session, experiment)
     measure.freshness(session, experiment)
-    measure.assigned_units(session, experiment)
+    measure.assigned_units(session, experiment, measure.samples(session, experiment))
 
 
 LOOKS: dict[str, Callable[[Session, uuid.UUID], object]] = {

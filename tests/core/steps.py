@@ -173,7 +173,7 @@ def event(
 
 _SERVED = """
 INSERT INTO exp.events (event_type, unit_type, unit_id, experiments, metrics, payload, timestamp)
-SELECT :kind, 'user', :name || n,
+SELECT :kind, 'user', CAST(:prefix AS text) || n,
        jsonb_build_array(jsonb_build_object('experiment_id', CAST(:e AS text), 'variant_id', CAST(:v AS text))),
        jsonb_build_object('latency_ms', CAST(:latency AS float8) * (0.8 + (hashtext(:name || n) & 1023) / 2500.0)
                                             * CASE WHEN n % 40 = 7 THEN 2 + (hashtext(:name || n) & 7) / 4.0 ELSE 1 END,

@@ -7,7 +7,7 @@ import statistics
 import time
 import uuid
 from collections import Counter
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -109,31 +109,20 @@ def test_steps_and_days_add_up(platform: Engine) -> None:
     assert [(s.step_id, s.variants.keys()) for s in later] == [(there[1].step_id, there[1].variants.keys())]
 
 
-def test_each_day_of_the_past(platform: Engine) -> None:
-    arrive(platform, generated(), accepted(), generated("q", at=START + 2 * DAY))
-    catch_up(platform)
-    with db.transaction(platform) as session:
-        found = measure.past_days(session, ONE, CONTROL, since=START.date(), until=STEP_TWO.date())
-        none = measure.past_days(session, ONE, CONTROL, since=date(2020, 1, 1), until=START.date())
-    assert {day: numbers.acceptance_rate for day, numbers in found.items()} == {
-        START.date(): 1.0,
-        (START + 2 * DAY).date(): 0.0,
-    }
-    assert none == {}
+def units(session: Session) -> measure.Units:
+    return measure.assigned_units(session, ONE, measure.samples(session, ONE))
 
 
 def test_units_by_assignment(platform: Engine) -> None:
     _assign(platform, 0, control=90, candidate=10)
     _assign(platform, 4, control=5, candidate=6)
     with db.transaction(platform) as session:
-        assert measure.assigned_units(session, ONE).source == "events"
+        assert units(session).source == "events"
         assert steps.count_assigned(session) == steps.count_assigned(session) == 111
-        found = measure.assigned_units(session, ONE)
-        first, second = found.by_step
-        later = measure.assigned_units(session, ONE, since_step=second)
+        found = units(session)
+    first, second = found.by_step
     assert found.source == "assignments"
     assert (found.by_step[first], found.by_step[second]) == ({CONTROL: 90, CANDIDATE: 10}, {CONTROL: 5, CANDIDATE: 6})
-    assert later.by_step == {second: found.by_step[second]}
 
 
 def test_units_by_event_where_nobody_is_assigned(platform: Engine) -> None:
@@ -143,9 +132,9 @@ def test_units_by_event_where_nobody_is_assigned(platform: Engine) -> None:
     arrive(platform, generated("c", unit="u1", at=STEP_TWO))
     catch_up(platform)
     with db.transaction(platform) as session:
-        found = measure.assigned_units(session, ONE)
+        found = units(session)
     assert found.source == "events"
-    assert [units.get(CONTROL) for units in found.by_step.values()] == [9, 0]  # u1 was there before
+    assert [there.get(CONTROL) for there in found.by_step.values()] == [9, 0]  # u1 was there before
 
 
 def test_freshness(platform: Engine) -> None:
@@ -203,7 +192,7 @@ def test_a_look_reads_samples_only(platform: Engine) -> None:
             began = time.perf_counter()
             assert measure.samples(session, ONE)
             times.append(time.perf_counter() - began)
-        assert measure.assigned_units(session, ONE).by_step
+        assert units(session).by_step
         assert measure.samples(session, uuid.uuid4()) == ()
         session.rollback()
     assert min(times) < 0.01
