@@ -10,6 +10,7 @@ import pytest
 from core import settings
 from core.errors import Refused
 from core.rules.allocation import STEPS
+from core.rules.metrics import METRICS, Collected, Quantile, Ratio
 
 SECRETS = {
     "SLACK_BOT_TOKEN": "xoxb-secret-1",
@@ -18,7 +19,7 @@ SECRETS = {
     "DATABASE_URL": "postgresql://bot:secret-4@db/exp",
 }
 KNOWN = [*SECRETS, "SLACK_API_URL", "MLFLOW_TRACKING_URI", "MLFLOW_TIMEOUT_S", "PROMOTION_BOT_DATA", "SLACK", "ROLLOUT",
-         "METRICS"]  # fmt: skip
+         "METRICS", "EXPERIMENTS"]  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -99,6 +100,62 @@ def test_every_fault_at_once_each_with_its_key(monkeypatch: pytest.MonkeyPatch) 
         "rollout.minimum_samples", "metrics.price_per_1000_tokens",
     }  # fmt: skip
     assert "colour: this is no setting; remove it or correct its name" in str(refused.value)
+
+
+def test_a_metric_of_ones_own_is_one_line() -> None:
+    written(
+        """
+        [metrics.custom]
+        swaps = { count = "meal_swapped", tolerance = 0.10 }
+        rejected = { share = "plan_rejected", tolerance = 0.05, title = "Rejections" }
+        tokens = { mean = "plan_generated.token_count", guardrail = false }
+        p90 = { quantile = 0.9, limit = 1500 }
+        """
+    )
+    found = settings.load()
+    added = {metric.name: metric for metric in found.terms.metrics[len(METRICS) :]}
+    assert found.terms.metrics[: len(METRICS)] == METRICS
+    assert added["swaps"].source == Ratio("extra:swaps", "extra:swaps:plans")
+    assert (added["swaps"].title, added["swaps"].unit, added["swaps"].required) == ("Swaps", "count", False)
+    assert (added["rejected"].title, added["rejected"].unit) == ("Rejections", "share")
+    assert (added["tokens"].is_guardrail, added["tokens"].source) == (
+        False,
+        Ratio("extra:tokens", "extra:tokens:plans", 1e-9),
+    )
+    assert (added["p90"].source, added["p90"].limit, added["p90"].unit) == (Quantile(0.9), 1500, "ms")
+    assert found.collected == (
+        Collected("swaps", "count", "meal_swapped"),
+        Collected("rejected", "share", "plan_rejected"),
+        Collected("tokens", "mean", "plan_generated", "token_count"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("x = { tolerance = 0.1 }", "give exactly one of share, count, mean, quantile"),
+        ('x = { share = "a", count = "a", tolerance = 0.1 }', "give exactly one of"),
+        ('x = { count = "meal_swapped" }', "a guardrail needs a tolerance or a limit"),
+        ('x = { count = "meal swapped", tolerance = 0.1 }', "metrics.custom.x.count"),
+        ('x = { mean = "token_count", tolerance = 0.1 }', "metrics.custom.x.mean"),
+        ("x = { quantile = 90, tolerance = 0.1 }", "metrics.custom.x.quantile"),
+        ('X-1 = { count = "a", tolerance = 0.1 }', "metrics.custom.X-1"),
+        ('avg_edits = { count = "a", tolerance = 0.1 }', "avg_edits is one of the six that are there"),
+        ('x = { count = "a", tolerance = 0.1, colour = 1 }', "metrics.custom.x.colour: this is no setting"),
+    ],
+)
+def test_a_line_that_is_no_metric(line: str, says: str) -> None:
+    written(f"[metrics.custom]\n{line}")
+    with pytest.raises(Refused) as refused:
+        settings.load()
+    assert says in str(refused.value)
+
+
+def test_the_rule_of_all_and_of_one() -> None:
+    written('[rollout]\nrule = "document"\n[experiments."my exp"]\nrule = "calibrated"')
+    terms = settings.load().terms
+    assert (terms.rule_of("my exp"), terms.rule_of("another")) == ("calibrated", "document")
+    assert settings.Settings().terms.rule_of("my exp") == "calibrated"
 
 
 @pytest.mark.parametrize(

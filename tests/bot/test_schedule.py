@@ -1,0 +1,168 @@
+"""What runs by the clock, run by hand: measuring, the daily looks, and a team's own metric on the way."""
+
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine, select, text
+
+from bot import schedule
+from bot.__main__ import main
+from bot.channels import Channels
+from bot.desk import Desk
+from bot.people import People
+from core import db, registry
+from core.settings import CustomMetric, MetricsSection, Settings
+from core.tables import AllocationStep, Recommendation
+from tests.bot.acts import answer
+from tests.bot.conftest import Bot, configure
+from tests.core import steps
+from tests.core.conftest import EXPERIMENT
+from tests.workspace import Person
+
+SWAPS = MetricsSection(custom={"swaps": CustomMetric(count="meal_swapped", tolerance=0.1)})
+
+
+@pytest.fixture
+def configured(sandbox: object, mlflow_uri: str, tmp_path: Path) -> Settings:
+    """Settings with a metric of a team's own."""
+    more = {"mlflow_tracking_uri": mlflow_uri, "promotion_bot_data": tmp_path, "metrics": SWAPS}
+    return configure(sandbox, **more)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def table(desk: Engine, configured: Settings, web: object) -> Desk:
+    """The desk that jobs work at, without a bot around it."""
+    people, channels = People(web, ()), Channels(web)  # type: ignore[arg-type]
+    return Desk(desk, registry.at(configured.tracking_uri), people, channels, configured)
+
+
+def recommendations(engine: Engine) -> list[tuple[str, str]]:
+    with db.transaction(engine) as session:
+        return [(r.action, r.why) for r in session.scalars(select(Recommendation).order_by(Recommendation.id))]
+
+
+def swap(engine: Engine, name: str, times: int) -> None:
+    """Each plan of a variant gets this many swapped meals."""
+    with db.transaction(engine) as session:
+        session.execute(
+            text("""
+                INSERT INTO exp.events (event_type, unit_type, unit_id, experiments, payload, timestamp)
+                SELECT 'meal_swapped', unit_type, unit_id, experiments, payload || jsonb_build_object('meal', n),
+                       timestamp
+                  FROM exp.events, generate_series(1, CAST(:times AS int)) n
+                 WHERE event_type = 'plan_generated' AND experiments @> CAST(:arm AS jsonb)"""),
+            {"times": times, "arm": f'[{{"variant_id": "{steps.variant(session, name).id}"}}]'},
+        )
+
+
+def serve_unmeasured(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four days at 10 % that nobody has measured yet."""
+    monkeypatch.setattr(steps, "roll_up", lambda engine: None)
+    steps.change(engine, "start")
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE promotion.allocation_steps SET started_at = started_at - interval '4 days'"))
+    steps.serve_all(engine, 12_000)
+    swap(engine, "control", 1)
+    swap(engine, "candidate_v3", 2)
+
+
+def test_a_teams_own_metric_is_measured_and_decides(desk: Engine, table: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    serve_unmeasured(desk, monkeypatch)
+    schedule.measure(table)
+    schedule.recommend(table)
+    ((action, why),) = recommendations(desk)
+    assert action == "rollback"
+    assert why.startswith("Swaps is worse, beyond chance and beyond tolerance: 2.00 against 1.00, +100.0 %")
+    schedule.recommend(table)
+    assert len(recommendations(desk)) == 1, "once a day"
+
+
+def test_it_is_shown_beside_the_six(
+    bot: Bot, alice: Person, desk: Engine, table: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serve_unmeasured(desk, monkeypatch)
+    schedule.measure(table)
+    said = answer(alice, "recommend")
+    assert ":x: Swaps  *2.00* vs 1.00 · +100.0 % (" in said
+    assert ":white_check_mark: Latency p50" in said
+
+
+def test_shares_that_others_change_open_a_step(desk: Engine, table: Desk) -> None:
+    steps.change(desk, "start")
+    with desk.begin() as connection:
+        shares = "UPDATE exp.variants SET allocation = CASE name WHEN 'control' THEN 0.7 ELSE 0.3 END"
+        connection.execute(text(shares + " WHERE allocation > 0"))
+    schedule.measure(table)
+    with db.transaction(desk) as session:
+        newest = session.scalars(select(AllocationStep).order_by(AllocationStep.id.desc()).limit(1)).one()
+        assert (newest.source, sorted(newest.shares.values())) == ("noticed", ["0.3000", "0.7000"])
+
+
+def test_one_experiment_that_cannot_be_looked_at_does_not_keep_the_others_from_it(
+    desk: Engine, table: Desk, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    serve_unmeasured(desk, monkeypatch)
+    schedule.measure(table)
+    broken = uuid.uuid4()
+    with db.transaction(desk) as session:
+        session.execute(
+            text("""INSERT INTO exp.experiments (id, name, status) VALUES (:id, 'a broken one', 'active')"""),
+            {"id": broken},
+        )
+        session.execute(
+            text("""INSERT INTO exp.variants (experiment_id, name, allocation)
+                    VALUES (:id, 'control', 0.5), (:id, 'x', 0.5)"""),
+            {"id": broken},
+        )
+        session.execute(
+            text("""INSERT INTO promotion.allocation_steps (experiment_id, shares)
+                    SELECT :id, jsonb_object_agg(id, allocation::text) FROM exp.variants WHERE experiment_id = :id"""),
+            {"id": broken},
+        )
+        session.execute(
+            text("""INSERT INTO promotion.measure_experiments (experiment_id) VALUES (:id)"""), {"id": broken}
+        )
+        session.execute(
+            text("""INSERT INTO promotion.measure_arms (experiment, variant_id)
+                    SELECT m.id, v.id FROM exp.variants v JOIN promotion.measure_experiments m USING (experiment_id)
+                     WHERE experiment_id = :id"""),
+            {"id": broken},
+        )
+        session.execute(
+            text("""INSERT INTO promotion.samples (arm, step, content)
+                    SELECT a.id, s.id, 'not a sample'::bytea FROM promotion.measure_arms a
+                      JOIN promotion.measure_experiments m ON m.id = a.experiment
+                      JOIN promotion.allocation_steps s USING (experiment_id) WHERE experiment_id = :id"""),
+            {"id": broken},
+        )
+    schedule.recommend(table)
+    assert str(broken) in caplog.text
+    assert [action for action, _ in recommendations(desk)] == ["rollback"]
+
+
+def test_measure_rebuild_from_the_command_line(
+    desk: Engine,
+    table: Desk,
+    database_url: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    serve_unmeasured(desk, monkeypatch)
+    schedule.measure(table)
+    query = text("SELECT arm, step, units, content FROM promotion.samples ORDER BY arm, step")
+    with desk.connect() as connection:
+        before = connection.execute(query).all()
+    config = tmp_path / "promotion-bot.toml"
+    config.write_text('[metrics.custom]\nswaps = { count = "meal_swapped", tolerance = 0.1 }')
+    monkeypatch.setenv("DATABASE_URL", database_url)
+    for what in ([], [EXPERIMENT]):
+        assert main(["measure", "rebuild", *what, "--config", str(config)]) == 0
+        assert "events read anew" in capsys.readouterr().out
+        with desk.connect() as connection:
+            assert connection.execute(query).all() == before
+    assert main(["measure", "rebuild", "nothing", "--config", str(config)]) == 2
+    assert "There is no experiment" in capsys.readouterr().err
