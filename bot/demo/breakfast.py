@@ -34,7 +34,7 @@ JOINED = timedelta(days=8)
 INCREASED = timedelta(days=4)
 PART_OF_PLANS = 0.75
 """Its plans a day, as a part of those of the running experiment."""
-HOUSEHOLDS = 12_000
+HOUSEHOLDS = 60_000
 """Many who come seldom: only a household that is new gets the candidate."""
 
 _LINE = Line(POLICY, "Suggests breakfasts to a household.", models.BREAKFAST, key=(POLICY,))
