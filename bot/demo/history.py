@@ -1,17 +1,19 @@
-"""Two weeks of traffic on one variant, as event ingestion and assignment would have stored them."""
+"""Days of traffic on one experiment, as event ingestion and assignment would have stored them."""
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bot.demo import assignment, planner
+from bot.demo import planner
+from bot.demo.assignment import Units, unit_name
 from bot.demo.outcomes import AssignmentRow, EventRow, NewId, Place, events_of
 from bot.demo.planner import Behaviour
 
@@ -49,17 +51,30 @@ def id_maker(rng: np.random.Generator) -> NewId:
 
 
 @dataclass(frozen=True)
+class Served:
+    """What one variant serves: where its events come from, how its model behaves, with which configuration."""
+
+    where: Place
+    behaviour: Behaviour
+    config: dict[str, float]
+
+
+@dataclass(frozen=True)
 class Stretch:
-    """A time in which one variant, with one behaviour and configuration, has all the traffic."""
+    """A time of traffic on one experiment.
+
+    `steps` say since when new units get which variant, oldest first; the shares of 1 are in the order in which the
+    variants were created. `people` is how many units there are.
+    """
 
     start: datetime
     end: datetime
     experiment_id: uuid.UUID
-    variant_id: uuid.UUID
-    where: Place
-    behaviour: Behaviour
-    config: dict[str, float]
+    unit_type: str
+    arms: Mapping[uuid.UUID, Served]
+    steps: Sequence[tuple[datetime, Sequence[tuple[uuid.UUID, Decimal]]]]
     plans_a_day: int = PLANS_A_DAY
+    people: int = PEOPLE
 
 
 class History:
@@ -69,6 +84,7 @@ class History:
         self._rng = rng
         self._stretch = stretch
         self._new_id = id_maker(rng)
+        self._units = Units(stretch.experiment_id, stretch.unit_type, {}, next_number=1)
         self._first_seen: dict[str, datetime] = {}
 
     def events(self) -> Iterator[EventRow]:
@@ -83,18 +99,28 @@ class History:
         """The first assignment of every unit seen."""
         here = self._stretch
         for unit_id, at in self._first_seen.items():
-            yield AssignmentRow(self._new_id(), here.experiment_id, here.where.unit_type, unit_id, here.variant_id, at)
+            variant_id = self._units.given[unit_id]
+            yield AssignmentRow(self._new_id(), here.experiment_id, here.unit_type, unit_id, variant_id, at)
 
     def _happened(self) -> Iterator[EventRow]:
         here, rng = self._stretch, self._rng
         times = _times(rng, here)
         for when, number in zip(times.tolist(), _visitors(rng, times, here).tolist(), strict=True):
-            unit_id = assignment.unit_name(here.where.unit_type, number + 1)
+            unit_id = unit_name(here.unit_type, number + 1)
             at = datetime.fromtimestamp(when, tz=UTC)
-            self._first_seen.setdefault(unit_id, at)
-            request = planner.Request(unit_id=unit_id, day=at.date().isoformat(), config=here.config)
-            planned = planner.plan(here.behaviour, request)
-            yield from events_of(planned, here.where, unit_id, at, rng, self._new_id, pause_s=_PAUSE_S)
+            variant_id, is_new = self._units.assign(unit_id, _shares(here, at))
+            if variant_id is None:
+                continue
+            if is_new:
+                self._first_seen[unit_id] = at
+            arm = here.arms[variant_id]
+            request = planner.Request(unit_id=unit_id, day=at.date().isoformat(), config=arm.config)
+            planned = planner.plan(arm.behaviour, request)
+            yield from events_of(planned, arm.where, unit_id, at, rng, self._new_id, pause_s=_PAUSE_S)
+
+
+def _shares(stretch: Stretch, at: datetime) -> Sequence[tuple[uuid.UUID, Decimal]]:
+    return next((shares for since, shares in reversed(stretch.steps) if since <= at), ())
 
 
 def _times(rng: np.random.Generator, stretch: Stretch) -> Floats:
@@ -112,8 +138,10 @@ def _times(rng: np.random.Generator, stretch: Stretch) -> Floats:
 def _visitors(rng: np.random.Generator, times: Floats, stretch: Stretch) -> NDArray[np.int64]:
     """Who asks at each time: a few people often, many seldom, and some join during the stretch."""
     whole = (stretch.end - stretch.start).total_seconds()
-    joined = np.sort(np.maximum(0.0, (rng.random(PEOPLE) - _THERE_FROM_THE_START) / (1 - _THERE_FROM_THE_START)))
-    activity = np.cumsum(rng.lognormal(0.0, 0.8, PEOPLE))
+    joined = np.sort(
+        np.maximum(0.0, (rng.random(stretch.people) - _THERE_FROM_THE_START) / (1 - _THERE_FROM_THE_START))
+    )
+    activity = np.cumsum(rng.lognormal(0.0, 0.8, stretch.people))
     there = np.searchsorted(stretch.start.timestamp() + joined * whole, times, side="right")
     return np.searchsorted(activity, rng.random(len(times)) * activity[there - 1])
 

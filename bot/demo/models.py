@@ -1,11 +1,11 @@
-"""The model registry's contents: four versions of a meal planner, with their tags and offline evaluations."""
+"""The model registry's contents: a meal planner and a breakfast model, with their tags and offline evaluations."""
 
 from __future__ import annotations
 
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,6 @@ from bot.demo.planner import Behaviour
 
 MODEL = "planner_model"
 DATASET = "meal_replay_2026_q3"
-TRAINING = "planner_training"
-REPLAY = "planner_offline_replay"
 _COMPLETE = "demo_complete"
 
 
@@ -29,6 +27,21 @@ class Version:
     behaviour: Behaviour
     scores: Mapping[str, float]
     stage: str | None = None
+
+
+@dataclass(frozen=True)
+class Model:
+    """A registered model, and the dataset on which its versions were replayed."""
+
+    name: str
+    description: str
+    dataset: str
+    versions: Sequence[Version]
+
+    @property
+    def short_name(self) -> str:
+        """How its runs call it: planner."""
+        return self.name.removesuffix("_model")
 
 
 def _scores(
@@ -82,6 +95,48 @@ VERSIONS = (
     ),
 )
 
+PLANNER = Model(MODEL, "Plans a week of meals for a household.", DATASET, VERSIONS)
+
+_BREAKFAST_PRODUCTION = Behaviour(
+    acceptance=0.72,
+    edits=1.20,
+    intervention=0.08,
+    latency_ms=380.0,
+    latency_spread=0.46,
+    token_count=900.0,
+    price_per_1000_tokens=0.0028,
+)
+
+BREAKFAST = Model(
+    "breakfast_model",
+    "Suggests breakfasts to a household.",
+    "breakfast_replay_2026_q3",
+    (
+        Version(
+            "1",
+            "Suggests what the household liked before. In production.",
+            _BREAKFAST_PRODUCTION,
+            _scores(1.0, 0.856, 0.812, 0.631, 0.702),
+            stage="production",
+        ),
+        Version(
+            "2",
+            "Smaller and quicker, but people change more of what it suggests.",
+            replace(
+                _BREAKFAST_PRODUCTION,
+                acceptance=0.74,
+                edits=1.50,
+                intervention=0.055,
+                latency_ms=290.0,
+                token_count=840.0,
+            ),
+            _scores(1.0, 0.868, 0.819, 0.640, 0.709),
+            stage="experiment",
+        ),
+    ),
+)
+REGISTERED = (PLANNER, BREAKFAST)
+
 Load = Callable[[str], Any]
 
 
@@ -95,16 +150,18 @@ def artifacts(data_dir: Path) -> Path:
     return data_dir.absolute() / "artifacts"
 
 
-def set_up(data_dir: Path) -> dict[str, str]:
+def set_up(data_dir: Path) -> dict[str, dict[str, str]]:
     """Fills the registry where anything is missing; a complete one is left as it is.
 
-    Returns the run that evaluated each version, by version number. Takes some 5 s on an empty folder, beside the
-    3 s that importing mlflow costs. It points this process's MLflow at the demo's store.
+    Returns the run that evaluated each version, by model and version number. Takes some 5 s on an empty folder, beside
+    the 3 s that importing mlflow costs. It points this process's MLflow at the demo's store.
     """
     client = _connect(data_dir)
-    if not _is_complete(client):
-        _fill(client, data_dir)
-    return _evaluation_runs(client)
+    complete = _complete(client)
+    for model in REGISTERED:
+        if model.name not in complete:
+            _fill(client, model, data_dir)
+    return {model.name: _evaluation_runs(client, model) for model in REGISTERED}
 
 
 def loader(data_dir: Path) -> Load:
@@ -131,29 +188,33 @@ def _connect(data_dir: Path) -> Any:
     return mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
-def _is_complete(client: Any) -> bool:
-    found = client.search_registered_models(filter_string=f"name = '{MODEL}'")
-    return any(model.tags.get(_COMPLETE) == "true" for model in found)
+def _complete(client: Any) -> set[str]:
+    return {model.name for model in client.search_registered_models() if model.tags.get(_COMPLETE) == "true"}
 
 
-def _fill(client: Any, data_dir: Path) -> None:
+def _fill(client: Any, model: Model, data_dir: Path) -> None:
     """Each piece on its own, so that a set-up that was cut short is carried on; the stages come last and once."""
-    training, replay = (_experiment(client, name, data_dir) for name in (TRAINING, REPLAY))
-    if not client.search_registered_models(filter_string=f"name = '{MODEL}'"):
-        client.create_registered_model(MODEL, description="Plans a week of meals for a household.")
-    known = {str(found.version) for found in client.search_model_versions(f"name = '{MODEL}'")}
-    evaluated = _evaluation_runs(client)
-    for version in VERSIONS:
+    training = _experiment(client, f"{model.short_name}_training", data_dir)
+    replay = _experiment(client, _replay_name(model), data_dir)
+    if not client.search_registered_models(filter_string=f"name = '{model.name}'"):
+        client.create_registered_model(model.name, description=model.description)
+    known = {str(found.version) for found in client.search_model_versions(f"name = '{model.name}'")}
+    evaluated = _evaluation_runs(client, model)
+    for version in model.versions:
         if version.number not in known:
-            _log(client, version, training)
+            _log(client, model, version, training)
         if version.number not in evaluated:
-            _evaluate(client, version, replay)
-    for version in VERSIONS:
+            _evaluate(client, model, version, replay)
+    for version in model.versions:
         if version.stage is not None:
-            client.set_model_version_tag(MODEL, version.number, "stage", version.stage)
+            client.set_model_version_tag(model.name, version.number, "stage", version.stage)
         if version.stage == "production":
-            client.set_registered_model_alias(MODEL, "production", version.number)
-    client.set_registered_model_tag(MODEL, _COMPLETE, "true")
+            client.set_registered_model_alias(model.name, "production", version.number)
+    client.set_registered_model_tag(model.name, _COMPLETE, "true")
+
+
+def _replay_name(model: Model) -> str:
+    return f"{model.short_name}_offline_replay"
 
 
 def _experiment(client: Any, name: str, data_dir: Path) -> str:
@@ -163,47 +224,47 @@ def _experiment(client: Any, name: str, data_dir: Path) -> str:
     return str(client.create_experiment(name, artifact_location=artifacts(data_dir).as_uri()))
 
 
-def _log(client: Any, version: Version, experiment_id: str) -> None:
+def _log(client: Any, model: Model, version: Version, experiment_id: str) -> None:
     import mlflow.pyfunc
 
-    with mlflow.start_run(experiment_id=experiment_id, run_name=f"train planner {version.number}") as run:
+    with mlflow.start_run(experiment_id=experiment_id, run_name=f"train {model.short_name} {version.number}") as run:
         mlflow.log_params(planner.as_config(version.behaviour))
         logged = mlflow.pyfunc.log_model(
-            name="planner",
+            name=model.short_name,
             python_model=planner.__file__,
             model_config=planner.as_config(version.behaviour),
             pip_requirements=[],  # spares the seconds that inferring them takes; mlflow itself brings all it needs
         )
     made = client.create_model_version(
-        MODEL, logged.model_uri, run.info.run_id, description=version.description, model_id=logged.model_id
+        model.name, logged.model_uri, run.info.run_id, description=version.description, model_id=logged.model_id
     )
     if str(made.version) != version.number:
-        raise RuntimeError(f"{MODEL} has version {made.version} where the demo expected {version.number}")
+        raise RuntimeError(f"{model.name} has version {made.version} where the demo expected {version.number}")
 
 
-def _evaluate(client: Any, version: Version, experiment_id: str) -> None:
+def _evaluate(client: Any, model: Model, version: Version, experiment_id: str) -> None:
     tags = {
-        "model_name": MODEL,
+        "model_name": model.name,
         "model_version": version.number,
-        "dataset_version": DATASET,
+        "dataset_version": model.dataset,
         "evaluation_type": "offline_replay",
     }
-    run = client.create_run(experiment_id, tags=tags, run_name=f"replay planner {version.number}")
+    run = client.create_run(experiment_id, tags=tags, run_name=f"replay {model.short_name} {version.number}")
     for name, value in version.scores.items():
         client.log_metric(run.info.run_id, name, value)
     client.set_terminated(run.info.run_id)
 
 
-def _evaluation_runs(client: Any) -> dict[str, str]:
-    replay = client.get_experiment_by_name(REPLAY)
+def _evaluation_runs(client: Any, model: Model) -> dict[str, str]:
+    replay = client.get_experiment_by_name(_replay_name(model))
     if replay is None:
         return {}
     runs = client.search_runs(
         [replay.experiment_id],
-        filter_string=f"tags.model_name = '{MODEL}' and attributes.status = 'FINISHED'",
+        filter_string=f"tags.model_name = '{model.name}' and attributes.status = 'FINISHED'",
         order_by=["attributes.end_time ASC"],
     )
-    numbers = {version.number for version in VERSIONS}
+    numbers = {version.number for version in model.versions}
     found = ((run.data.tags.get("model_version"), run.info.run_id) for run in runs)
     return {number: run_id for number, run_id in found if number in numbers}
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import fasteners
 
 from bot import running
-from bot.demo import models, world
+from bot.demo import breakfast, models, world
 from bot.demo.stage import MlflowPage
 from bot.demo.traffic import Traffic
 from bot.manifest import manifest
@@ -47,7 +47,10 @@ FIRST = (
     f"start {world.EXPERIMENT} {world.POLICY} 3",
 )
 """The first three things to try, which the page offers as well."""
-HINT = " · ".join(FIRST)
+IN_PROGRESS = f"recommend {breakfast.EXPERIMENT}"
+HINT = " · ".join((*FIRST, IN_PROGRESS))
+QUIETER = {breakfast.EXPERIMENT_ID: 0.1}
+"""The part of the usual live traffic that an experiment gets."""
 
 
 def _check_free(port: int) -> None:
@@ -123,6 +126,7 @@ def _invitation(sandbox: Sandbox, page: MlflowPage, folder: Path, command: str) 
         "  Try, as alice in #ml-rollouts:",
         *(f"    {number}.  {command} {words}" for number, words in enumerate(FIRST, 1)),
         "        then switch to bob, open #ml-approvals and press Approve",
+        f"    {len(FIRST) + 1}.  {command} {IN_PROGRESS}  (a rollout in progress)",
         "",
         "  Ctrl-C stops everything. The data stays for the next time; --reset forgets it.",
         "",
@@ -170,7 +174,7 @@ def run(data_dir: Path, *, port: int, opens_browser: bool, is_reset: bool, seed:
         stack.enter_context(running.listening(made, sandbox.app_token))
         page.start()
         stack.callback(page.stop)
-        traffic = Traffic(engine, models.loader(folder), seed=seed)
+        traffic = Traffic(engine, models.loader(folder), seed=seed, parts=QUIETER)
         traffic.start()
         stack.callback(traffic.stop)
         print("\n".join(_invitation(sandbox, page, folder, SLACK.command)))

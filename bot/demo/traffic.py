@@ -122,12 +122,21 @@ class Models:
 class Traffic:
     """A thread that plays live traffic until it is stopped; what the demo slept through stays a gap."""
 
-    def __init__(self, engine: Engine, load_model: LoadModel, *, seed: int, rate: float = PLANS_A_SECOND) -> None:
-        """`rate` is plans a second over all active experiments."""
+    def __init__(
+        self,
+        engine: Engine,
+        load_model: LoadModel,
+        *,
+        seed: int,
+        rate: float = PLANS_A_SECOND,
+        parts: Mapping[uuid.UUID, float] | None = None,
+    ) -> None:
+        """`rate` is plans a second of each active experiment; of those in `parts` it is that part of it."""
         self._engine = engine
         self._models = Models(load_model)
         self._rng = np.random.default_rng(seed)
         self._rate = rate
+        self._parts = parts or {}
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="demo-traffic", daemon=True)
         self._running: list[Running] = []
@@ -174,8 +183,10 @@ class Traffic:
         now = datetime.now(UTC)
         assigned: list[AssignmentRow] = []
         happening: list[EventRow] = []
-        for _ in range(self._rng.poisson(self._rate * elapsed_s) if self._running else 0):
-            self._plan(now, assigned, happening)
+        for here in self._running:
+            expected = self._rate * self._parts.get(here.experiment_id, 1.0) * elapsed_s
+            for _ in range(self._rng.poisson(expected)):
+                self._plan(here, now, assigned, happening)
         due = [row for when, _, row in self._coming if when <= now]
         self._store(assigned, [*(row for row in happening if row.timestamp <= now), *due])
         while self._coming and self._coming[0][0] <= now:
@@ -194,9 +205,8 @@ class Traffic:
             self._units[each.experiment_id].forget_all_but(set(each.arms))
         self._running, self._read_at = running, time.monotonic()
 
-    def _plan(self, now: datetime, assigned: list[AssignmentRow], happening: list[EventRow]) -> None:
+    def _plan(self, here: Running, now: datetime, assigned: list[AssignmentRow], happening: list[EventRow]) -> None:
         """One unit asks one experiment's policy for a plan; rows are added to the two lists."""
-        here = self._running[self._rng.integers(len(self._running))]
         units = self._units[here.experiment_id]
         unit_id = units.visitor(self._rng)
         variant_id, is_new = units.assign(unit_id, [(key, arm.share) for key, arm in here.arms.items()])

@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 
-from bot.demo import models, world
+from bot.demo import breakfast, models, world
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # what MLflow has to say about itself while it is imported
@@ -28,6 +28,9 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def small(engine: Engine) -> Engine:
-    """The seeded world with little traffic in it, up to the present moment."""
+    """The seeded world with little traffic in it, up to the present moment; live, one experiment has it all."""
     world.seed(engine, seed=5, now=datetime.now(UTC), plans_a_day=20)
+    with engine.begin() as connection:
+        pause = text("UPDATE exp.experiments SET status = 'paused' WHERE id = :id")
+        connection.execute(pause, {"id": breakfast.EXPERIMENT_ID})
     return engine

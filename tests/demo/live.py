@@ -11,31 +11,34 @@ from typing import Any
 from sqlalchemy import Engine, text
 
 from bot.demo import models, planner, world
-from bot.demo.models import VERSIONS
+from bot.demo.rows import demo_id
 from bot.demo.traffic import Traffic
 
-EXPERIMENT_ID = world.demo_id("experiment", world.EXPERIMENT)
-CONTROL_ID = world.demo_id("variant", world.EXPERIMENT, "control")
-V3 = world.demo_id("policy version", 3)
+EXPERIMENT_ID = demo_id("experiment", world.EXPERIMENT)
+CONTROL_ID = demo_id("variant", world.EXPERIMENT, "control")
+V3 = demo_id("policy version", 3)
 
 
 class Local:
     """The planner's own code, without a registry."""
 
-    def __init__(self, number: str) -> None:
-        self._behaviour = next(v.behaviour for v in VERSIONS if v.number == number)
+    def __init__(self, model: str, number: str) -> None:
+        versions = next(each.versions for each in models.REGISTERED if each.name == model)
+        self._behaviour = next(v.behaviour for v in versions if v.number == number)
 
     def predict(self, requests: list[dict[str, Any]]) -> list[planner.Plan]:
         return [planner.plan(self._behaviour, planner.Request(**request)) for request in requests]
 
 
 def load_locally(uri: str) -> Local:
-    return Local(uri.removeprefix(f"models:/{models.MODEL}/"))
+    return Local(*uri.removeprefix("models:/").split("/"))
 
 
 @contextmanager
-def playing(engine: Engine, load: Callable[[str], Any] = load_locally, rate: float = 150.0) -> Iterator[Traffic]:
-    traffic = Traffic(engine, load, seed=3, rate=rate)
+def playing(
+    engine: Engine, load: Callable[[str], Any] = load_locally, rate: float = 150.0, **options: Any
+) -> Iterator[Traffic]:
+    traffic = Traffic(engine, load, seed=3, rate=rate, **options)
     traffic.start()
     try:
         yield traffic

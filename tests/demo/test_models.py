@@ -11,7 +11,7 @@ from mlflow.exceptions import MlflowException
 from sqlalchemy import Engine
 
 from bot.demo import models
-from bot.demo.models import DATASET, MODEL, VERSIONS
+from bot.demo.models import BREAKFAST, DATASET, MODEL, REGISTERED
 from core.registry import Registry
 from core.rules.evaluation import accept
 from tests.demo.live import CONTROL_ID, V3, join, plans, playing, rows, until
@@ -42,6 +42,8 @@ def test_tags_and_alias_say_where_each_version_stands(data_dir: Path) -> None:
     }
     aliases = _client(data_dir).get_registered_model(MODEL).aliases
     assert {alias: str(version) for alias, version in aliases.items()} == {"production": "2"}
+    rollout = Registry(models.tracking_uri(data_dir)).versions(BREAKFAST.name)
+    assert {v.version: v.stage for v in rollout} == {"1": "production", "2": "experiment"}
 
 
 def test_setting_up_again_adds_nothing_and_leaves_changed_tags_alone(data_dir: Path) -> None:
@@ -54,7 +56,7 @@ def test_setting_up_again_adds_nothing_and_leaves_changed_tags_alone(data_dir: P
     finally:
         client.delete_model_version_tag(MODEL, "3", "stage")
     assert _contents(data_dir) == before
-    assert set(runs) == {"1", "2", "3", "4"}
+    assert {name: set(found) for name, found in runs.items()} == {MODEL: {*"1234"}, BREAKFAST.name: {*"12"}}
 
 
 def test_a_set_up_that_was_cut_short_is_carried_on(data_dir: Path) -> None:
@@ -82,9 +84,12 @@ def test_version_4_fails_for_its_violations_only(data_dir: Path) -> None:
     assert run.scores["constraint_respect_score"] == 0.98
 
 
-@pytest.mark.parametrize("version", VERSIONS, ids=lambda v: v.number)
-def test_each_version_loads_and_behaves_as_it_was_logged(data_dir: Path, version: models.Version) -> None:
-    model = models.loader(data_dir)(f"models:/{MODEL}/{version.number}")
+@pytest.mark.parametrize(
+    ("name", "version"),
+    [pytest.param(m.name, v, id=f"{m.short_name} {v.number}") for m in REGISTERED for v in m.versions],
+)
+def test_each_version_loads_and_behaves_as_it_was_logged(data_dir: Path, name: str, version: models.Version) -> None:
+    model = models.loader(data_dir)(f"models:/{name}/{version.number}")
     plans = model.predict(REQUESTS)
     assert plans == model.predict(REQUESTS)
     assert all(len(plan.items) == 5 for plan in plans)

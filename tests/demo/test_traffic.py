@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import pytest
 from sqlalchemy import Engine, text
 
+from bot.demo import breakfast
 from bot.demo.assignment import bucket
 from bot.demo.models import VERSIONS
 from tests.demo.live import CONTROL_ID, EXPERIMENT_ID, V3, join, plans, playing, rows, until
@@ -15,6 +16,7 @@ SERVED = """
 SELECT DISTINCT unit_id, experiments -> 0 ->> 'variant_id', context ->> 'policy_version_id'
   FROM exp.events WHERE timestamp >= :since AND payload <> '{}' AND experiments <> '[]'
 """
+ASSIGNED = "SELECT unit_id, variant_id::text FROM exp.assignments WHERE experiment_id = :experiment"
 ALL_TO_CONTROL = "UPDATE exp.variants SET allocation = (id = :control)::int WHERE experiment_id = :experiment"
 
 
@@ -22,11 +24,11 @@ def test_it_follows_a_changed_allocation_and_leaves_old_units_where_they_are(sma
     start = datetime.now(UTC)
     with playing(small):
         until(lambda: len(plans(small, start)) > 90)
-        before = dict(rows(small, "SELECT unit_id, variant_id::text FROM exp.assignments"))
+        before = dict(rows(small, ASSIGNED, experiment=EXPERIMENT_ID))
         assert set(before.values()) == {str(CONTROL_ID)}
         joined = join(small, "0.4000", {"policy_version_id": str(V3), "params": {}})
         until(lambda: sum(p.variant_id == str(joined) for p in plans(small, start)) > 90)
-    after = dict(rows(small, "SELECT unit_id, variant_id::text FROM exp.assignments"))
+    after = dict(rows(small, ASSIGNED, experiment=EXPERIMENT_ID))
     assert before.items() <= after.items()
     fresh = {unit: variant for unit, variant in after.items() if unit not in before}
     assert sum(variant == str(joined) for variant in fresh.values()) / len(fresh) == pytest.approx(0.4, abs=0.15)
@@ -86,3 +88,22 @@ def test_a_second_run_of_the_same_seed_goes_on_with_new_units(small: Engine) -> 
         s=start,
     )
     assert len(found) == len(set(found)) > 100
+
+
+def test_a_rollout_in_progress_goes_on_at_its_own_pace(small: Engine) -> None:
+    with small.begin() as connection:
+        connection.execute(text("UPDATE exp.experiments SET status = 'active' WHERE status = 'paused'"))
+    start = datetime.now(UTC)
+    with playing(small, rate=400.0, parts={breakfast.EXPERIMENT_ID: 0.25}):
+        until(lambda: len(plans(small, start)) > 900, seconds=25)
+    served = rows(
+        small,
+        "SELECT v.name, e.unit_type, count(*) FROM exp.events e "
+        "JOIN exp.variants v ON v.id::text = e.experiments -> 0 ->> 'variant_id' "
+        "WHERE e.event_type = 'plan_generated' AND e.timestamp >= :s GROUP BY 1, 2",
+        s=start,
+    )
+    counts = {(name, unit_type): n for name, unit_type, n in served}
+    mine = counts["control", "household"] + counts[breakfast.CANDIDATE, "household"]
+    assert mine / counts["control", "user"] == pytest.approx(0.25, abs=0.07)
+    assert counts[breakfast.CANDIDATE, "household"] / mine == pytest.approx(0.22, abs=0.12)

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
+from decimal import Decimal
 from itertools import islice
 from typing import Any
 
@@ -12,17 +13,20 @@ import numpy as np
 import pytest
 from sqlalchemy import Engine, create_engine, text
 
-from bot.demo import outcomes, world
-from bot.demo.history import History, Stretch
-from bot.demo.models import DATASET, VERSIONS
+from bot.demo import breakfast, models, outcomes, world
+from bot.demo.assignment import bucket
+from bot.demo.history import History, Served, Stretch
+from bot.demo.models import VERSIONS
+from bot.demo.rows import demo_id
 from core import db
 from core.measure import variant_metrics
 from core.rules.evaluation import SCORES, accept
 from tests.core.steps import roll_up
 from tests.demo.conftest import NOW
 
-EXPERIMENT_ID = world.demo_id("experiment", world.EXPERIMENT)
-CONTROL_ID = world.demo_id("variant", world.EXPERIMENT, "control")
+EXPERIMENT_ID = demo_id("experiment", world.EXPERIMENT)
+CONTROL_ID = demo_id("variant", world.EXPERIMENT, "control")
+CANDIDATE_ID = demo_id("variant", breakfast.EXPERIMENT, breakfast.CANDIDATE)
 TABLES = (
     "exp.policies",
     "exp.policy_versions",
@@ -33,6 +37,7 @@ TABLES = (
     "exp.offline_replay_results",
     "promotion.stages",
     "promotion.allocation_steps",
+    "promotion.qualifications",
 )
 
 
@@ -68,10 +73,9 @@ def _stretch(seed: int) -> list[outcomes.EventRow]:
         start=NOW - timedelta(days=1),
         end=NOW,
         experiment_id=EXPERIMENT_ID,
-        variant_id=CONTROL_ID,
-        where=outcomes.place("user", EXPERIMENT_ID, CONTROL_ID, None),
-        behaviour=VERSIONS[1].behaviour,
-        config={},
+        unit_type="user",
+        arms={CONTROL_ID: Served(outcomes.place("user", EXPERIMENT_ID, CONTROL_ID, None), VERSIONS[1].behaviour, {})},
+        steps=[(NOW - timedelta(days=1), [(CONTROL_ID, Decimal("1.0000"))])],
     )
     return list(History(np.random.default_rng(seed), replace(stretch, plans_a_day=500)).events())
 
@@ -95,33 +99,53 @@ def test_a_seed_cut_short_leaves_nothing(engine: Engine) -> None:
     assert set(_counts(engine).values()) == {0}
 
 
-def test_the_running_experiment_has_one_variant_with_all_the_traffic(seeded: Engine) -> None:
-    rows = _rows(seeded, "SELECT name, variant_count, total_allocation FROM exp.v_active_experiments")
-    assert [tuple(row) for row in rows] == [(world.EXPERIMENT, 1, 1)]
-    [step] = _rows(seeded, "SELECT shares, started_at FROM promotion.allocation_steps")
+def test_one_experiment_waits_for_a_candidate_and_one_has_a_rollout_in_progress(seeded: Engine) -> None:
+    rows = _rows(seeded, "SELECT name, variant_count, total_allocation FROM exp.v_active_experiments ORDER BY name")
+    assert [tuple(row) for row in rows] == [(breakfast.EXPERIMENT, 2, 1), (world.EXPERIMENT, 1, 1)]
+    query = "SELECT shares, started_at FROM promotion.allocation_steps WHERE experiment_id = :id ORDER BY started_at"
+    [step] = _rows(seeded, query, id=EXPERIMENT_ID)
     assert step.shares == {str(CONTROL_ID): "1.0000"}
     assert step.started_at == NOW - world.PERIOD
+    steps = _rows(seeded, query, id=breakfast.EXPERIMENT_ID)
+    ages = [(NOW - step.started_at).days for step in steps]
+    assert list(zip(ages, [step.shares.get(str(CANDIDATE_ID)) for step in steps], strict=True)) == [
+        (12, None),
+        (8, "0.1000"),
+        (4, "0.2500"),
+    ]
 
 
 def test_stages_and_model_links(seeded: Engine) -> None:
     rows = _rows(
         seeded,
-        "SELECT pv.version, pv.mlflow_model_version, s.stage FROM exp.policy_versions pv "
-        "JOIN promotion.stages s ON s.policy_version_id = pv.id ORDER BY 1",
+        "SELECT pv.mlflow_model_name, pv.version, pv.mlflow_model_version, s.stage FROM exp.policy_versions pv "
+        "JOIN promotion.stages s ON s.policy_version_id = pv.id ORDER BY 1, 2",
     )
-    assert [tuple(row) for row in rows] == [(1, "1", "archived"), (2, "2", "production"), (3, "3", "none")]
+    assert [tuple(row) for row in rows] == [
+        ("breakfast_model", 1, "1", "production"),
+        ("breakfast_model", 2, "2", "experiment"),
+        ("planner_model", 1, "1", "archived"),
+        ("planner_model", 2, "2", "production"),
+        ("planner_model", 3, "3", "none"),
+    ]
 
 
-def test_replay_verdicts_agree_with_the_rule(seeded: Engine) -> None:
+@pytest.mark.parametrize(
+    ("model", "verdicts"),
+    [(models.PLANNER, {1: False, 2: True, 3: True}), (models.BREAKFAST, {1: False, 2: True})],
+    ids=["planner", "breakfast"],
+)
+def test_replay_verdicts_agree_with_the_rule(seeded: Engine, model: models.Model, verdicts: dict[int, bool]) -> None:
     rows = _rows(
         seeded,
         "SELECT pv.version, bv.version AS baseline, r.* FROM exp.offline_replay_results r "
         "JOIN exp.policy_versions pv ON pv.id = r.policy_version_id "
-        "JOIN exp.policy_versions bv ON bv.id = r.baseline_version_id",
+        "JOIN exp.policy_versions bv ON bv.id = r.baseline_version_id WHERE pv.mlflow_model_name = :model",
+        model=model.name,
     )
     scores = {row.version: {name: float(row._mapping[name]) for name in SCORES} for row in rows}
-    assert {row.version: row.is_better_than_baseline for row in rows} == {1: False, 2: True, 3: True}
-    assert {row.dataset_version for row in rows} == {DATASET}
+    assert {row.version: row.is_better_than_baseline for row in rows} == verdicts
+    assert {row.dataset_version for row in rows} == {model.dataset}
     for row in rows:
         judged = accept(scores[row.version], scores[row.baseline], row.is_better_than_baseline)
         assert judged.passed is row.is_better_than_baseline
@@ -130,14 +154,15 @@ def test_replay_verdicts_agree_with_the_rule(seeded: Engine) -> None:
 
 def test_runs_are_linked_once(engine: Engine) -> None:
     world.seed(engine, seed=7, now=NOW, plans_a_day=5)
-    world.link_runs(engine, {"1": "one", "2": "two", "3": "three", "4": "four"})
-    world.link_runs(engine, {"3": "another"})
+    planner = {"1": "one", "2": "two", "3": "three", "4": "four"}
+    world.link_runs(engine, {models.MODEL: planner, models.BREAKFAST.name: {"2": "toast"}})
+    world.link_runs(engine, {models.MODEL: {"3": "another"}})
     rows = _rows(
         engine,
-        "SELECT pv.version, r.mlflow_run_id FROM exp.offline_replay_results r "
-        "JOIN exp.policy_versions pv ON pv.id = r.policy_version_id ORDER BY 1",
+        "SELECT pv.mlflow_model_name, pv.version, r.mlflow_run_id FROM exp.offline_replay_results r "
+        "JOIN exp.policy_versions pv ON pv.id = r.policy_version_id ORDER BY 1, 2",
     )
-    assert [tuple(row) for row in rows] == [(1, "one"), (2, "two"), (3, "three")]
+    assert [tuple(row)[1:] for row in rows] == [(1, None), (2, "toast"), (1, "one"), (2, "two"), (3, "three")]
 
 
 def test_what_the_traffic_measures(seeded: Engine) -> None:
@@ -154,7 +179,9 @@ def test_what_the_traffic_measures(seeded: Engine) -> None:
 
 
 def test_weeks_and_days_have_a_rhythm_and_people_return(seeded: Engine) -> None:
-    plans = _rows(seeded, "SELECT unit_id, timestamp FROM exp.events WHERE event_type = 'plan_generated'")
+    plans = _rows(
+        seeded, "SELECT unit_id, timestamp FROM exp.events WHERE event_type = 'plan_generated' AND unit_type = 'user'"
+    )
     hours = Counter(row.timestamp.hour for row in plans)
     assert hours[17] > 10 * hours[3]
     days = Counter(row.timestamp.weekday() for row in plans)
@@ -164,17 +191,40 @@ def test_weeks_and_days_have_a_rhythm_and_people_return(seeded: Engine) -> None:
     assert visits[-1] > 5 * visits[len(visits) // 2]
 
 
-def test_every_unit_with_events_is_assigned_before_its_first_plan(seeded: Engine) -> None:
+@pytest.mark.parametrize(
+    ("unit_type", "experiment"),
+    [("user", EXPERIMENT_ID), ("household", breakfast.EXPERIMENT_ID)],
+    ids=["user", "household"],
+)
+def test_every_unit_with_events_is_assigned_before_its_first_plan(
+    seeded: Engine, unit_type: str, experiment: uuid.UUID
+) -> None:
     [row] = _rows(
         seeded,
         "SELECT count(*) AS units, count(a.unit_id) AS assigned, bool_and(a.assigned_at <= e.first) AS in_time FROM "
-        "(SELECT unit_id, min(timestamp) AS first FROM exp.events GROUP BY 1) e LEFT JOIN exp.assignments a "
-        "ON a.unit_id = e.unit_id AND a.experiment_id = :experiment AND a.variant_id = :variant",
-        experiment=EXPERIMENT_ID,
-        variant=CONTROL_ID,
+        "(SELECT unit_id, min(timestamp) AS first FROM exp.events WHERE unit_type = :unit_type GROUP BY 1) e "
+        "LEFT JOIN exp.assignments a ON a.unit_id = e.unit_id AND a.experiment_id = :experiment",
+        unit_type=unit_type,
+        experiment=experiment,
     )
     assert row.units == row.assigned > 2_500
     assert row.in_time
+
+
+def test_a_household_keeps_its_first_variant_and_newcomers_follow_the_hash(seeded: Engine) -> None:
+    served = _rows(
+        seeded,
+        "SELECT e.unit_id, array_agg(DISTINCT e.experiments -> 0 ->> 'variant_id') AS variants, "
+        "min(a.variant_id::text) AS assigned, min(a.assigned_at) AS assigned_at FROM exp.events e "
+        "JOIN exp.assignments a ON a.unit_id = e.unit_id WHERE e.unit_type = 'household' AND e.experiments <> '[]' "
+        "AND EXISTS (SELECT FROM exp.variants v WHERE v.id::text = e.experiments -> 0 ->> 'variant_id') GROUP BY 1",
+    )
+    for row in served:
+        age = NOW - row.assigned_at
+        share = 0 if age > breakfast.JOINED else 1_000 if age > breakfast.INCREASED else 2_500
+        is_candidate = bucket(breakfast.EXPERIMENT_ID, row.unit_id) >= 10_000 - share
+        assert row.variants == [row.assigned]
+        assert (row.assigned == str(CANDIDATE_ID)) is is_candidate
 
 
 def test_flaws_that_the_platform_allows_are_there_and_rare(seeded: Engine) -> None:
@@ -187,7 +237,8 @@ def test_flaws_that_the_platform_allows_are_there_and_rare(seeded: Engine) -> No
         "count(*) FILTER (WHERE jsonb_typeof(metrics -> 'latency_ms') = 'null') AS nulls, "
         "count(*) FILTER (WHERE experiments = '[]') AS homeless, "
         "count(*) FILTER (WHERE payload = '{}') AS planless, "
-        "count(*) FILTER (WHERE experiments -> 0 ->> 'variant_id' <> :variant) AS ghosts FROM exp.events",
+        "count(*) FILTER (WHERE experiments -> 0 ->> 'variant_id' <> :variant) AS ghosts FROM exp.events "
+        "WHERE unit_type = 'user'",
         variant=str(CONTROL_ID),
     )
     assert row.events == pytest.approx(92_000, rel=0.05)

@@ -1,0 +1,45 @@
+"""The rollout in progress: the bot says at once what to do with it, and why."""
+
+from datetime import UTC, datetime
+
+import pytest
+from sqlalchemy import Engine
+
+from bot.demo import breakfast, world
+from bot.demo.rows import demo_id
+from core import db, evidence, recommendations, rollup, steps
+from core.rules.decision import Terms
+from core.tables import Experiment
+from core.variants import find_variant
+
+TERMS = Terms()
+
+
+@pytest.fixture
+def measured(engine: Engine) -> Engine:
+    """The whole world up to the present moment, with its events taken and its units counted."""
+    world.seed(engine, seed=7, now=datetime.now(UTC))
+    is_done = False
+    while not is_done:
+        with db.transaction(engine, patience_ms=60_000) as session:
+            is_done = rollup.advance(session).is_done
+    with db.transaction(engine, patience_ms=60_000) as session:
+        steps.count_assigned(session)
+    return engine
+
+
+def test_the_candidate_is_to_be_rolled_back_for_its_edits_alone(measured: Engine) -> None:
+    with db.transaction(measured, patience_ms=60_000) as session:
+        [made] = recommendations.recommend_all(session, breakfast.EXPERIMENT_ID, TERMS)
+        found = recommendations.recomputed(session, made)
+        assert made.action == found.calibrated == "rollback"
+        assert "Edits per plan" in made.why
+        assert {f.metric.name: f.state for f in found.findings if f.state != "fine"} == {"avg_edits": "worse"}
+        edits = next(f.overall for f in found.findings if f.metric.name == "avg_edits")
+        assert edits.ratio == pytest.approx(1.25, abs=0.12)
+        assert not found.concerns
+        place = session.get_one(Experiment, breakfast.EXPERIMENT_ID)
+        candidate = find_variant(session, place, breakfast.CANDIDATE)
+        rows = evidence.checklist(session, place, candidate, TERMS)
+        assert rows[0].passed, rows[0]
+        assert not recommendations.recommend_all(session, demo_id("experiment", world.EXPERIMENT), TERMS)
