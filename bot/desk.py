@@ -19,7 +19,10 @@ READING_MS = 20_000
 
 @dataclass(frozen=True)
 class Desk:
-    """The parts a handler may use. `wake` rouses the deliverers, so that an effect follows its commit at once."""
+    """The parts a handler may use.
+
+    `wake` rouses the deliverers, so that an effect follows its commit at once; `stopping` ends what takes long.
+    """
 
     engine: Engine
     registry: Registry
@@ -27,6 +30,7 @@ class Desk:
     channels: Channels
     settings: Settings
     wake: threading.Condition = field(default_factory=threading.Condition)
+    stopping: threading.Event = field(default_factory=threading.Event)
 
     @property
     def command(self) -> str:

@@ -35,7 +35,7 @@ def refresh_people(desk: Desk) -> None:
 
 def _taken(desk: Desk, *, sweep: bool = False) -> None:
     is_done = False
-    while not is_done:
+    while not is_done and not desk.stopping.is_set():
         with desk.transaction(patience_ms=db.BACKGROUND_MS) as session:
             is_done = rollup.advance(session, sweep=sweep, collected=desk.settings.collected).is_done
 
@@ -65,6 +65,8 @@ def recommend(desk: Desk) -> None:
     with desk.transaction() as session:
         active = recommendations.active(session)
     for experiment in active:
+        if desk.stopping.is_set():
+            return
         try:
             with desk.transaction(patience_ms=db.BACKGROUND_MS) as session:
                 recommendations.recommend_all(session, experiment, desk.settings.terms)
@@ -85,19 +87,22 @@ def _guarded(job: Job, desk: Desk) -> None:
     try:
         job.run(desk)
     except Exception:
-        log.exception("job %s failed; it runs again at its next time", job.id)
+        if not desk.stopping.is_set():  # else the database is gone already, and the next start goes on from here
+            log.exception("job %s failed; it runs again at its next time", job.id)
 
 
 @contextmanager
 def scheduled(desk: Desk) -> Iterator[None]:
     """Runs every job at its times until the end of the block."""
-    scheduler = BackgroundScheduler(timezone="UTC")
+    late = {"coalesce": True, "max_instances": 1, "misfire_grace_time": None}
+    scheduler = BackgroundScheduler(timezone="UTC", job_defaults=late)
     for job in JOBS:
-        scheduler.add_job(_guarded, job.trigger, args=(job, desk), id=job.id, coalesce=True, max_instances=1)
+        scheduler.add_job(_guarded, job.trigger, args=(job, desk), id=job.id)
         if job.at_start:
             scheduler.add_job(_guarded, args=(job, desk), id=f"{job.id} at start")
     scheduler.start()
     try:
         yield
     finally:
+        desk.stopping.set()
         scheduler.shutdown(wait=False)

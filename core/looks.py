@@ -128,6 +128,7 @@ def _traffic(fresh: Freshness, since: datetime, now: datetime) -> Traffic:
         minutes_since_last=max((now - last).total_seconds() / 60, 0.0),
         last_hour=fresh.plans_last_hour,
         last_hour_a_week_ago=fresh.plans_same_hour_last_week or None,
+        measured_minutes_ago=None if fresh.seen_until is None else (now - fresh.seen_until).total_seconds() / 60,
     )
 
 

@@ -17,6 +17,7 @@ from core.rules.samples import Sample
 MISMATCH_CHANCE: Final = 0.001
 MISMATCH_DEVIATION: Final = 0.05
 SILENT_MINUTES: Final = 60.0
+BEHIND_MINUTES: Final = 30.0
 SCARCE: Final = 0.3
 """Fewer than this part of the same hour a week ago is "much fewer"."""
 UPSET_TOLERANCES: Final = 5.0
@@ -41,6 +42,8 @@ class Traffic:
     minutes_since_last: float | None
     last_hour: int
     last_hour_a_week_ago: int | None = None
+    measured_minutes_ago: float | None = 0.0
+    """How long ago all events that had come by then had been read; None before the first time."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,11 @@ def sample_ratio(units: Mapping[str, int], shares: Mapping[str, Decimal | float]
 
 def freshness(traffic: Traffic) -> Concern | None:
     """Whether events still arrive as they did a week ago."""
+    if traffic.measured_minutes_ago is None:
+        return Concern("freshness", "Traffic is being measured for the first time. Look again in a minute.")
+    if traffic.measured_minutes_ago >= BEHIND_MINUTES:
+        behind = f"{traffic.measured_minutes_ago:,.0f} minutes"
+        return Concern("freshness", f"Traffic was last measured {behind} ago; what came since is not known yet.")
     due = traffic.last_hour_a_week_ago
     silent = traffic.minutes_since_last is None or traffic.minutes_since_last >= SILENT_MINUTES
     if silent and (due is None or math.exp(-due) < MISMATCH_CHANCE):

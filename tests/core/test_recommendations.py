@@ -296,9 +296,12 @@ def test_a_look_is_restored_to_the_last_bit(running: Engine) -> None:
 
 
 def test_silence_is_counted_from_now(running: Engine) -> None:
-    """Measuring that stands still is as suspicious as events that stay away."""
+    """Measuring that stands still is no silence, and it is no news either."""
     with db.transaction(running) as session:
         fresh = measure.freshness(session, place(session).id)
         assert fresh.last_plan_at is not None
         traffic = looks._traffic(fresh, fresh.last_plan_at, fresh.last_plan_at + timedelta(minutes=95))
-    assert traffic.minutes_since_last == 80
+        assert traffic.minutes_since_last == 80
+        session.execute(text("UPDATE promotion.measure_cursor SET seen_at = now() - interval '40 minutes'"))
+    found = standing(running).decision
+    assert (found.action, found.why[:35]) == ("hold", "Traffic was last measured 40 minute")

@@ -47,3 +47,10 @@ def test_a_variant_without_a_share_is_left_out() -> None:
 )
 def test_freshness(minutes: float | None, last_hour: int, a_week_ago: int | None, is_stale: bool) -> None:
     assert (freshness(Traffic(minutes, last_hour, a_week_ago)) is not None) == is_stale
+
+
+@pytest.mark.parametrize(("ago", "says"), [(None, "for the first time"), (45.0, "last measured 45 minutes ago")])
+def test_what_is_not_measured_yet_is_not_silence(ago: float | None, says: str) -> None:
+    found = freshness(Traffic(200.0, 0, measured_minutes_ago=ago))
+    assert found is not None
+    assert says in found.why
