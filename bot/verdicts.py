@@ -8,6 +8,7 @@ from bot.blocks import Answer, Block, context, cut, escaped, fitted, header, lis
 from core.rollout_cards import CandidateCard, StepLine, WhyCard
 from core.rules import wording
 from core.rules.decision import format_value, percent
+from core.rules.estimates import Comparison
 from core.rules.pricing import Price
 from core.rules.verdict import Decision, Finding
 
@@ -65,8 +66,13 @@ def _metric_line(found: Finding) -> str:
     if found.state == "not measurable":
         return f"{mark} {title}  _{escaped(shown.problem or 'not measurable')}_"
     values = f"*{format_value(found.metric, shown.candidate)}* vs {format_value(found.metric, shown.baseline)}"
-    change = f" · {wording.change(shown)}" if shown.is_measurable else " · no interval"
+    change = f" · {_unbroken(wording.change(shown))}" if shown.is_measurable else " · no interval"
     return f"{mark} {title}  {values}{change}"
+
+
+def _unbroken(change: str) -> str:
+    """A change that a narrow screen breaks before its interval or not at all."""
+    return change.replace(" ", "\u00a0").replace("\u00a0(", " (")
 
 
 def _price(price: Price) -> str:
@@ -133,13 +139,21 @@ def _numbers(found: Finding) -> str:
     lines = [f"{STATE_MARKS[found.state]} *{escaped(found.metric.title)}* · {STATES[found.state]}"]
     lines.append(escaped(wording.compared(shown)))
     if found.present is not shown and found.present.is_measurable:
-        lines.append(f"Present step: {escaped(wording.compared(found.present))}, z {found.present.z:+.2f}")
+        lines.append(f"Present step: {escaped(wording.compared(found.present))}, z {_z(found.present)}")
     if shown.is_measurable:
         lines.append(
-            f"_z {shown.z:+.2f} · evidence {found.evidence:+.1f} of {found.evidence_limit:.1f}"
+            f"_z {_z(shown)} · evidence {_minus(f'{found.evidence:+.1f}')}, alarm from {found.evidence_limit:.1f}"
             f" · tolerance {shown.tolerance_z:.1f} se_"
         )
     return "\n".join(lines)
+
+
+def _minus(number: str) -> str:
+    return number.replace("-", "−")
+
+
+def _z(found: Comparison) -> str:
+    return _minus(f"{found.z:+.2f}")
 
 
 LEGEND = (

@@ -86,7 +86,7 @@ def test_it_is_shown_beside_the_six(
     serve_unmeasured(desk, monkeypatch)
     schedule.measure(table)
     said = answer(alice, "recommend")
-    assert ":x: Swaps  *2.00* vs 1.00 · +100.0 % (" in said
+    assert ":x: Swaps  *2.00* vs 1.00 · +100.0\u00a0% (" in said
     assert ":white_check_mark: Latency p50" in said
 
 
