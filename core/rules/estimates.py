@@ -86,7 +86,7 @@ class _Contrast:
 
 
 def _divided(over: Floats, under: Floats) -> Floats:
-    return np.divide(over, under, out=np.zeros(np.broadcast_shapes(over.shape, under.shape)), where=under > 0)
+    return np.divide(over, under, out=np.zeros(np.broadcast(over, under).shape), where=under > 0)
 
 
 def _weights(n: Floats) -> Floats:
@@ -221,43 +221,57 @@ def _rows(steps: Sequence[Step], rows: Sequence[tuple[Metric, int]]) -> tuple[Fl
     return y * np.array([[1.0 if isinstance(m.source, Quantile) else m.source.scale] for m, _ in rows]), n
 
 
-def _unlogged(metric: Metric, y: Floats, n: Floats, plans: Floats) -> str | None:
-    """Why sums of shape (2, BUCKETS) cannot be compared, from how they were logged; `plans` has shape (2,)."""
-    over, total = n.sum(axis=-1), y.sum(axis=-1)
-    names = ("the baseline", "the candidate")
-    if not over.any():
-        return "nobody logs it"
-    if not over.all():
-        return f"{names[int(over[0] > 0)]} does not log it"
-    covered = _divided(over, plans)
-    if abs(covered[0] - covered[1]) > COVERAGE_GAP:
-        return f"logged for {covered[1]:.0%} of the candidate's plans and {covered[0]:.0%} of the baseline's"
-    if not total.any() and not isinstance(metric.source, Quantile):
-        return "none was recorded in either arm"
-    if _has_fallen_silent(metric, y, n):
-        return "recorded for the baseline, never for the candidate"
-    return None
+@dataclass(frozen=True, eq=False)
+class _Logged:
+    """How each arm logged each row, over all steps; all of shape (2 arms, rows) but `plans`, (2,)."""
 
+    plans: Floats
+    over: Floats
+    total: Floats
+    is_any: npt.NDArray[np.bool_]
+    filled: npt.NDArray[np.int64]
 
-def _has_fallen_silent(metric: Metric, y: Floats, n: Floats) -> bool:
-    """True where the candidate's sum is zero though at the baseline's rate there had to be some."""
-    if isinstance(metric.source, Quantile) or metric.higher_is_better or y[1].any():
-        return False
-    events = y[0] if metric.source.scale == 1 else n[0]
-    return float(events.sum()) * float(n[1].sum()) / float(n[0].sum()) >= SURELY_SOME
+    @staticmethod
+    def of(steps: Sequence[Step], y: Floats, n: Floats) -> _Logged:
+        plans = np.array([[arm.plans for arm in (s.baseline, s.candidate)] for s in steps], dtype=np.float64)
+        y, n = y.sum(axis=0), n.sum(axis=0)
+        any_y, filled = (y != 0).any(axis=-1), (n > 0).sum(axis=-1)
+        return _Logged(plans.sum(axis=0), n.sum(axis=-1), y.sum(axis=-1), any_y, filled)
 
+    def gap(self, metric: Metric, row: int) -> str | None:
+        """Why the sums of a row cannot be compared, from how they were logged."""
+        base, mine = self.over[:, row].tolist()
+        if not base and not mine:
+            return "nobody logs it"
+        if not base or not mine:
+            return f"{'the candidate' if base else 'the baseline'} does not log it"
+        covered = [over / plans if plans > 0 else 0.0 for over, plans in zip((base, mine), self.plans, strict=True)]
+        if abs(covered[0] - covered[1]) > COVERAGE_GAP:
+            return f"logged for {covered[1]:.0%} of the candidate's plans and {covered[0]:.0%} of the baseline's"
+        if not self.is_any[:, row].any() and not isinstance(metric.source, Quantile):
+            return "none was recorded in either arm"
+        return "recorded for the baseline, never for the candidate" if self._has_fallen_silent(metric, row) else None
 
-def _problem(metric: Metric, y: Floats, n: Floats, plans: Floats, *, is_flat: bool) -> str | None:
-    if plans[1] < FEWEST_PLANS:
-        return f"{int(plans[1])} of the {FEWEST_PLANS} plans needed for any test"
-    if (unlogged := _unlogged(metric, y, n, plans)) is not None:
-        return unlogged
-    filled = (n > 0).sum(axis=-1)
-    if filled.min() < FEWEST_BUCKETS:
-        return f"too few different units: they fill {int(filled.min())} of {BUCKETS} buckets"
-    if metric.higher_is_better and not y[0].any():
-        return "none was recorded for the baseline"
-    return "all values are equal" if is_flat else None
+    def _has_fallen_silent(self, metric: Metric, row: int) -> bool:
+        """True where the candidate's sum is zero though at the baseline's rate there had to be some."""
+        if isinstance(metric.source, Quantile) or metric.higher_is_better or self.is_any[1, row]:
+            return False
+        base, mine = self.over[:, row].tolist()
+        events = float(self.total[0, row]) if metric.source.scale == 1 else base
+        return bool(events * mine / base >= SURELY_SOME)
+
+    def problem(self, metric: Metric, row: int, *, is_flat: bool) -> str | None:
+        """Why a row is no evidence; None where it is."""
+        if self.plans[1] < FEWEST_PLANS:
+            return f"{int(self.plans[1])} of the {FEWEST_PLANS} plans needed for any test"
+        if (gap := self.gap(metric, row)) is not None:
+            return gap
+        fewest = int(self.filled[:, row].min())
+        if fewest < FEWEST_BUCKETS:
+            return f"too few different units: they fill {fewest} of {BUCKETS} buckets"
+        if metric.higher_is_better and not self.is_any[0, row]:
+            return "none was recorded for the baseline"
+        return "all values are equal" if is_flat else None
 
 
 @dataclass(frozen=True)
@@ -364,29 +378,20 @@ def compare(steps: Sequence[Step], metrics: Sequence[Metric] = METRICS) -> tuple
     limits = [(s.metric, s.bound_edge + 1) for s in spreads if s]
     y, n = _rows(steps, main + limits)
     found = _contrast(y, n)
-    plans = np.array([[arm.plans for arm in (s.baseline, s.candidate)] for s in steps], dtype=np.float64).sum(axis=0)
-    all_y, all_n = y.sum(axis=0), n.sum(axis=0)
+    logged = _Logged.of(steps, y, n)
     limit_rows = iter(range(len(main), len(main) + len(limits)))
     return tuple(
-        _compared(metric, spread, found, row, next(limit_rows) if spread else row, all_y, all_n, plans)
+        _compared(metric, spread, found, row, next(limit_rows) if spread else row, logged)
         for row, (metric, spread) in enumerate(zip(metrics, spreads, strict=True))
     )
 
 
 def _compared(
-    metric: Metric,
-    spread: _Spread | None,
-    found: _Contrast,
-    row: int,
-    limit_row: int,
-    y: Floats,
-    n: Floats,
-    plans: Floats,
+    metric: Metric, spread: _Spread | None, found: _Contrast, row: int, limit_row: int, logged: _Logged
 ) -> Comparison:
     small = 1e-9 * abs(float(found.baseline[row]))
     is_flat = bool(found.se[row] <= small and abs(found.difference[row]) <= small)
-    over = n[:, row].sum(axis=-1)
-    problem = _problem(metric, y[:, row], n[:, row], plans, is_flat=is_flat)
+    problem, over = logged.problem(metric, row, is_flat=is_flat), logged.over[:, row]
     if not over.all():
         return Comparison(metric, problem)
     shown = _spread_compared(spread, found, row, limit_row, over) if spread else _ratio_compared(metric, found, row)
