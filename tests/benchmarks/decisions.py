@@ -24,12 +24,17 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import partial
 
-from core.rules import allocation
+import numpy as np
+
+from core.rules import allocation, samples
 from core.rules.decision import Terms, minimum_days
-from core.rules.sequential import Memory
+from core.rules.estimates import FEWEST_PLANS, _contrast, _divided, _unskewed
+from core.rules.metrics import METRICS, Quantile
+from core.rules.samples import BINS, BUCKETS, EDGES_MS
+from core.rules.sequential import Memory, any_look_limit
 from core.rules.verdict import Look, decide
 from tests.benchmarks.decisions_rivals import PresentStep, judges
-from tests.benchmarks.simulate import MODELS, THREEFOLD, Arms, Setting, World
+from tests.benchmarks.simulate import MODELS, SUMS, THREEFOLD, Arms, Plans, Setting, World
 
 START = datetime(2026, 1, 5, tzinfo=UTC)
 LONGEST_DAYS = 60
@@ -64,21 +69,26 @@ class Ride:
     between: bool = False
 
 
-def ride(setting: Setting, name: str, looks_a_day: int, seed: int) -> Ride:
-    """One rollout under the bot's own verdicts."""
+def ride(setting: Setting, name: str, looks_a_day: int, seed: int, *, asks_always: bool = False) -> Ride:
+    """One rollout under the bot's own verdicts; `asks_always` asks `decide` at the hopeless looks too, for checking."""
     world, memory, terms = World(setting, (MODELS | THREEFOLD)[name], seed), Memory(), Terms()
-    share, done, present, entered = allocation.STEPS[0], [], Arms(), 0
+    share, done, past, present, entered = allocation.STEPS[0], [], [], Arms(), 0
     for day in range(LONGEST_DAYS):
-        for n in range(1, looks_a_day + 1):
-            present.add(world.plans(day, float(share), 1 / looks_a_day), world.bucket)
-            days = day + n / looks_a_day
+        plans, added = world.plans(day, float(share)), 0
+        n = len(plans.unit)
+        # Plans come in random order, so equal parts of them are equal parts of the day.
+        ends = [n * k // looks_a_day for k in range(1, looks_a_day + 1)]
+        asked = range(looks_a_day) if asks_always else hopeful(past, present, plans, world.bucket, ends)
+        for k in [*(k for k in asked if k < looks_a_day - 1), looks_a_day - 1]:
+            present.add(plans.part(slice(added, ends[k])), world.bucket)
+            added, days = ends[k], day + (k + 1) / looks_a_day
             look = Look(
                 steps=(*done, present.step()),
                 share=share,
                 days=days,
                 days_in_step=days - entered,
                 seen_until=START + timedelta(days=days),
-                is_daily=n == looks_a_day,
+                is_daily=k == looks_a_day - 1,
             )
             found, memory = decide(look, memory, terms)
             if found.action == "rollback":
@@ -88,8 +98,54 @@ def ride(setting: Setting, name: str, looks_a_day: int, seed: int) -> Ride:
             return Ride("promote", days)
         if found.action == "increase":
             share = allocation.next_step(share) or Decimal(1)
-            done, present, entered = [*done, look.steps[-1]], Arms(), day + 1
+            done, past, present, entered = [*done, look.steps[-1]], [*past, present], Arms(), day + 1
     return Ride("open", LONGEST_DAYS)
+
+
+def hopeful(past: Sequence[Arms], present: Arms, plans: Plans, bucket: np.ndarray, ends: Sequence[int]) -> list[int]:
+    """The looks within a day at which `decide` could alarm: all others it need not be asked at.
+
+    An alarm between daily looks needs a metric beyond its bound, which totals tell, and evidence E with
+    ln E >= limit. As ln E <= z^2/2, a smaller z rules it out, and z never exceeds the corrected t (`_unskewed`).
+    Of quantiles only the first is asked.
+    """
+    sums, bins = present.until(plans, bucket, ends)
+    steps = [np.broadcast_to(arms.sums, sums.shape) for arms in past] + [sums]
+    y = np.array(steps).transpose(0, 2, 3, 1, 4).astype(float)  # (steps, arms, sums, looks, BUCKETS)
+    n = y[:, :, SUMS.index(samples.PLANS)]
+    plans_of = n.sum(axis=-1)
+    weights = _divided(plans_of.prod(axis=1), plans_of.sum(axis=1))
+    weights = _divided(weights, weights.sum(axis=0))
+    is_enough = plans_of[:, 1].sum(axis=0) >= FEWEST_PLANS
+    is_hopeful = np.zeros(len(ends), dtype=bool)
+    least = math.sqrt(2 * any_look_limit(len(METRICS)))
+    for metric in METRICS:
+        if isinstance(metric.source, Quantile):
+            continue
+        values = y[:, :, SUMS.index(metric.source.numerator)]
+        base, mine = (weights[:, None] * _divided(values.sum(axis=-1), plans_of)).sum(axis=0)
+        looks = np.flatnonzero(is_enough & [metric.is_beyond(v, c) for v, c in zip(mine, base, strict=True)])
+        if not len(looks):
+            continue
+        found = _contrast(values[:, :, looks], n[:, :, looks])
+        sign = -1 if metric.higher_is_better else 1
+        t, skew = sign * found.difference / np.maximum(found.se, 1e-300), sign * found.skew
+        is_hopeful[looks] |= _unskewed(np.clip(t, -1e6, 1e6), skew) >= least
+    return np.flatnonzero(is_hopeful | (is_enough & _is_slow(past, bins, weights))).tolist()
+
+
+def _is_slow(past: Sequence[Arms], bins: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Where p50 or p99 may be beyond its bound, to the bin on the safe side; `bins` has shape (looks, arms, BINS)."""
+    steps = [np.broadcast_to(arms.counts.reshape(2, BINS, BUCKETS).sum(axis=-1), bins.shape) for arms in past] + [bins]
+    shares = np.array([_divided(step.astype(float), step.sum(axis=-1, keepdims=True)) for step in steps])
+    below = (weights[..., None, None] * shares).sum(axis=0).cumsum(axis=-1)
+    found = np.zeros(len(bins), dtype=bool)
+    for metric in METRICS:
+        if isinstance(metric.source, Quantile):
+            base, mine = (np.argmax(below[:, a] >= metric.source.q - 1e-9, axis=-1) for a in (0, 1))
+            bound = np.array([metric.bound(EDGES_MS[max(k - 1, 0)]) or math.inf for k in base])
+            found |= EDGES_MS[np.minimum(mine, BINS - 2)] >= bound * (1 - 1e-9)
+    return found
 
 
 def _row(name: str, plans: int, rides: Sequence[Ride], seconds: float) -> str:

@@ -7,7 +7,7 @@ each plan before its arm is known, so one seed is the same world for every model
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -91,7 +91,7 @@ class Plans:
     log_latency: np.ndarray
     cost_nano: np.ndarray
 
-    def part(self, chosen: np.ndarray) -> Plans:
+    def part(self, chosen: np.ndarray | slice) -> Plans:
         return Plans(**{name: values[chosen] for name, values in self.__dict__.items()})
 
 
@@ -161,33 +161,56 @@ def _bins(log_latency: np.ndarray) -> np.ndarray:
     return np.clip(np.floor((log_latency - _LOG_EDGE) / _LOG_RATIO).astype(np.int64) + 1, 0, BINS - 1)
 
 
-_SUMS = (samples.PLANS, samples.ACCEPTED, samples.EDITS, samples.INTERVENTIONS, samples.COST_NANO, samples.COST_PLANS)
+SUMS = (samples.PLANS, samples.ACCEPTED, samples.EDITS, samples.INTERVENTIONS, samples.COST_NANO, samples.COST_PLANS)
+
+
+def _values(plans: Plans) -> tuple[np.ndarray, ...]:
+    """What each plan adds to each of the sums."""
+    ones = np.ones(len(plans.unit))
+    return ones, plans.accepted, plans.edits, plans.intervened, plans.cost_nano, ones
 
 
 @dataclass
 class Arms:
     """Running sums of one step, dense so that adding a day is cheap; two arms, baseline first."""
 
-    sums: np.ndarray = field(default_factory=lambda: np.zeros((2, len(_SUMS), BUCKETS), dtype=np.int64))
+    sums: np.ndarray = field(default_factory=lambda: np.zeros((2, len(SUMS), BUCKETS), dtype=np.int64))
     counts: np.ndarray = field(default_factory=lambda: np.zeros((2, BINS * BUCKETS), dtype=np.int64))
 
     def add(self, plans: Plans, bucket: np.ndarray) -> None:
         arm = plans.candidate.astype(np.int64)
         where = bucket[plans.unit]
         cell = arm * BUCKETS + where
-        ones = np.ones(len(cell))
-        values = (ones, plans.accepted, plans.edits, plans.intervened, plans.cost_nano, ones)
-        for row, value in enumerate(values):
+        for row, value in enumerate(_values(plans)):
             self.sums[:, row] += np.bincount(cell, value, 2 * BUCKETS).reshape(2, BUCKETS).astype(np.int64)
         at = _bins(plans.log_latency) * BUCKETS + where
         for a in (0, 1):
             self.counts[a] += np.bincount(at[arm == a], minlength=BINS * BUCKETS)
 
+    def until(self, plans: Plans, bucket: np.ndarray, ends: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        """What the sums, and the counts per bin, will be once the first `ends` (ascending) plans are added.
+
+        Shapes (ends, 2, sums, BUCKETS) and (ends, 2, BINS). Nothing is added yet.
+        """
+        arm, looks = plans.candidate.astype(np.int64), len(ends)
+        slot = np.searchsorted(ends, np.arange(len(arm)), side="right")
+        row = slot * 2 + arm
+        new = np.stack(
+            [
+                np.bincount(row * BUCKETS + bucket[plans.unit], value, looks * 2 * BUCKETS).reshape(looks, 2, BUCKETS)
+                for value in _values(plans)
+            ],
+            axis=2,
+        )
+        bins = np.bincount(row * BINS + _bins(plans.log_latency), minlength=looks * 2 * BINS).reshape(looks, 2, BINS)
+        counts = self.counts.reshape(2, BINS, BUCKETS).sum(axis=-1)
+        return self.sums + new.astype(np.int64).cumsum(axis=0), counts + bins.cumsum(axis=0)
+
     def step(self) -> Step:
         return Step(*(self._sample(a) for a in (0, 1)))
 
     def _sample(self, a: int) -> Sample:
-        sums = dict(zip(_SUMS, self.sums[a], strict=True))
+        sums = dict(zip(SUMS, self.sums[a], strict=True))
         return Sample.of(sums, {samples.LATENCY: Counts.of_dense(self.counts[a])})
 
 
