@@ -75,8 +75,39 @@ class Setting:
     cost: float = 0.01
     cost_spread: float = 0.3
     drift: float = 0.01
+    """By how much the world moves a day, on the logarithmic scale; both arms alike."""
+    rhythm: float = 1.0
+    """How much stronger than `WEEK` and `WEEK_MOOD` the week is."""
     sticky: bool = False
     """True: a unit keeps the arm of its first plan, as the platform's assignment service does."""
+
+
+WORLDS: Mapping[str, Mapping[str, Any]] = {
+    "as above": {},
+    "units do not differ": {
+        "activity_shape": 50.0,
+        "acceptance_spread": 0.01,
+        "edits_spread": 0.01,
+        "validator_spread": 0.01,
+        "latency_spread": 0.001,
+        "cost_spread": 0.01,
+    },
+    "units differ twice as much": {
+        "activity_shape": 0.25,
+        "acceptance_spread": 1.2,
+        "edits_spread": 1.0,
+        "validator_spread": 1.6,
+        "latency_spread": 0.3,
+        "cost_spread": 0.6,
+    },
+    "validator rate 8 %": {"validator": 0.08},
+    "validator rate 1 %": {"validator": 0.01},
+    "drift of 5 % a day": {"drift": 0.05},
+    "p99 just below 2,000 ms": {"slow_factor": 2.15},
+    "500 plans a day": {"plans_a_day": 500},
+    "three times the weekly rhythm": {"rhythm": 3.0},
+}
+"""Other worlds, in which an identical model must not be rolled back either."""
 
 
 @dataclass(frozen=True)
@@ -128,10 +159,10 @@ class World:
         s, rng, model = self.setting, self.rng, self.model
         self.drifts += rng.normal(0, s.drift * np.sqrt(part), 4)
         weekday = (day + self.phase) % 7
-        n = int(rng.poisson(s.plans_a_day * WEEK[weekday] * part))
+        n = int(rng.poisson(s.plans_a_day * WEEK[weekday] ** s.rhythm * part))
         unit = self.pool[rng.integers(len(self.pool), size=n)]
         mine = self._arms(unit, share)
-        mood = WEEK_MOOD[weekday]
+        mood = s.rhythm * WEEK_MOOD[weekday]
         chance = _logistic(self.offset + self.mood[unit] + mood + self.drifts[0])
         accepted = rng.random(n) < chance * np.where(mine, model.acceptance, 1.0)
         mean = s.edits * self.edits[unit] * np.exp(self.drifts[1] - mood) * rng.standard_gamma(2.0, n) / 2
@@ -195,16 +226,13 @@ class Arms:
         arm, looks = plans.candidate.astype(np.int64), len(ends)
         slot = np.searchsorted(ends, np.arange(len(arm)), side="right")
         row = slot * 2 + arm
-        new = np.stack(
-            [
-                np.bincount(row * BUCKETS + bucket[plans.unit], value, looks * 2 * BUCKETS).reshape(looks, 2, BUCKETS)
-                for value in _values(plans)
-            ],
-            axis=2,
-        )
+        cell = row * BUCKETS + bucket[plans.unit]
+        new = np.empty((looks, 2, len(SUMS), BUCKETS), dtype=np.int64)
+        for k, value in enumerate(_values(plans)):
+            new[:, :, k] = np.bincount(cell, value, looks * 2 * BUCKETS).reshape(looks, 2, BUCKETS)
         bins = np.bincount(row * BINS + _bins(plans.log_latency), minlength=looks * 2 * BINS).reshape(looks, 2, BINS)
         counts = self.counts.reshape(2, BINS, BUCKETS).sum(axis=-1)
-        return self.sums + new.astype(np.int64).cumsum(axis=0), counts + bins.cumsum(axis=0)
+        return self.sums + new.cumsum(axis=0), counts + bins.cumsum(axis=0)
 
     def step(self) -> Step:
         return Step(*(self._sample(a) for a in (0, 1)))
