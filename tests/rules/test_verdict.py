@@ -134,16 +134,18 @@ def test_one_user_with_half_of_all_plans_rolls_nothing_back() -> None:
 def test_zero_base_rates() -> None:
     none = verdict(step(0.1, both={"validator": 0.0}))
     assert finding(none, "validator_rate").state == "not measurable"
+    assert finding(none, "validator_rate").overall.problem == "none was recorded in either arm"
     assert none.action == "wait"
     assert "no pass" in none.why
     some = verdict(step(0.1, both={"validator": 0.0}, validator=0.05))
     assert some.action == "rollback"
     assert "the baseline is zero" in some.why
-    once = step(0.1, both={"validator": 0.0})
-    sums = {**once.candidate.sums, INTERVENTIONS: np.eye(BUCKETS, dtype=int)[9]}
-    single = verdict(Step(once.baseline, Sample.of(sums, once.candidate.histograms)))
-    assert finding(single, "validator_rate").overall.is_beyond
-    assert single.action != "rollback"
+    # Two events, both among the tenth of the plans: chance does that once in a hundred times.
+    quiet = step(0.1, both={"validator": 0.0})
+    sums = {**quiet.candidate.sums, INTERVENTIONS: np.eye(BUCKETS, dtype=int)[[9, 90]].sum(axis=0)}
+    two = verdict(Step(quiet.baseline, Sample.of(sums, quiet.candidate.histograms)))
+    assert finding(two, "validator_rate").overall.is_beyond
+    assert two.action != "rollback"
 
 
 def test_a_metric_that_stops_being_logged_is_no_pass() -> None:
