@@ -251,14 +251,14 @@ def _rows(steps: Sequence[Step], rows: Sequence[tuple[Metric, int]]) -> tuple[Fl
     return y * np.array([[1.0 if isinstance(m.source, Quantile) else m.source.scale] for m, _ in rows]), n
 
 
-def _alarming(metric: Metric, found: _Contrast, row: int) -> tuple[float, float] | None:
+def _scored(metric: Metric, found: _Contrast, row: int) -> tuple[float, float] | None:
     """The deviate of a harm, and its standard error, as they are were both arms alike (a score test).
 
     Harm that shows as more events raises its own error: tripled interventions take twice the plans to be proven by it.
     So each arm's error is scaled from its own rate to the common one, by the variance of a count, or of a share. A
     share that should be high is turned into the share of the others. None where there is no harm, or no such scale.
     """
-    is_share = metric.unit == "share"
+    is_share = metric.unit == "share" or isinstance(metric.source, Quantile)
     base, mine = float(found.baseline[row]), float(found.candidate[row])
     if metric.higher_is_better:
         base, mine = 1 - base, 1 - mine
@@ -382,7 +382,7 @@ def _ratio_compared(metric: Metric, found: _Contrast, row: int) -> Comparison:
     ratio = value / base if base > 0 else None
     half = harm.half_width * float(found.ratio_se[row])
     z, tolerance_z = harm.deviate(harm.harm), harm.tolerance_z
-    alarm_z, alarm_se = _alarming(metric, found, row) or (z, harm.se)
+    alarm_z, alarm_se = _scored(metric, found, row) or (z, harm.se)
     return Comparison(
         metric,
         candidate=value,
@@ -411,7 +411,8 @@ def _spread_compared(spread: _Spread, found: _Contrast, row: int, limit_row: int
     excess = (spread.upper - beyond_c) * (-1 if metric.higher_is_better else 1)
     floor = excess / max(float(found.se[limit_row]), at_least)
     half = harm.half_width * harm.se
-    z, tolerance_z = harm.deviate(harm.harm), harm.tolerance_z
+    # Plans slower than a quantile are counted events, and at p99 few: the daily looks take the score test as well.
+    z, se = _scored(metric, found, row) or (harm.deviate(harm.harm), harm.se)
     low = value_at(spread.upper + half, spread.candidate) if spread.upper + half < 1 else None
     high = value_at(spread.upper - half, spread.candidate) if spread.upper > half else None
     return Comparison(
@@ -424,11 +425,11 @@ def _spread_compared(spread: _Spread, found: _Contrast, row: int, limit_row: int
         high=None if high is None else high / spread.value_c,
         is_beyond=metric.is_beyond(spread.value_v, spread.value_c),
         z=z,
-        tolerance_z=tolerance_z,
+        tolerance_z=harm.tolerance_z,
         floor_z=_deviate(floor, float(found.df[limit_row])),
         room_z=harm.room_z,
         alarm_z=z,
-        alarm_tolerance_z=tolerance_z,
+        alarm_tolerance_z=min(harm.tolerance / se, _SUREST),
         influence=_direction(found.psi[row]),
     )
 
