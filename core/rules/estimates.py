@@ -121,7 +121,8 @@ def _contrast(y: Floats, n: Floats) -> _Contrast:
     levels = np.einsum("kr,kar->ar", weights, rates)
     parts = np.einsum("kar,karb->arb", _divided(weights[:, None], plans), y - rates[..., None] * n)
     psi = parts[1] - parts[0]
-    squares, fourths = (psi**2).sum(axis=-1), (psi**4).sum(axis=-1)
+    psi2, parts2 = psi * psi, parts * parts
+    squares, fourths = psi2.sum(axis=-1), (psi2 * psi2).sum(axis=-1)
     # What single events add to the fourth powers: it tells of their number, which a score test knows, not of units.
     single = (_divided(weights[:, None], plans) ** 4 * total).sum(axis=(0, 1))
     scale = BUCKETS / (BUCKETS - 1)
@@ -134,12 +135,12 @@ def _contrast(y: Floats, n: Floats) -> _Contrast:
         se=np.sqrt(scale * squares),
         df=_degrees(squares, fourths),
         count_df=_degrees(squares, fourths - single),
-        skew=_divided((psi**3).sum(axis=-1), squares**1.5),
+        skew=_divided((psi2 * psi).sum(axis=-1), squares**1.5),
         psi=psi,
         ratio_se=_divided(np.sqrt(scale * ratio_squares), levels[0]),
         mix=(weights * _divided(plans[:, 1], plans.sum(axis=1))).sum(axis=0),
-        squares=scale * (parts**2).sum(axis=-1),
-        cubes=(parts**3).sum(axis=-1),
+        squares=scale * parts2.sum(axis=-1),
+        cubes=(parts2 * parts).sum(axis=-1),
     )
 
 
