@@ -26,6 +26,7 @@ EDGES_MS: Final[Floats] = np.array([2000.0 * 1.02**k for k in range(-_BELOW, _AB
 BINS: Final = len(EDGES_MS) + 1
 """Bin 0 lies below the first edge, bin `BINS - 1` at or above the last."""
 _CELLS: Final = BUCKETS * BINS
+_FIRST_CELLS: Final[Ints] = np.arange(BINS + 1) * BUCKETS
 
 PLANS, ACCEPTED, EDITS, INTERVENTIONS = "plans", "accepted", "edits", "interventions"
 COST_NANO, COST_PLANS = "cost_nano", "cost_plans"
@@ -86,7 +87,8 @@ class Counts:
     @cached_property
     def by_bin(self) -> Ints:
         """Values per bin, all buckets together; shape (BINS,)."""
-        return _frozen(np.bincount(self.cells // BUCKETS, self._weights, BINS).astype(np.int64))
+        up_to = np.concatenate(([0], np.cumsum(self.counts)))
+        return _frozen(np.diff(up_to[np.searchsorted(self.cells, _FIRST_CELLS)]))
 
     @cached_property
     def _buckets(self) -> Ints:
