@@ -47,7 +47,9 @@ class Comparison:
     `low` and `high` bound candidate / baseline at 95 % at all looks together; None is unbounded. `z` is the normal
     deviate of the harm (positive is worse); `tolerance_z` is what the tolerance is worth in standard errors; `floor_z`
     is the deviate that an unharmful candidate must exceed to be beyond the bound; `room_z` is the evidence that
-    the harm is smaller than the tolerance. `influence` is each bucket's part in the contrast, of length one.
+    the harm is smaller than the tolerance. `alarm_z` and `alarm_tolerance_z` are `z` and `tolerance_z` with the error
+    that an unharmful candidate would have, for looks between the daily ones. `influence` is each bucket's part in the
+    contrast, of length one.
     """
 
     metric: Metric
@@ -63,6 +65,8 @@ class Comparison:
     tolerance_z: float = 0.0
     floor_z: float = 0.0
     room_z: float = 0.0
+    alarm_z: float = 0.0
+    alarm_tolerance_z: float = 0.0
     influence: npt.NDArray[np.float32] | None = None
 
     @property
@@ -73,26 +77,41 @@ class Comparison:
 
 @dataclass(frozen=True, eq=False)
 class _Contrast:
-    """The combined contrasts of several rows at once; arrays of shape (rows,) and (rows, BUCKETS)."""
+    """The combined contrasts of several rows at once; arrays of shape (rows,) and (rows, BUCKETS).
+
+    `count_df` is `df` for sums of single events. `mix` is the candidate's share of the plans; `squares` and `cubes`
+    sum each arm's part in `psi`, (2, rows).
+    """
 
     difference: Floats
     candidate: Floats
     baseline: Floats
     se: Floats
     df: Floats
+    count_df: Floats
     skew: Floats
     psi: Floats
     ratio_se: Floats
+    mix: Floats
+    squares: Floats
+    cubes: Floats
 
 
 def _divided(over: Floats, under: Floats) -> Floats:
-    return np.divide(over, under, out=np.zeros(np.broadcast_shapes(over.shape, under.shape)), where=under > 0)
+    return np.divide(over, under, out=np.zeros(np.broadcast(over, under).shape), where=under > 0)
 
 
 def _weights(n: Floats) -> Floats:
     """Weights of the steps, (steps, rows), from plans (steps, 2, rows): they sum to one, or are zero without plans."""
     weights = _divided(n[:, 0] * n[:, 1], n[:, 0] + n[:, 1])
     return _divided(weights, weights.sum(axis=0))
+
+
+def _degrees(squares: Floats, fourths: Floats) -> Floats:
+    """Degrees of freedom of a sum of squares over buckets, few where few buckets make it up."""
+    kurtosis = _divided(BUCKETS * fourths, squares**2)
+    freedom: Floats = np.minimum(BUCKETS - 1, np.maximum(2.0, 2 * BUCKETS / np.maximum(kurtosis - 1, 1e-9)))
+    return freedom
 
 
 def _contrast(y: Floats, n: Floats) -> _Contrast:
@@ -102,9 +121,10 @@ def _contrast(y: Floats, n: Floats) -> _Contrast:
     levels = np.einsum("kr,kar->ar", weights, rates)
     parts = np.einsum("kar,karb->arb", _divided(weights[:, None], plans), y - rates[..., None] * n)
     psi = parts[1] - parts[0]
-    squares = (psi**2).sum(axis=-1)
-    kurtosis = _divided(BUCKETS * (psi**4).sum(axis=-1), squares**2)
-    df = np.minimum(BUCKETS - 1, np.maximum(2.0, 2 * BUCKETS / np.maximum(kurtosis - 1, 1e-9)))
+    psi2, parts2 = psi * psi, parts * parts
+    squares, fourths = psi2.sum(axis=-1), (psi2 * psi2).sum(axis=-1)
+    # What single events add to the fourth powers: it tells of their number, which a score test knows, not of units.
+    single = (_divided(weights[:, None], plans) ** 4 * total).sum(axis=(0, 1))
     scale = BUCKETS / (BUCKETS - 1)
     ratio = _divided(levels[1], levels[0])
     ratio_squares = ((parts[1] - ratio[:, None] * parts[0]) ** 2).sum(axis=-1)
@@ -113,10 +133,14 @@ def _contrast(y: Floats, n: Floats) -> _Contrast:
         candidate=levels[1],
         baseline=levels[0],
         se=np.sqrt(scale * squares),
-        df=df,
-        skew=_divided((psi**3).sum(axis=-1), squares**1.5),
+        df=_degrees(squares, fourths),
+        count_df=_degrees(squares, fourths - single),
+        skew=_divided((psi2 * psi).sum(axis=-1), squares**1.5),
         psi=psi,
         ratio_se=_divided(np.sqrt(scale * ratio_squares), levels[0]),
+        mix=(weights * _divided(plans[:, 1], plans.sum(axis=1))).sum(axis=0),
+        squares=scale * parts2.sum(axis=-1),
+        cubes=(parts2 * parts).sum(axis=-1),
     )
 
 
@@ -133,6 +157,13 @@ def _unskewed(t: float, skew: float) -> float:
     Without it more interventions, or more slow plans, have to be many more to count, as they raise the error too.
     """
     return t + skew * t**2 / 3 + skew**2 * t**3 / 27 + skew / 6
+
+
+def _gamma_deviate(t: float, skew: float) -> float:
+    """The normal deviate as surprising as t of a skewed sum with a known error (Wilson and Hilferty 1931)."""
+    if skew < 1e-6:
+        return t
+    return 6 / skew * (math.cbrt(max(1 + skew * t / 2, 0.0)) - 1) + skew / 6
 
 
 def _student(z: float, df: float) -> float:
@@ -221,43 +252,84 @@ def _rows(steps: Sequence[Step], rows: Sequence[tuple[Metric, int]]) -> tuple[Fl
     return y * np.array([[1.0 if isinstance(m.source, Quantile) else m.source.scale] for m, _ in rows]), n
 
 
-def _unlogged(metric: Metric, y: Floats, n: Floats, plans: Floats) -> str | None:
-    """Why sums of shape (2, BUCKETS) cannot be compared, from how they were logged; `plans` has shape (2,)."""
-    over, total = n.sum(axis=-1), y.sum(axis=-1)
-    names = ("the baseline", "the candidate")
-    if not over.any():
-        return "nobody logs it"
-    if not over.all():
-        return f"{names[int(over[0] > 0)]} does not log it"
-    covered = _divided(over, plans)
-    if abs(covered[0] - covered[1]) > COVERAGE_GAP:
-        return f"logged for {covered[1]:.0%} of the candidate's plans and {covered[0]:.0%} of the baseline's"
-    if not total.any() and not isinstance(metric.source, Quantile):
-        return "none was recorded in either arm"
-    if _has_fallen_silent(metric, y, n):
-        return "recorded for the baseline, never for the candidate"
-    return None
+def _scored(metric: Metric, found: _Contrast, row: int) -> tuple[float, float] | None:
+    """The deviate of a harm, and its standard error, as they are were both arms alike (a score test).
+
+    Harm that shows as more events raises its own error: tripled interventions take twice the plans to be proven by it.
+    So each arm's error is scaled from its own rate to the common one, by the variance of a count, or of a share. A
+    share that should be high is turned into the share of the others. None where there is no harm, or no such scale.
+    """
+    is_share = metric.unit == "share" or isinstance(metric.source, Quantile)
+    base, mine = float(found.baseline[row]), float(found.candidate[row])
+    if metric.higher_is_better:
+        base, mine = 1 - base, 1 - mine
+    if not 0 <= base < mine or (metric.higher_is_better and not is_share) or (is_share and mine >= 1):
+        return None
+    mix = float(found.mix[row])
+    both = base + mix * (mine - base)
+    # How much larger each arm's variance would be at the common rate; nothing of a baseline at zero can be enlarged.
+    of_base, of_mine, common = (rate * (1 - rate) if is_share else rate for rate in (base, mine, both))
+    larger = (common / of_base if of_base > 0 else 0.0, common / of_mine)
+    squares = [factor * float(arm) for factor, arm in zip(larger, found.squares[:, row], strict=True)]
+    se = math.sqrt(squares[1] + (squares[0] or squares[1] * mix / (1 - mix)))
+    se = max(se, (mine - base) / _SUREST)
+    third = larger[1] * float(found.cubes[1, row]) - larger[0] * float(found.cubes[0, row])
+    skew = (-third if metric.higher_is_better else third) / se**3
+    df = float((found.count_df if is_share and not metric.higher_is_better else found.df)[row])
+    return _deviate(_gamma_deviate((mine - base) / se, skew), df), se
 
 
-def _has_fallen_silent(metric: Metric, y: Floats, n: Floats) -> bool:
-    """True where the candidate's sum is zero though at the baseline's rate there had to be some."""
-    if isinstance(metric.source, Quantile) or metric.higher_is_better or y[1].any():
-        return False
-    events = y[0] if metric.source.scale == 1 else n[0]
-    return float(events.sum()) * float(n[1].sum()) / float(n[0].sum()) >= SURELY_SOME
+@dataclass(frozen=True, eq=False)
+class _Logged:
+    """How each arm logged each row, over all steps; all of shape (2 arms, rows) but `plans`, (2,)."""
 
+    plans: Floats
+    over: Floats
+    total: Floats
+    is_any: npt.NDArray[np.bool_]
+    filled: npt.NDArray[np.int64]
 
-def _problem(metric: Metric, y: Floats, n: Floats, plans: Floats, *, is_flat: bool) -> str | None:
-    if plans[1] < FEWEST_PLANS:
-        return f"{int(plans[1])} of the {FEWEST_PLANS} plans needed for any test"
-    if (unlogged := _unlogged(metric, y, n, plans)) is not None:
-        return unlogged
-    filled = (n > 0).sum(axis=-1)
-    if filled.min() < FEWEST_BUCKETS:
-        return f"too few different units: they fill {int(filled.min())} of {BUCKETS} buckets"
-    if metric.higher_is_better and not y[0].any():
-        return "none was recorded for the baseline"
-    return "all values are equal" if is_flat else None
+    @staticmethod
+    def of(steps: Sequence[Step], y: Floats, n: Floats) -> _Logged:
+        plans = np.array([[arm.plans for arm in (s.baseline, s.candidate)] for s in steps], dtype=np.float64)
+        y, n = y.sum(axis=0), n.sum(axis=0)
+        any_y, filled = (y != 0).any(axis=-1), (n > 0).sum(axis=-1)
+        return _Logged(plans.sum(axis=0), n.sum(axis=-1), y.sum(axis=-1), any_y, filled)
+
+    def gap(self, metric: Metric, row: int) -> str | None:
+        """Why the sums of a row cannot be compared, from how they were logged."""
+        base, mine = self.over[:, row].tolist()
+        if not base and not mine:
+            return "nobody logs it"
+        if not base or not mine:
+            return f"{'the candidate' if base else 'the baseline'} does not log it"
+        covered = [over / plans if plans > 0 else 0.0 for over, plans in zip((base, mine), self.plans, strict=True)]
+        if abs(covered[0] - covered[1]) > COVERAGE_GAP:
+            return f"logged for {covered[1]:.0%} of the candidate's plans and {covered[0]:.0%} of the baseline's"
+        if not self.is_any[:, row].any() and not isinstance(metric.source, Quantile):
+            return "none was recorded in either arm"
+        return "recorded for the baseline, never for the candidate" if self._has_fallen_silent(metric, row) else None
+
+    def _has_fallen_silent(self, metric: Metric, row: int) -> bool:
+        """True where the candidate's sum is zero though at the baseline's rate there had to be some."""
+        if isinstance(metric.source, Quantile) or metric.higher_is_better or self.is_any[1, row]:
+            return False
+        base, mine = self.over[:, row].tolist()
+        events = float(self.total[0, row]) if metric.source.scale == 1 else base
+        return bool(events * mine / base >= SURELY_SOME)
+
+    def problem(self, metric: Metric, row: int, *, is_flat: bool) -> str | None:
+        """Why a row is no evidence; None where it is."""
+        if self.plans[1] < FEWEST_PLANS:
+            return f"{int(self.plans[1])} of the {FEWEST_PLANS} plans needed for any test"
+        if (gap := self.gap(metric, row)) is not None:
+            return gap
+        fewest = int(self.filled[:, row].min())
+        if fewest < FEWEST_BUCKETS:
+            return f"too few different units: they fill {fewest} of {BUCKETS} buckets"
+        if metric.higher_is_better and not self.is_any[0, row]:
+            return "none was recorded for the baseline"
+        return "all values are equal" if is_flat else None
 
 
 @dataclass(frozen=True)
@@ -310,6 +382,8 @@ def _ratio_compared(metric: Metric, found: _Contrast, row: int) -> Comparison:
     harm = _Harm.of(found, row, metric, tolerance or (metric.tolerance or 0.0) * value / 2)
     ratio = value / base if base > 0 else None
     half = harm.half_width * float(found.ratio_se[row])
+    z, tolerance_z = harm.deviate(harm.harm), harm.tolerance_z
+    alarm_z, alarm_se = _scored(metric, found, row) or (z, harm.se)
     return Comparison(
         metric,
         candidate=value,
@@ -319,10 +393,12 @@ def _ratio_compared(metric: Metric, found: _Contrast, row: int) -> Comparison:
         low=None if ratio is None else max(ratio - half, 0.0),
         high=None if ratio is None or half > _UNBOUNDED else ratio + half,
         is_beyond=metric.is_beyond(value, base),
-        z=harm.deviate(harm.harm),
-        tolerance_z=harm.tolerance_z,
+        z=z,
+        tolerance_z=tolerance_z,
         floor_z=harm.deviate(tolerance),
         room_z=harm.room_z,
+        alarm_z=alarm_z,
+        alarm_tolerance_z=min(harm.tolerance / alarm_se, _SUREST),
         influence=_direction(found.psi[row]),
     )
 
@@ -336,6 +412,8 @@ def _spread_compared(spread: _Spread, found: _Contrast, row: int, limit_row: int
     excess = (spread.upper - beyond_c) * (-1 if metric.higher_is_better else 1)
     floor = excess / max(float(found.se[limit_row]), at_least)
     half = harm.half_width * harm.se
+    # Plans slower than a quantile are counted events, and at p99 few: the daily looks take the score test as well.
+    z, se = _scored(metric, found, row) or (harm.deviate(harm.harm), harm.se)
     low = value_at(spread.upper + half, spread.candidate) if spread.upper + half < 1 else None
     high = value_at(spread.upper - half, spread.candidate) if spread.upper > half else None
     return Comparison(
@@ -347,10 +425,12 @@ def _spread_compared(spread: _Spread, found: _Contrast, row: int, limit_row: int
         low=(low or 0.0) / spread.value_c,
         high=None if high is None else high / spread.value_c,
         is_beyond=metric.is_beyond(spread.value_v, spread.value_c),
-        z=harm.deviate(harm.harm),
+        z=z,
         tolerance_z=harm.tolerance_z,
         floor_z=_deviate(floor, float(found.df[limit_row])),
         room_z=harm.room_z,
+        alarm_z=z,
+        alarm_tolerance_z=min(harm.tolerance / se, _SUREST),
         influence=_direction(found.psi[row]),
     )
 
@@ -364,29 +444,20 @@ def compare(steps: Sequence[Step], metrics: Sequence[Metric] = METRICS) -> tuple
     limits = [(s.metric, s.bound_edge + 1) for s in spreads if s]
     y, n = _rows(steps, main + limits)
     found = _contrast(y, n)
-    plans = np.array([[arm.plans for arm in (s.baseline, s.candidate)] for s in steps], dtype=np.float64).sum(axis=0)
-    all_y, all_n = y.sum(axis=0), n.sum(axis=0)
+    logged = _Logged.of(steps, y, n)
     limit_rows = iter(range(len(main), len(main) + len(limits)))
     return tuple(
-        _compared(metric, spread, found, row, next(limit_rows) if spread else row, all_y, all_n, plans)
+        _compared(metric, spread, found, row, next(limit_rows) if spread else row, logged)
         for row, (metric, spread) in enumerate(zip(metrics, spreads, strict=True))
     )
 
 
 def _compared(
-    metric: Metric,
-    spread: _Spread | None,
-    found: _Contrast,
-    row: int,
-    limit_row: int,
-    y: Floats,
-    n: Floats,
-    plans: Floats,
+    metric: Metric, spread: _Spread | None, found: _Contrast, row: int, limit_row: int, logged: _Logged
 ) -> Comparison:
     small = 1e-9 * abs(float(found.baseline[row]))
     is_flat = bool(found.se[row] <= small and abs(found.difference[row]) <= small)
-    over = n[:, row].sum(axis=-1)
-    problem = _problem(metric, y[:, row], n[:, row], plans, is_flat=is_flat)
+    problem, over = logged.problem(metric, row, is_flat=is_flat), logged.over[:, row]
     if not over.all():
         return Comparison(metric, problem)
     shown = _spread_compared(spread, found, row, limit_row, over) if spread else _ratio_compared(metric, found, row)

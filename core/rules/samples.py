@@ -92,17 +92,28 @@ class Counts:
 
     @cached_property
     def _buckets(self) -> Ints:
-        return self.cells % BUCKETS
+        return self.cells & (BUCKETS - 1)  # the remainder, as BUCKETS is a power of two
+
+    @cached_property
+    def _weights(self) -> Floats:
+        return self.counts.astype(np.float64)
+
+    @cached_property
+    def _slower(self) -> dict[int, Ints]:
+        return {}
 
     @cached_property
     def by_bucket(self) -> Ints:
         """Values per bucket, all bins together; shape (BUCKETS,)."""
-        return _frozen(self.slower(0))
+        return self.slower(0)
 
     def slower(self, from_bin: int) -> Ints:
         """Values per bucket that fell in `from_bin` or above; shape (BUCKETS,)."""
+        if (known := self._slower.get(from_bin)) is not None:
+            return known
         start = int(np.searchsorted(self.cells, from_bin * BUCKETS))
-        return np.bincount(self._buckets[start:], self.counts[start:], BUCKETS).astype(np.int64)
+        found = np.bincount(self._buckets[start:], self._weights[start:], BUCKETS).astype(np.int64)
+        return self._slower.setdefault(from_bin, _frozen(found))
 
 
 _NOTHING: Final = _frozen(np.zeros(BUCKETS, dtype=np.int64))

@@ -21,7 +21,14 @@ from core.rules.estimates import Comparison
 from core.rules.samples import Floats
 
 BUDGET: Final = 0.07
-"""Nominal chance of a false rollback over a whole rollout and all metrics; simulation realises about half."""
+"""Nominal chance of a false rollback over a whole rollout and all metrics.
+
+Chosen by simulation at 2,000 plans a day, not derived: of some ten settings tried on seeds used again and again, the
+lowest at which +20 % interventions are still rolled back by day 16 in the median. Then looked at on seeds never used
+before: 59 of 1,340 identical models rolled back (4.4 %, standard error 0.6 %; accepted 5 %), 50 of 500 with +20 %
+interventions missed (10 %, 1.3 %; accepted 14 %), median day 15. At 20,000 plans a day these are rolled back by day 2,
+as is wanted, in 50 of 100 only. 0.08 makes that 56, and 14 false rollbacks of 220 into 16: no room for it.
+"""
 LAST_LOOK_BUDGET: Final = 0.02
 """The part of it kept for the very last look: the day on which waiting before full traffic ends."""
 ANY_LOOK_BUDGET: Final = 0.01

@@ -159,7 +159,7 @@ def _findings(
 
 
 def _finding(overall: Comparison, present: Comparison, boundary: float | None, limit: float) -> Finding:
-    evidence = sequential.likelihood_ratio(overall.z, overall.tolerance_z) if overall.is_measurable else 0.0
+    evidence = sequential.likelihood_ratio(overall.alarm_z, overall.alarm_tolerance_z) if overall.is_measurable else 0.0
     return Finding(
         overall.metric,
         _state(overall, present, boundary, is_sure=evidence >= limit),

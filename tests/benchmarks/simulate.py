@@ -7,7 +7,7 @@ each plan before its arm is known, so one seed is the same world for every model
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -75,8 +75,39 @@ class Setting:
     cost: float = 0.01
     cost_spread: float = 0.3
     drift: float = 0.01
+    """By how much the world moves a day, on the logarithmic scale; both arms alike."""
+    rhythm: float = 1.0
+    """How much stronger than `WEEK` and `WEEK_MOOD` the week is."""
     sticky: bool = False
     """True: a unit keeps the arm of its first plan, as the platform's assignment service does."""
+
+
+WORLDS: Mapping[str, Mapping[str, Any]] = {
+    "as above": {},
+    "units do not differ": {
+        "activity_shape": 50.0,
+        "acceptance_spread": 0.01,
+        "edits_spread": 0.01,
+        "validator_spread": 0.01,
+        "latency_spread": 0.001,
+        "cost_spread": 0.01,
+    },
+    "units differ twice as much": {
+        "activity_shape": 0.25,
+        "acceptance_spread": 1.2,
+        "edits_spread": 1.0,
+        "validator_spread": 1.6,
+        "latency_spread": 0.3,
+        "cost_spread": 0.6,
+    },
+    "validator rate 8 %": {"validator": 0.08},
+    "validator rate 1 %": {"validator": 0.01},
+    "drift of 5 % a day": {"drift": 0.05},
+    "p99 just below 2,000 ms": {"slow_factor": 2.15},
+    "500 plans a day": {"plans_a_day": 500},
+    "three times the weekly rhythm": {"rhythm": 3.0},
+}
+"""Other worlds, in which an identical model must not be rolled back either."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +122,7 @@ class Plans:
     log_latency: np.ndarray
     cost_nano: np.ndarray
 
-    def part(self, chosen: np.ndarray) -> Plans:
+    def part(self, chosen: np.ndarray | slice) -> Plans:
         return Plans(**{name: values[chosen] for name, values in self.__dict__.items()})
 
 
@@ -128,10 +159,10 @@ class World:
         s, rng, model = self.setting, self.rng, self.model
         self.drifts += rng.normal(0, s.drift * np.sqrt(part), 4)
         weekday = (day + self.phase) % 7
-        n = int(rng.poisson(s.plans_a_day * WEEK[weekday] * part))
+        n = int(rng.poisson(s.plans_a_day * WEEK[weekday] ** s.rhythm * part))
         unit = self.pool[rng.integers(len(self.pool), size=n)]
         mine = self._arms(unit, share)
-        mood = WEEK_MOOD[weekday]
+        mood = s.rhythm * WEEK_MOOD[weekday]
         chance = _logistic(self.offset + self.mood[unit] + mood + self.drifts[0])
         accepted = rng.random(n) < chance * np.where(mine, model.acceptance, 1.0)
         mean = s.edits * self.edits[unit] * np.exp(self.drifts[1] - mood) * rng.standard_gamma(2.0, n) / 2
@@ -161,33 +192,53 @@ def _bins(log_latency: np.ndarray) -> np.ndarray:
     return np.clip(np.floor((log_latency - _LOG_EDGE) / _LOG_RATIO).astype(np.int64) + 1, 0, BINS - 1)
 
 
-_SUMS = (samples.PLANS, samples.ACCEPTED, samples.EDITS, samples.INTERVENTIONS, samples.COST_NANO, samples.COST_PLANS)
+SUMS = (samples.PLANS, samples.ACCEPTED, samples.EDITS, samples.INTERVENTIONS, samples.COST_NANO, samples.COST_PLANS)
+
+
+def _values(plans: Plans) -> tuple[np.ndarray, ...]:
+    """What each plan adds to each of the sums."""
+    ones = np.ones(len(plans.unit))
+    return ones, plans.accepted, plans.edits, plans.intervened, plans.cost_nano, ones
 
 
 @dataclass
 class Arms:
     """Running sums of one step, dense so that adding a day is cheap; two arms, baseline first."""
 
-    sums: np.ndarray = field(default_factory=lambda: np.zeros((2, len(_SUMS), BUCKETS), dtype=np.int64))
+    sums: np.ndarray = field(default_factory=lambda: np.zeros((2, len(SUMS), BUCKETS), dtype=np.int64))
     counts: np.ndarray = field(default_factory=lambda: np.zeros((2, BINS * BUCKETS), dtype=np.int64))
 
     def add(self, plans: Plans, bucket: np.ndarray) -> None:
         arm = plans.candidate.astype(np.int64)
         where = bucket[plans.unit]
         cell = arm * BUCKETS + where
-        ones = np.ones(len(cell))
-        values = (ones, plans.accepted, plans.edits, plans.intervened, plans.cost_nano, ones)
-        for row, value in enumerate(values):
+        for row, value in enumerate(_values(plans)):
             self.sums[:, row] += np.bincount(cell, value, 2 * BUCKETS).reshape(2, BUCKETS).astype(np.int64)
         at = _bins(plans.log_latency) * BUCKETS + where
         for a in (0, 1):
             self.counts[a] += np.bincount(at[arm == a], minlength=BINS * BUCKETS)
 
+    def until(self, plans: Plans, bucket: np.ndarray, ends: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        """What the sums, and the counts per bin, will be once the first `ends` (ascending) plans are added.
+
+        Shapes (ends, 2, sums, BUCKETS) and (ends, 2, BINS). Nothing is added yet.
+        """
+        arm, looks = plans.candidate.astype(np.int64), len(ends)
+        slot = np.searchsorted(ends, np.arange(len(arm)), side="right")
+        row = slot * 2 + arm
+        cell = row * BUCKETS + bucket[plans.unit]
+        new = np.empty((looks, 2, len(SUMS), BUCKETS), dtype=np.int64)
+        for k, value in enumerate(_values(plans)):
+            new[:, :, k] = np.bincount(cell, value, looks * 2 * BUCKETS).reshape(looks, 2, BUCKETS)
+        bins = np.bincount(row * BINS + _bins(plans.log_latency), minlength=looks * 2 * BINS).reshape(looks, 2, BINS)
+        counts = self.counts.reshape(2, BINS, BUCKETS).sum(axis=-1)
+        return self.sums + new.cumsum(axis=0), counts + bins.cumsum(axis=0)
+
     def step(self) -> Step:
         return Step(*(self._sample(a) for a in (0, 1)))
 
     def _sample(self, a: int) -> Sample:
-        sums = dict(zip(_SUMS, self.sums[a], strict=True))
+        sums = dict(zip(SUMS, self.sums[a], strict=True))
         return Sample.of(sums, {samples.LATENCY: Counts.of_dense(self.counts[a])})
 
 

@@ -63,9 +63,14 @@ def test_95_to_5_is_as_honest_as_half_and_half() -> None:
 def test_false_alarms_of_one_look_have_their_nominal_rate() -> None:
     """One-sided p-values of identical models are uniform, small arm and rare events included."""
     zs = {metric.name: [] for metric in METRICS}
+    alarms = {metric.name: [] for metric in METRICS}
     for seed in range(300):
         for c in compare([Step(traffic(1_800, 2 * seed), traffic(200, 2 * seed + 1))]):
             zs[c.metric.name].append(c.z)
+            alarms[c.metric.name].append(c.alarm_z)
+    for name, found in alarms.items():
+        assert np.mean(np.array(found) > 2.33) <= 0.01 + 3 * math.sqrt(0.01 / 300), name
+        assert np.mean(np.array(found) > 3.1) <= 0.01, name
     for name, found in zs.items():
         assert kstest(found, "norm").pvalue > 1e-4 or name == "p99_latency", name
         assert np.mean(np.array(found) > 1.645) < 0.12, name
@@ -76,6 +81,36 @@ def test_one_user_who_makes_half_of_all_plans_proves_nothing() -> None:
     found = compared(Step(traffic(9_000, 1), traffic(2_000, 2, whale=0.5)))
     assert found["acceptance_rate"].is_beyond
     assert all(found[name].z < 2.4 for name in ("acceptance_rate", "avg_edits", "validator_rate", "p50_latency"))
+
+
+def test_one_user_alone_raises_no_alarm() -> None:
+    found = compared(Step(traffic(9_000, 1), traffic(2_000, 2, whale=0.5)))
+    assert all(found[name].alarm_z < 3 for name in ("acceptance_rate", "avg_edits", "validator_rate"))
+
+
+def test_harm_that_raises_its_own_error_is_told_from_chance_sooner() -> None:
+    """Tripled interventions among 200 plans: some 30 where 10 were due, which chance exceeds at z = 5 (likelihood)."""
+    z, alarm_z = np.median(
+        [
+            (c.z, c.alarm_z)
+            for seed in range(40)
+            for c in compare([Step(traffic(1_800, 2 * seed), traffic(200, 2 * seed + 1, validator=0.15))])
+            if c.metric.name == "validator_rate"
+        ],
+        axis=0,
+    )
+    assert z + 0.25 < alarm_z
+    assert 4.5 < alarm_z < 5.5
+
+
+def test_a_few_events_against_none_are_no_disaster() -> None:
+    """3 of 300 plans where 2,700 had none: against the common rate 0.3 were due, which chance exceeds at z = 2.7."""
+    some = np.zeros(BUCKETS, dtype=int)
+    some[[3, 90, 200]] = 1
+    base, mine = (traffic(plans, seed, validator=0.0) for plans, seed in ((2_700, 1), (300, 2)))
+    found = compared(Step(base, Sample.of({**mine.sums, INTERVENTIONS: some}, mine.histograms)))["validator_rate"]
+    assert found.is_beyond
+    assert 2 < found.alarm_z < 3.3
 
 
 def test_ten_plans_are_not_measurable() -> None:
