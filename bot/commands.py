@@ -239,6 +239,8 @@ def resume(desk: Desk, words: Words, actor: Actor) -> Answer:
 
 
 def _ask(desk: Desk, wish: Ask, actor: Actor) -> Answer:
+    with desk.reading() as session:
+        requests.measure(session, wish, terms=desk.settings.terms)
     with desk.reading() if VERBS[wish.action].is_slow else desk.transaction() as session:
         request = requests.ask(session, wish, requester=actor.id, terms=desk.settings.terms)
         return screens.asked(cards.request_card(session, request.id), desk.approvals)

@@ -208,7 +208,7 @@ def experiment(card: ExperimentCard) -> Answer:
         *opened,
         *_alone(card.baseline_metrics),
         *(block for candidate in card.candidates for block in [DIVIDER, *verdicts.candidate(candidate)]),
-        context(f"Measured since the present shares came into force, {moment(card.since)}."),
+        context(f"Served shares since {moment(card.since)}; verdicts over the whole rollout."),
     ]
     shares = ", ".join(f"{cut(one_line(line.name), 40)} {percent(line.share)}" for line in card.variants)
     return Answer(escaped(cut(f"{one_line(card.name)} is {card.status}: {shares}", 300)), fitted(blocks))

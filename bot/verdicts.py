@@ -9,8 +9,9 @@ from core.rollout_cards import CandidateCard, StepLine, WhyCard
 from core.rules import wording
 from core.rules.decision import format_value, percent
 from core.rules.estimates import Comparison
+from core.rules.findings import Finding
 from core.rules.pricing import Price
-from core.rules.verdict import Decision, Finding
+from core.rules.verdict import Decision
 
 MARKS = {
     "increase": ":arrow_up:",
@@ -55,7 +56,7 @@ FLAWS = {
     "orphaned": "naming a variant that does not exist, left out",
     "malformed_metric": "with an unreadable metric",
     "malformed_time": "without a time, left out",
-    "expired": "about plans older than 90 days, left out",
+    "expired": "about plans too old to be counted, left out",
 }
 RULES = {"calibrated": "calibrated rule", "document": "the document's rule on point estimates"}
 
@@ -108,12 +109,18 @@ def _lines(lines: Iterable[str]) -> list[Block]:
     return [context(line) for line in lines]
 
 
+def _doubts(found: Decision) -> list[str]:
+    """Why the data are not to be trusted, where the verdict does not say so already."""
+    return [f":raised_hand: {escaped(concern.why)}" for concern in found.concerns if concern.why != found.why]
+
+
 def candidate(card: CandidateCard) -> list[Block]:
     """The verdict, why in one sentence, a line a metric, and the small print."""
     found = card.decision
     return [
         section(f"{_headline(card)}\n{escaped(found.why)}"),
         section("\n".join(_metric_line(finding) for finding in found.findings)),
+        *_lines(_doubts(found)),
         *_lines(f":rotating_light: {escaped(alert)}" for alert in found.alerts),
         *([context(_price(found.price))] if found.price else []),
         *([context(escaped(found.difference))] if found.difference else []),
@@ -171,8 +178,11 @@ def _step_line(step: StepLine) -> str:
 
 def _rules(found: Decision) -> list[str]:
     alone = found.document
-    lines = [f"*Calibrated rule*: {WORDS[found.calibrated]}", f"*Document's rule*: {WORDS[alone.verdict]}. {alone.why}"]
-    return lines if not found.difference else [*lines, found.difference]
+    return [
+        *([f"*Calibrated rule*: {WORDS[found.calibrated]}"] if found.calibrated else []),
+        f"*Document's rule*: {WORDS[alone.verdict]}. {escaped(alone.why)}",
+        *([escaped(found.difference)] if found.difference else []),
+    ]
 
 
 def _flaws(flaws: Mapping[str, int]) -> list[Block]:
@@ -188,8 +198,8 @@ def why(card: WhyCard) -> Answer:
     blocks = [
         header(f"Why: {WORDS[found.action]} {cut(shown.variant, 60)}"),
         section(escaped(found.why)),
-        *listing(escaped(concern.why) for concern in found.concerns[1:]),
-        *listing(_rules_escaped(found)),
+        *_lines(_doubts(found)),
+        *listing(_rules(found)),
         *(section(_numbers(finding)) for finding in found.findings),
         *listing(["*Steps*", *(_step_line(step) for step in card.steps)]),
         *_lines(f":rotating_light: {escaped(alert)}" for alert in found.alerts),
@@ -207,8 +217,3 @@ def _daily(card: WhyCard) -> str:
     boundary = next((f.boundary for f in card.daily.findings if f.boundary is not None), None)
     against = "" if boundary is None else f", boundary {boundary:.2f}"
     return f"daily look {moment(card.candidate.looked_at)}: {WORDS[card.daily.action]}{against}"
-
-
-def _rules_escaped(found: Decision) -> list[str]:
-    first, second, *rest = _rules(found)
-    return [first, escaped(second), *map(escaped, rest)]

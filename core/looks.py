@@ -19,9 +19,9 @@ from core.measure import Freshness, StepSamples
 from core.rules.checks import History, Traffic
 from core.rules.decision import Terms
 from core.rules.estimates import FEWEST_PLANS, Step
-from core.rules.metrics import Metric, Quantile, Ratio
+from core.rules.metrics import Metric, Quantile, Ratio, VariantMetrics
 from core.rules.samples import Sample
-from core.rules.verdict import Look
+from core.rules.verdict import Aggregates, Look
 from core.tables import Evidence, Experiment, Variant
 from core.variants import variants
 
@@ -40,6 +40,12 @@ class Seen:
     run: Sequence[StepSamples]
     """The steps since the candidate joined, the present one last."""
 
+    @property
+    def can_be_judged(self) -> bool:
+        """True where the present step is on record and there is something to judge by."""
+        has_plans = any(step.candidate.plans for step in self.look.steps)
+        return self.step_id != UNKNOWN and (has_plans or self.look.aggregated is not None)
+
 
 # --- Reading --------------------------------------------------------------------------------------------------------
 
@@ -54,17 +60,21 @@ def _first_of_run(steps: Sequence[Row[Any]], variant_id: uuid.UUID) -> int | Non
     return steps[max(without, default=0)].id if steps else None
 
 
-def _known(experiment: Experiment, there: Sequence[Variant], found: Sequence[StepSamples]) -> Sequence[StepSamples]:
-    """The steps on record, the last one with the shares as they are at this moment."""
+def _known(
+    experiment: Experiment, there: Sequence[Variant], found: Sequence[StepSamples], now: datetime
+) -> Sequence[StepSamples]:
+    """The steps on record, and where the shares are others by now a step of its own that is not on record yet."""
     shares = {one.id: one.allocation for one in there if one.allocation}
     if found and found[-1].shares == shares:
         return found
-    since = experiment.start_at or experiment.created_at
-    if not found:
-        return [StepSamples(UNKNOWN, since, None, shares, "noticed", {})]
-    last = found[-1]
-    started = last.started_at or since
-    return [*found[:-1], replace(last, step_id=UNKNOWN, started_at=started, shares=shares, source="noticed")]
+    since = now if found else experiment.start_at or experiment.created_at
+    return [*found, StepSamples(UNKNOWN, since, None, shares, "noticed", {})]
+
+
+def _run(steps: Sequence[StepSamples], variant_id: uuid.UUID) -> Sequence[StepSamples]:
+    """The same on steps that were read: shares changed a moment ago may have let the candidate in anew."""
+    without = [n for n, step in enumerate(steps[:-1], 1) if not step.shares.get(variant_id)]
+    return steps[max(without, default=0) :]
 
 
 def read(
@@ -75,28 +85,27 @@ def read(
     terms: Terms,
     *,
     now: datetime,
-    is_daily: bool,
 ) -> Seen:
     """What is known of a candidate against its baseline, from samples alone."""
     there, price = variants(session, experiment), terms.price_per_1000_tokens
     first_id = _first_of_run(measure.steps(session, experiment.id), variant.id)
     found = measure.samples(session, experiment.id, since_step=first_id, price_per_1000_tokens=price)
-    run = _known(experiment, there, found)
+    run = _run(_known(experiment, there, found, now), variant.id)
     present = run[-1]
     since, first = (step.started_at or now for step in (present, run[0]))
     fresh = measure.freshness(session, experiment.id)
-    units = measure.assigned_units(session, experiment.id, run).by_step.get(present.step_id, {})
+    units = _newcomers(session, experiment, run)
     names = {one.id: one.name for one in there}
-    respect = _constraint_respect(session, experiment.id, since)
+    respect = _constraint_respect(session, experiment.id, first)
     look = Look(
         steps=tuple(
-            _step(step, baseline.id, variant.id) for step in run if _counts(step, variant.id) or step is present
+            _step(step, baseline.id, variant.id) for step in run if variant.id in step.variants or step is present
         ),
         share=variant.allocation,
         days=_days(first, now),
         days_in_step=_days(since, now),
         seen_until=fresh.seen_until or since,
-        is_daily=is_daily,
+        is_daily=False,
         units={names.get(key, str(key)): units.get(key, 0) for key in present.shares},
         shares={names.get(key, str(key)): share for key, share in present.shares.items()},
         traffic=_traffic(fresh, since, now),
@@ -104,15 +113,41 @@ def read(
         constraint_respect=respect.get(variant.id),
         baseline_constraint_respect=respect.get(baseline.id),
     )
+    if not any(step.candidate.plans or step.baseline.plans for step in look.steps):
+        look = _with_aggregates(session, look, experiment, variant, baseline, since=since, now=now)
     return Seen(look, run[0].step_id, present.step_id, since, run)
+
+
+def _with_aggregates(
+    session: Session,
+    look: Look,
+    experiment: Experiment,
+    variant: Variant,
+    baseline: Variant,
+    *,
+    since: datetime,
+    now: datetime,
+) -> Look:
+    """The look of a team that keeps aggregates instead of events; unchanged where there are none either."""
+    found = measure.from_aggregates(session, experiment.id, since=since)
+    if found is None or not {variant.id, baseline.id} <= found.variants.keys():
+        return look
+    behind = max((now - found.until).total_seconds() / 3600, 0.0)
+    arms = (found.variants[variant.id], found.variants[baseline.id])
+    aggregated = Aggregates(*arms, hours_behind=behind, bucket_hours=found.bucket_hours)
+    return replace(look, aggregated=aggregated, seen_until=min(found.until, now), traffic=None, history=None)
+
+
+def _newcomers(session: Session, experiment: Experiment, run: Sequence[StepSamples]) -> Mapping[uuid.UUID, int]:
+    """The units that came to each variant in the present step; none where its shares or its beginning are a guess."""
+    present = run[-1]
+    if present.step_id == UNKNOWN or present.source == "reconstructed":
+        return {}
+    return measure.assigned_units(session, experiment.id, run).by_step.get(present.step_id, {})
 
 
 def _days(since: datetime, until: datetime) -> float:
     return (until - since).total_seconds() / 86_400
-
-
-def _counts(step: StepSamples, variant_id: uuid.UUID) -> bool:
-    return variant_id in step.variants
 
 
 def _step(step: StepSamples, baseline_id: uuid.UUID, variant_id: uuid.UUID) -> Step:
@@ -127,7 +162,7 @@ def _traffic(fresh: Freshness, since: datetime, now: datetime) -> Traffic:
     return Traffic(
         minutes_since_last=max((now - last).total_seconds() / 60, 0.0),
         last_hour=fresh.plans_last_hour,
-        last_hour_a_week_ago=fresh.plans_same_hour_last_week or None,
+        last_hour_a_week_ago=fresh.plans_same_hour_last_week,
         measured_minutes_ago=None if fresh.seen_until is None else (now - fresh.seen_until).total_seconds() / 60,
     )
 
@@ -155,9 +190,12 @@ def _history(
     return History(week, total(baseline_id, lambda day: day >= first), total(variant_id, lambda day: day >= first))
 
 
+# A bucket counts where it ends after the beginning; what the hours of its other part saw cannot be told from it.
 _RESPECT = text("""
 SELECT variant_id, CAST(min(coalesce(min, mean)) AS float8) AS respect FROM exp.metric_aggregates
- WHERE experiment_id = :id AND metric_name = 'constraint_respect' AND bucket_start >= :since GROUP BY variant_id
+ WHERE experiment_id = :id AND metric_name = 'constraint_respect'
+   AND bucket_start > :since - CASE bucket_type WHEN 'daily' THEN interval '1 day' ELSE interval '1 hour' END
+ GROUP BY variant_id
 """)
 
 
@@ -193,6 +231,7 @@ def keep(session: Session, look: Look) -> dict[str, Any]:
         "history": [digest(getattr(look.history, part.name)) for part in fields(History)] if look.history else None,
         "constraint_respect": look.constraint_respect,
         "baseline_constraint_respect": look.baseline_constraint_respect,
+        "aggregated": asdict(look.aggregated) if look.aggregated else None,
     }
     rows = [{"digest": key, "content": content} for key, content in contents.items()]
     session.execute(insert(Evidence).on_conflict_do_nothing(), rows)
@@ -217,7 +256,15 @@ def restore(session: Session, kept: Mapping[str, Any]) -> Look:
         history=History(*(samples[key] for key in kept["history"])) if kept["history"] else None,
         constraint_respect=kept["constraint_respect"],
         baseline_constraint_respect=kept["baseline_constraint_respect"],
+        aggregated=_restored_aggregates(kept["aggregated"]),
     )
+
+
+def _restored_aggregates(kept: Mapping[str, Any] | None) -> Aggregates | None:
+    if kept is None:
+        return None
+    arms = {arm: VariantMetrics(**kept[arm]) for arm in ("candidate", "baseline")}
+    return Aggregates(**{**kept, **arms})
 
 
 _SOURCES: Final = {"ratio": Ratio, "quantile": Quantile}

@@ -158,7 +158,8 @@ class Freshness:
     """Start of the last quarter of an hour, not later than now, in which a plan was generated."""
     plans_last_hour: int
     """Plans of the four quarters of an hour before `seen_until`'s own."""
-    plans_same_hour_last_week: int
+    plans_same_hour_last_week: int | None
+    """None where nothing was measured as long ago as that."""
 
 
 _FRESHNESS = text("""
@@ -168,9 +169,11 @@ SELECT seen.seen_at AS seen_until,
          WHERE h.experiment = e.id AND h.slot <= now() AND h.plans > 0) AS last_plan_at,
        (SELECT coalesce(CAST(sum(plans) AS bigint), 0) FROM promotion.measure_slots h WHERE h.experiment = e.id
            AND h.slot >= seen.slot - interval '1 hour' AND h.slot < seen.slot) AS plans_last_hour,
-       (SELECT coalesce(CAST(sum(plans) AS bigint), 0) FROM promotion.measure_slots h WHERE h.experiment = e.id
-           AND h.slot >= seen.slot - interval '169 hours' AND h.slot < seen.slot - interval '168 hours')
-           AS plans_same_hour_last_week
+       CASE WHEN EXISTS (SELECT FROM promotion.measure_slots h
+                          WHERE h.experiment = e.id AND h.slot < seen.slot - interval '168 hours')
+            THEN (SELECT coalesce(CAST(sum(plans) AS bigint), 0) FROM promotion.measure_slots h
+                   WHERE h.experiment = e.id AND h.slot >= seen.slot - interval '169 hours'
+                     AND h.slot < seen.slot - interval '168 hours') END AS plans_same_hour_last_week
   FROM seen LEFT JOIN promotion.measure_experiments e ON e.experiment_id = :id
 """)
 
@@ -241,18 +244,12 @@ AGGREGATES: Final[Mapping[str, tuple[str, ...]]] = {
 """Under which names in `exp.metric_aggregates` each metric is looked for, the first that is there; means per plan."""
 
 
-@dataclass(frozen=True)
-class Aggregated:
-    """Point estimates from aggregates: they know nothing of units, so there is no interval to be had."""
-
-    metrics: VariantMetrics
-    interval: Literal["no interval"] = "no interval"
-
-
 # The hours of a day that is not closed yet; a day that has its daily row is taken from that.
 _AGGREGATES = text("""
 SELECT m.variant_id, m.metric_name, CAST(sum(m.count) AS bigint) AS many,
-       CAST(sum(coalesce(m.sum, m.mean * m.count)) AS float8) AS total
+       CAST(sum(coalesce(m.sum, m.mean * m.count)) AS float8) AS total,
+       max(m.bucket_start + CASE m.bucket_type WHEN 'daily' THEN interval '1 day' ELSE interval '1 hour' END) AS until,
+       bool_or(m.bucket_type = 'hourly') AS is_hourly
   FROM exp.metric_aggregates m
  WHERE m.experiment_id = :id AND m.bucket_start >= :since AND m.count > 0
    AND (m.bucket_type = 'daily' OR m.bucket_type = 'hourly' AND NOT EXISTS (
@@ -264,16 +261,32 @@ SELECT m.variant_id, m.metric_name, CAST(sum(m.count) AS bigint) AS many,
 """)
 
 
-def from_aggregates(session: Session, experiment_id: uuid.UUID, *, since: datetime) -> dict[uuid.UUID, Aggregated]:
-    """Each variant's numbers from the platform's aggregates whose bucket begins at or after `since`.
+@dataclass(frozen=True)
+class Aggregated:
+    """What the platform's aggregates say: each variant's numbers, until when, and how long the shortest buckets are."""
+
+    variants: Mapping[uuid.UUID, VariantMetrics]
+    until: datetime
+    bucket_hours: float
+
+
+def from_aggregates(session: Session, experiment_id: uuid.UUID, *, since: datetime) -> Aggregated | None:
+    """Each variant's numbers from the buckets that begin at or after `since`; None where there are none.
 
     A mean is the sum over the count of its buckets; a percentile of several buckets is their mean weighted by count,
     which is no percentile of the whole and only as good as the days are alike.
     """
+    rows = session.execute(_AGGREGATES, {"id": experiment_id, "since": since}).all()
+    if not rows:
+        return None
     found: dict[uuid.UUID, dict[str, tuple[int, float | None]]] = {}
-    for row in session.execute(_AGGREGATES, {"id": experiment_id, "since": since}):
+    for row in rows:
         found.setdefault(row.variant_id, {})[row.metric_name] = (row.many, row.total)
-    return {variant: Aggregated(_metrics(rows)) for variant, rows in found.items()}
+    return Aggregated(
+        {variant: _metrics(by_name) for variant, by_name in found.items()},
+        max(row.until for row in rows),
+        1.0 if any(row.is_hourly for row in rows) else 24.0,
+    )
 
 
 def _metrics(rows: Mapping[str, tuple[int, float | None]]) -> VariantMetrics:

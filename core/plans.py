@@ -55,6 +55,7 @@ class Look:
     """What is read before anything is locked, because measuring takes time."""
 
     variant: Variant
+    share: Decimal
     verdict: Advice
     why: str
     rows: tuple[CheckRow, ...]
@@ -64,9 +65,11 @@ def look_at(session: Session, ask: Ask, terms: Terms) -> Look:
     """Measures the candidate that is asked about, before anything is locked."""
     place = find_experiment(session, ask.experiment, lock=False)
     variant = candidate(session, place, ask.variant)
+    if variant.allocation == 0:
+        raise Refused(f"{variant.name} has no traffic. Start it first.")
     standing = evidence.standing(session, place, variant, terms)
     rows = evidence.checklist(session, place, variant, terms, standing)
-    return Look(variant, standing.decision.action, standing.decision.why, rows)
+    return Look(variant, standing.share, standing.decision.action, standing.decision.why, rows)
 
 
 def _plan_start(session: Session, place: Experiment, ask: Ask, _: Look | None, terms: Terms) -> Plan:
@@ -90,7 +93,7 @@ def _measured_params(seen: Look) -> dict[str, Any]:
 
 
 def _plan_increase(session: Session, place: Experiment, ask: Ask, look: Look | None, terms: Terms) -> Plan:
-    seen = _seen(look)
+    seen = _seen(session, place, look)
     after = promotions.next_shares(session, place, seen.variant, terms)
     return Plan(_measured_params(seen), _by_id(after), seen.rows, _against(seen, "wait", "hold", "rollback"))
 
@@ -108,7 +111,7 @@ def _against(seen: Look, *verdicts: Advice) -> tuple[str, ...]:
 
 
 def _plan_promote(session: Session, place: Experiment, ask: Ask, look: Look | None, terms: Terms) -> Plan:
-    seen = _seen(look)
+    seen = _seen(session, place, look)
     promotions.check_active(place)
     version = required_version(session, seen.variant)
     if stages.of(session, version.id) != "experiment":
@@ -116,15 +119,17 @@ def _plan_promote(session: Session, place: Experiment, ask: Ask, look: Look | No
             f"{seen.variant.name} is in stage “{stages.of(session, version.id)}”, not in the experiment stage."
         )
     short = promotions.failing(seen.rows)
-    objections = (*_against(seen, "hold", "rollback"), *(f"{row.title}: {row.detail}" for row in short))
+    objections = (*_against(seen, "wait", "hold", "rollback"), *(f"{row.title}: {row.detail}" for row in short))
     after = allocation.all_to(shares(session, place), seen.variant.id)
     params = _measured_params(seen) | {"policy_version_id": str(version.id)}
     return Plan(params, _by_id(after), seen.rows, objections)
 
 
-def _seen(look: Look | None) -> Look:
+def _seen(session: Session, place: Experiment, look: Look | None) -> Look:
     if look is None:
         raise AssertionError("measured before it was planned")
+    if shares(session, place).get(look.variant.id) != look.share:
+        raise Refused("The shares were changed while this was measured. Ask for it again.")
     return look
 
 

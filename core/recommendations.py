@@ -1,10 +1,10 @@
-"""The daily look at each candidate as a row, and the verdict that stands now."""
+"""The looks at each candidate as rows, and the verdict that stands now."""
 
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -12,29 +12,26 @@ from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from core import looks, measure
+from core import looks
 from core.looks import Seen
-from core.rules import aggregated, verdict
-from core.rules.decision import Terms
+from core.rules import verdict
+from core.rules.decision import Rule, Terms
 from core.rules.metrics import VariantMetrics, variant_metrics
 from core.rules.sequential import Memory
-from core.rules.verdict import Decision
+from core.rules.verdict import Decision, Look
 from core.tables import Experiment, Recommendation, Variant
 from core.variants import baseline_or_note, variants
+
+_LOCK = 7_203_442
 
 
 @dataclass(frozen=True)
 class Standing:
-    """How a candidate stands: the verdict, since when its present share lasts, and which look it was found by.
-
-    `recommended` is the newest daily look of the present run, None before the first.
-    """
+    """How a candidate stands: the verdict, and the newest look of its present run that is on record."""
 
     variant: Variant
     seen: Seen
     decision: Decision
-    candidate: VariantMetrics
-    baseline: VariantMetrics
     recommended: Recommendation | None
 
     @property
@@ -42,16 +39,28 @@ class Standing:
         """The candidate's present share of 1."""
         return self.seen.look.share
 
+    @property
+    def candidate(self) -> VariantMetrics:
+        """The candidate's numbers in the present step."""
+        given = self.seen.look.aggregated
+        return given.candidate if given else variant_metrics(self.seen.look.steps[-1].candidate)
 
-def _now(session: Session) -> datetime:
-    return session.execute(select(func.now())).scalar_one()
+    @property
+    def baseline(self) -> VariantMetrics:
+        """The baseline's numbers in the present step."""
+        given = self.seen.look.aggregated
+        return given.baseline if given else variant_metrics(self.seen.look.steps[-1].baseline)
 
 
-def _newest(session: Session, variant: Variant, seen: Seen) -> Recommendation | None:
+def _newest(session: Session, variant: Variant, seen: Seen, *, before: date | None = None) -> Recommendation | None:
+    """The newest look of the run on record, or the newest before a day."""
     query = select(Recommendation).where(
         Recommendation.variant_id == variant.id, Recommendation.first_step_id == seen.first_step_id
     )
-    return session.scalar(query.order_by(Recommendation.id.desc()).limit(1))
+    if before is not None:
+        query = query.where(Recommendation.day < before)
+    newest = query.order_by(Recommendation.id.desc()).limit(1)
+    return session.scalar(newest.execution_options(populate_existing=True))
 
 
 def _memory(found: Recommendation | None) -> Memory:
@@ -59,97 +68,75 @@ def _memory(found: Recommendation | None) -> Memory:
 
 
 def standing(session: Session, experiment: Experiment, variant: Variant, baseline: Variant, terms: Terms) -> Standing:
-    """What holds at this moment, today's look made first where it was not yet; to ask again changes nothing more.
+    """What holds at this moment; the day's look (the day is UTC's) is made and kept where it was not yet.
 
     The statistics allow a rollback on two grounds: the daily look's boundary, and evidence so strong that it counts
-    at any time. So a rollback found by the newest daily look of this step stands until the next one, and
-    in between only a disaster adds to it. Doubts about the data come before both.
+    at any time. Once found, it is on record and stands until the next daily look, whatever the looks in between show,
+    unless people gave the candidate more traffic all the same. Doubts about the data come before both; a daily look
+    that trusted nothing has spent nothing and is made again.
 
-    Raises:
-        Refused: where no step on record gives the candidate a share.
+    Rows are written without locking the experiment: they change neither shares nor stages, and looks at one variant
+    wait for each other.
     """
-    if experiment.status == "active":
-        recommend(session, experiment, variant, baseline, terms)
-    seen = looks.read(session, experiment, variant, baseline, terms, now=_now(session), is_daily=False)
+    may_keep = experiment.status == "active" and variant.allocation > 0
+    if may_keep:
+        session.execute(select(func.pg_advisory_xact_lock(_LOCK, func.hashtext(str(variant.id)))))
+    now: datetime = session.execute(select(func.now())).scalar_one()
+    seen, rule = looks.read(session, experiment, variant, baseline, terms, now=now), terms.rule_of(experiment.name)
+    made = _daily_of(session, variant, now.date())
+    is_daily = may_keep and seen.can_be_judged and (made is None or made.action == "hold")
+    before = _newest(session, variant, seen, before=now.date() if is_daily else None)
+    look = replace(seen.look, is_daily=is_daily)
+    found, memory = verdict.decide(look, _memory(before), terms, rule=rule, metrics=terms.metrics)
+    is_first_alarm = may_keep and found.action == "rollback" and before is not None and before.action != "rollback"
+    if (is_daily and (made is None or found.action != "hold")) or (not is_daily and is_first_alarm):
+        row = {
+            "experiment_id": experiment.id,
+            "variant_id": variant.id,
+            "first_step_id": seen.first_step_id,
+            "step_id": seen.step_id,
+            "day": now.date(),
+            "is_daily": is_daily,
+            "action": found.action,
+            "why": found.why,
+            "terms": looks.keep_terms(terms, experiment.name),
+            "look": looks.keep(session, look),
+            "previous_id": before.id if before else None,
+            "memory": memory.to_json(),
+        }
+        _keep(session, row)
     last = _newest(session, variant, seen)
-    found, candidate, base = _decide(session, experiment, variant, baseline, seen, _memory(last), terms)
-    stands = last is not None and last.action == "rollback" and last.step_id == seen.step_id
-    if last is not None and stands and found.action != "hold":
+    if last is not None and found.action != "hold" and _stands(last, look, rule):
         found = recomputed(session, last)
-    return Standing(variant, seen, found, candidate, base, last)
+    return Standing(variant, seen, found, last)
 
 
-def _decide(
-    session: Session,
-    experiment: Experiment,
-    variant: Variant,
-    baseline: Variant,
-    seen: Seen,
-    memory: Memory,
-    terms: Terms,
-) -> tuple[Decision, VariantMetrics, VariantMetrics]:
-    """The verdict of this moment with the numbers of both arms in the present step."""
-    if not any(step.candidate.plans or step.baseline.plans for step in seen.look.steps):
-        found = measure.from_aggregates(session, experiment.id, since=seen.since)
-        if variant.id in found and baseline.id in found:
-            candidate, base = found[variant.id].metrics, found[baseline.id].metrics
-            return aggregated.decide(seen.look, candidate, base, terms), candidate, base
-    candidate, base = (variant_metrics(arm) for arm in (seen.look.steps[-1].candidate, seen.look.steps[-1].baseline))
-    rule = terms.rule_of(experiment.name)
-    return verdict.decide(seen.look, memory, terms, rule=rule, metrics=terms.metrics)[0], candidate, base
-
-
-def recommend(
-    session: Session, experiment: Experiment, variant: Variant, baseline: Variant, terms: Terms
-) -> Recommendation | None:
-    """Makes today's recommendation (the day is UTC's) unless it is made; None where there is nothing to judge.
-
-    However many ask, one is made; while it holds for doubtful data it may be made again, since a look that trusted
-    nothing has spent nothing.
-    """
-    now = _now(session)
-    query = select(Recommendation).where(Recommendation.variant_id == variant.id, Recommendation.day == now.date())
-    made = session.scalar(query)
-    if made is not None and made.action != "hold":
-        return made
-    seen = looks.read(session, experiment, variant, baseline, terms, now=now, is_daily=True)
-    if seen.step_id == looks.UNKNOWN or not any(step.candidate.plans for step in seen.look.steps):
-        return None
-    before = _previous(session, variant, seen, now)
-    decision, memory = verdict.decide(
-        seen.look, _memory(before), terms, rule=terms.rule_of(experiment.name), metrics=terms.metrics
-    )
-    values: dict[str, Any] = {
-        "experiment_id": experiment.id,
-        "variant_id": variant.id,
-        "first_step_id": seen.first_step_id,
-        "step_id": seen.step_id,
-        "day": now.date(),
-        "action": decision.action,
-        "why": decision.why,
-        "terms": looks.keep_terms(terms, experiment.name),
-        "look": looks.keep(session, seen.look),
-        "previous_id": before.id if before else None,
-        "memory": memory.to_json(),
-    }
-    made_now = insert(Recommendation).values(**values)
-    made_now = made_now.on_conflict_do_update(
-        constraint="one_recommendation_per_day",
-        set_={**values, "made_at": func.now()},
-        where=Recommendation.action == "hold",
-    )
-    mine = session.scalar(made_now.returning(Recommendation), execution_options={"populate_existing": True})
-    return mine if mine is not None else session.scalar(query)  # somebody else made it at the same moment
-
-
-def _previous(session: Session, variant: Variant, seen: Seen, now: datetime) -> Recommendation | None:
-    """The last look of the same run before today's."""
+def _daily_of(session: Session, variant: Variant, day: date) -> Recommendation | None:
     query = select(Recommendation).where(
-        Recommendation.variant_id == variant.id,
-        Recommendation.first_step_id == seen.first_step_id,
-        Recommendation.day < now.date(),
+        Recommendation.variant_id == variant.id, Recommendation.day == day, Recommendation.is_daily
     )
-    return session.scalar(query.order_by(Recommendation.day.desc()).limit(1))
+    return session.scalar(query.execution_options(populate_existing=True))
+
+
+def _keep(session: Session, row: dict[str, Any]) -> None:
+    """Keeps a look; a daily one takes the place of one that trusted nothing."""
+    made = insert(Recommendation).values(**row)
+    session.execute(
+        made.on_conflict_do_update(
+            constraint="one_look_of_a_kind_per_day",
+            set_={**row, "made_at": func.now()},
+            where=Recommendation.action == "hold",
+        )
+    )
+
+
+def _stands(last: Recommendation, look: Look, rule: Rule) -> bool:
+    """True where a rollback on record still holds: by the same rule, and nobody gave the candidate more since."""
+    return (
+        last.action == "rollback"
+        and rule == last.terms["rule"] == "calibrated"
+        and look.share <= Decimal(last.look["share"])
+    )
 
 
 def recomputed(session: Session, made: Recommendation) -> Decision:
@@ -158,6 +145,13 @@ def recomputed(session: Session, made: Recommendation) -> Decision:
     terms = looks.restore_terms(made.terms)
     look = looks.restore(session, made.look)
     return verdict.decide(look, _memory(before), terms, rule=terms.rule, metrics=terms.metrics)[0]
+
+
+def has_turned(session: Session, variant_id: uuid.UUID, *, verdict_then: str, since: datetime) -> bool:
+    """True where a look since then speaks against the candidate, and the one that was decided on did not."""
+    query = select(Recommendation.action).where(Recommendation.variant_id == variant_id, Recommendation.made_at > since)
+    newest = session.scalar(query.order_by(Recommendation.id.desc()).limit(1))
+    return newest in ("rollback", "hold") and newest != verdict_then
 
 
 def running(session: Session, experiment: Experiment) -> tuple[Variant | None, list[Variant]]:
@@ -173,9 +167,8 @@ def active(session: Session) -> list[uuid.UUID]:
     return list(session.scalars(select(Experiment.id).where(Experiment.status == "active").order_by(Experiment.name)))
 
 
-def recommend_all(session: Session, experiment: uuid.UUID, terms: Terms) -> list[Recommendation]:
-    """Today's recommendations for the candidates of one experiment."""
+def recommend_all(session: Session, experiment: uuid.UUID, terms: Terms) -> list[Standing]:
+    """Looks at the candidates of one experiment; what is due is kept."""
     place = session.get_one(Experiment, experiment)
     base, candidates = running(session, place)
-    found = [recommend(session, place, v, base, terms) for v in candidates] if base else []
-    return [made for made in found if made]
+    return [standing(session, place, v, base, terms) for v in candidates] if base else []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -10,7 +11,7 @@ from typing import Any, Literal
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from core import experiments, ledger, outbox, plans
+from core import experiments, ledger, outbox, plans, recommendations
 from core.errors import Refused
 from core.plans import Ask, Plan
 from core.rules import approval
@@ -43,6 +44,13 @@ def _objections(plan: Plan, wish: Ask) -> None:
 def _said(words: str | None) -> str | None:
     """What somebody wrote; None where that is nothing but blanks."""
     return (words or "").strip() or None
+
+
+def measure(session: Session, wish: Ask, *, terms: Terms) -> None:
+    """Makes the look that a request rests on, in a transaction of its own: what was looked at counts as looked at,
+    also where the request is then refused."""
+    if plans.ACTIONS[wish.action].is_measured:
+        plans.look_at(session, wish, terms)
 
 
 def ask(session: Session, wish: Ask, *, requester: str, terms: Terms) -> Request:
@@ -136,12 +144,20 @@ def _open(session: Session, request_id: int) -> tuple[Request, Experiment]:
 
 
 def _is_stale(session: Session, place: Experiment, request: Request) -> bool:
-    """True where somebody changed the shares since the card was drawn, or its measurements are too old."""
-    now = session.execute(select(func.now())).scalar_one()
-    if plans.ACTIONS[request.action].is_measured and now - request.created_at > approval.EVIDENCE_LASTS:
-        return True
+    """True where the shares were changed since the card was drawn, or what was measured no longer speaks for it."""
     shown = {c["variant_id"]: Decimal(c["before"]) for c in request.changes if c["variant_id"]}
-    return shown != {str(key): share for key, share in shares(session, place).items()}
+    if shown != {str(key): share for key, share in shares(session, place).items()}:
+        return True
+    return plans.ACTIONS[request.action].is_measured and _is_outdated(session, request)
+
+
+def _is_outdated(session: Session, request: Request) -> bool:
+    """True where the measurements are too old, or a later look speaks against the request."""
+    now = session.execute(select(func.now())).scalar_one()
+    if now - request.created_at > approval.EVIDENCE_LASTS:
+        return True
+    variant, then = uuid.UUID(request.params["variant_id"]), request.params["verdict"]
+    return recommendations.has_turned(session, variant, verdict_then=then, since=request.created_at)
 
 
 def _redraw(session: Session, place: Experiment, request: Request, terms: Terms) -> Decided:
@@ -152,7 +168,9 @@ def _redraw(session: Session, place: Experiment, request: Request, terms: Terms)
     try:
         with session.begin_nested():
             if plans.ACTIONS[request.action].is_measured:
-                raise Refused("its numbers were measured under other shares or too long ago. Ask for it anew.")
+                raise Refused(
+                    "its numbers are out of date: other shares, a later look, or too long ago. Ask for it anew."
+                )
             plan = plans.ACTIONS[request.action].plan(session, place, plans.as_ask(place, request), None, terms)
             request.params, request.changes = plan.params, _changes(session, place, plan.after)
             sentence = "The shares have changed since this card was drawn. It is redrawn; look again, then decide."

@@ -89,6 +89,10 @@ class CustomMetric(Section):
     def _is_one_metric(self) -> CustomMetric:
         if sum(kind is not None for kind in (self.share, self.count, self.mean, self.quantile)) != 1:
             raise ValueError('give exactly one of share, count, mean, quantile, for example count = "meal_swapped"')
+        if self.tolerance is not None and self.limit is not None:
+            raise ValueError("give a tolerance against the baseline or an absolute limit, not both")
+        if self.limit is not None and self.higher_is_better:
+            raise ValueError("a limit is an upper bound; for a metric where more is better give a tolerance")
         if self.guardrail and self.tolerance is None and self.limit is None:
             raise ValueError("a guardrail needs a tolerance or a limit; guardrail = false only shows the metric")
         return self
@@ -140,7 +144,7 @@ class MetricsSection(Section):
 class ExperimentSection(Section):
     """What is different for one experiment."""
 
-    rule: Rule = "calibrated"
+    rule: Rule
 
 
 class Settings(BaseSettings):

@@ -266,74 +266,6 @@ class Message(Base):
     posted_at: Mapped[datetime] = mapped_column(server_default=_generated())
 
 
-class MeasuredExperiment(Base):
-    """The short number of an experiment in the rows of measurement."""
-
-    __tablename__ = "measure_experiments"
-    __table_args__ = {"schema": "promotion"}
-
-    id: Mapped[int] = mapped_column(primary_key=True, server_default=_generated())
-    experiment_id: Mapped[uuid.UUID]
-
-
-class MeasuredArm(Base):
-    """The short number of a variant in the rows of measurement."""
-
-    __tablename__ = "measure_arms"
-    __table_args__ = {"schema": "promotion"}
-
-    id: Mapped[int] = mapped_column(primary_key=True, server_default=_generated())
-    experiment: Mapped[int] = mapped_column(ForeignKey("promotion.measure_experiments.id"))
-    variant_id: Mapped[uuid.UUID]
-
-
-class StoredSample(Base):
-    """All that a variant did in one allocation step, as `Sample.to_bytes`, and how many units first came to it then."""
-
-    __tablename__ = "samples"
-    __table_args__ = {"schema": "promotion"}
-
-    arm: Mapped[int] = mapped_column(primary_key=True)
-    step: Mapped[int] = mapped_column(primary_key=True)
-    units: Mapped[int]
-    content: Mapped[bytes]
-
-
-class StoredDay(Base):
-    """The part of a sample whose plans were generated on one day (UTC)."""
-
-    __tablename__ = "samples_daily"
-    __table_args__ = {"schema": "promotion"}
-
-    arm: Mapped[int] = mapped_column(primary_key=True)
-    step: Mapped[int] = mapped_column(primary_key=True)
-    day: Mapped[date] = mapped_column(primary_key=True)
-    content: Mapped[bytes]
-
-
-class MeasuredSlot(Base):
-    """How many plans an experiment generated in one quarter of an hour."""
-
-    __tablename__ = "measure_slots"
-    __table_args__ = {"schema": "promotion"}
-
-    experiment: Mapped[int] = mapped_column(primary_key=True)
-    slot: Mapped[datetime] = mapped_column(primary_key=True)
-    plans: Mapped[int]
-
-
-class MeasureCount(Base):
-    """How many events of one day had something wrong with them, by what it was."""
-
-    __tablename__ = "measure_counts"
-    __table_args__ = {"schema": "promotion"}
-
-    experiment_id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
-    kind: Mapped[str] = mapped_column(primary_key=True)
-    day: Mapped[date] = mapped_column(primary_key=True)
-    events: Mapped[int]
-
-
 class Evidence(Base):
     """A sample as it was at a look, by the SHA-256 of its bytes."""
 
@@ -345,7 +277,9 @@ class Evidence(Base):
 
 
 class Recommendation(Base):
-    """The daily look at one candidate: what was recommended, on what it rests, and what the next look must know.
+    """A look at one candidate: what was recommended, on what it rests, and what the next look must know.
+
+    There is one daily look a day, and the first alarm of a look in between.
 
     `look`, `terms` and the memory of the row before are all that the verdict is made of; `first_step_id` names the
     step with which the candidate's present run began.
@@ -360,6 +294,7 @@ class Recommendation(Base):
     first_step_id: Mapped[int]
     step_id: Mapped[int]
     day: Mapped[date]
+    is_daily: Mapped[bool]
     made_at: Mapped[datetime] = mapped_column(server_default=_generated())
     action: Mapped[str]
     why: Mapped[str]

@@ -144,8 +144,20 @@ def stopped(metric: Metric, history: History) -> str | None:
     return "the candidate does not log it any more" if mine and not metric.higher_is_better else None
 
 
+def aggregates(hours_behind: float, bucket_hours: float) -> Concern | None:
+    """Whether the platform still aggregates: a bucket more than one behind is missing."""
+    if hours_behind <= 2 * bucket_hours:
+        return None
+    return Concern(
+        "freshness", f"The newest aggregates end {hours_behind:,.0f} hours ago; what came since is not known."
+    )
+
+
 def constraints(candidate: float | None, baseline: float | None) -> Concern | None:
-    """Whether constraints were violated where both arms did: the candidate's alone is harm, not a doubt."""
+    """Whether constraints were violated where both arms did; what the candidate does alone, or twice as often as the
+    baseline, is harm and no doubt."""
     if candidate is None or candidate >= 1 or baseline is None or baseline >= 1:
+        return None
+    if 1 - candidate > 2 * (1 - baseline):
         return None
     return Concern("constraints", f"Constraint respect is below 1 in both arms ({candidate:.4f} and {baseline:.4f}).")

@@ -66,5 +66,12 @@ def price(
         return Price(None, None, None, hardest, at_least)
     more = max(math.ceil(plans * (most - 1)), missing)
     days = more / rate if rate > 0 else None
-    gain = None if next_share is None or next_share >= 1 else next_share * (1 - next_share) / (share * (1 - share))
-    return Price(more, days, days / float(gain) if days is not None and gain else None, hardest, at_least)
+    gain = _gain(share, next_share)
+    return Price(more, days, days / gain if days is not None and gain else None, hardest, at_least)
+
+
+def _gain(share: Decimal, next_share: Decimal | None) -> float | None:
+    """How many times faster information comes at the next share; None where there is none to compare at."""
+    if next_share is None or next_share >= 1 or share <= 0:
+        return None
+    return float(next_share * (1 - next_share) / (share * (1 - share)))

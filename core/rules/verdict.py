@@ -2,30 +2,40 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from typing import Final, Literal
 
-from core.rules import allocation, checks, decision, sequential
+from core.rules import allocation, checks, decision
 from core.rules.checks import Concern, History, Traffic
 from core.rules.decision import Judgement, Rule, Terms, minimum_days
-from core.rules.estimates import Comparison, Step, compare
-from core.rules.metrics import METRICS, Metric, variant_metrics
+from core.rules.estimates import Comparison, Step
+from core.rules.findings import Finding, difference, findings, from_aggregates, reason
+from core.rules.metrics import METRICS, Metric, VariantMetrics, variant_metrics
 from core.rules.pricing import Price, price
 from core.rules.sequential import Memory
-from core.rules.wording import compared, difference, reason
+from core.rules.wording import compared
 
 Action = Literal["increase", "promote", "wait", "rollback", "hold"]
-State = Literal["worse", "tolerable", "fine", "inconclusive", "not measurable", "no interval", "informative"]
 
-SURE_ENOUGH: Final = 1.645
-"""Evidence that harm stays below the tolerance, for calling a metric fine."""
-GATE = 1.0
+GATE: Final = 1.0
+"""The deviate of harm above which the last gate still waits, where the tolerance is worth less than two."""
 LAST_GATE_DAYS: Final = 14
 """How much longer the step before full traffic may last while something looks worse than chance."""
+
+
+@dataclass(frozen=True)
+class Aggregates:
+    """What is known of both arms where a team keeps aggregates instead of events: numbers without an interval."""
+
+    candidate: VariantMetrics
+    baseline: VariantMetrics
+    hours_behind: float
+    """How long ago the newest bucket ended."""
+    bucket_hours: float
+    """How long the shortest buckets are."""
 
 
 @dataclass(frozen=True)
@@ -49,23 +59,8 @@ class Look:
     history: History | None = None
     constraint_respect: float | None = None
     baseline_constraint_respect: float | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class Finding:
-    """What one look says about one metric: over all steps, and on the present step alone.
-
-    `evidence` is the logarithm of the likelihood ratio for harm, which alarms at any look from `evidence_limit` on;
-    `boundary` is the deviate that a daily look demands, None between daily looks or where nothing may be spent.
-    """
-
-    metric: Metric
-    state: State
-    overall: Comparison
-    present: Comparison
-    evidence: float
-    evidence_limit: float
-    boundary: float | None
+    aggregated: Aggregates | None = None
+    """Takes the place of the steps' samples where there are none."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +73,8 @@ class Decision:
     findings: tuple[Finding, ...]
     concerns: tuple[Concern, ...]
     alerts: tuple[str, ...]
-    calibrated: Action
+    calibrated: Action | None
+    """None where there is no interval, so that no such rule can be applied."""
     document: Judgement
     difference: str | None
     price: Price | None
@@ -93,32 +89,69 @@ def decide(
     Where the data are not trusted, or between daily looks, the memory comes back unchanged.
     """
     concerns = _concerns(look, metrics)
-    last = allocation.next_step(look.share, terms.steps) == 1
-    findings, after = _findings(look, memory, metrics, is_last_look=last and not _may_wait(look))
-    alone = decision.judge(
-        variant_metrics(look.steps[-1].candidate),
-        variant_metrics(look.steps[-1].baseline),
-        look.days_in_step,
-        look.share,
-        minimum_samples=terms.minimum_samples,
+    if look.aggregated is not None:
+        return _pointwise(look, look.aggregated, concerns, terms), memory
+    last = _is_last(look, terms)
+    found, after = findings(
+        look.steps,
+        look.history,
+        metrics,
+        memory,
+        days=look.days,
+        is_daily=look.is_daily,
+        is_last_look=last and not _may_wait(look),
     )
-    calibrated, why = _calibrated(look, findings, concerns, terms, is_last=last)
-    by_document: Action = "promote" if alone.verdict == "increase" and last else alone.verdict
+    arms = look.steps[-1]
+    alone, by_document = _by_document(look, variant_metrics(arms.candidate), variant_metrics(arms.baseline), terms)
+    calibrated, why = _calibrated(look, found, concerns, terms, is_last=last)
     action = calibrated if rule == "calibrated" else by_document
-    found = Decision(
+    decided = Decision(
         action=action,
         why=why if rule == "calibrated" else alone.why,
         rule=rule,
-        findings=findings,
+        findings=found,
         concerns=concerns,
-        alerts=_alerts(look, findings),
+        alerts=_alerts(look, found),
         calibrated=calibrated,
         document=alone,
-        difference=None if by_document == calibrated else difference(alone, calibrated, why, findings),
-        price=_price(look, findings, terms) if action == "wait" else None,
+        difference=None if by_document == calibrated else difference(alone, calibrated, why, found),
+        price=_price(look, found, terms) if action == "wait" else None,
         seen_until=look.seen_until,
     )
-    return found, memory if concerns else after
+    return decided, memory if concerns else after
+
+
+def _is_last(look: Look, terms: Terms) -> bool:
+    """True at the share from which the next step is full traffic."""
+    return allocation.next_step(look.share, terms.steps) == 1
+
+
+def _by_document(
+    look: Look, candidate: VariantMetrics, baseline: VariantMetrics, terms: Terms
+) -> tuple[Judgement, Action]:
+    """The document's rule on the numbers of the present step."""
+    alone = decision.judge(candidate, baseline, look.days_in_step, look.share, minimum_samples=terms.minimum_samples)
+    return alone, "promote" if alone.verdict == "increase" and _is_last(look, terms) else alone.verdict
+
+
+def _pointwise(look: Look, given: Aggregates, concerns: Sequence[Concern], terms: Terms) -> Decision:
+    """The document's verdict, whichever rule was chosen: without an interval there is no other."""
+    alone, by_document = _by_document(look, given.candidate, given.baseline, terms)
+    found = from_aggregates(given.candidate, given.baseline)
+    action, why = _forced(look, concerns) or (by_document, f"{alone.why} Point estimates only: it may be chance.")
+    return Decision(
+        action=action,
+        why=why,
+        rule="document",
+        findings=found,
+        concerns=tuple(concerns),
+        alerts=_alerts(look, found),
+        calibrated=None,
+        document=alone,
+        difference=None,
+        price=None,
+        seen_until=look.seen_until,
+    )
 
 
 def _concerns(look: Look, metrics: Sequence[Metric]) -> tuple[Concern, ...]:
@@ -126,76 +159,18 @@ def _concerns(look: Look, metrics: Sequence[Metric]) -> tuple[Concern, ...]:
         checks.constraints(look.constraint_respect, look.baseline_constraint_respect),
         checks.sample_ratio(look.units, look.shares),
         checks.freshness(look.traffic) if look.traffic else None,
+        checks.aggregates(look.aggregated.hours_behind, look.aggregated.bucket_hours) if look.aggregated else None,
         checks.baseline_upset(look.history, [m for m in metrics if m.is_guardrail]) if look.history else None,
     )
     return tuple(concern for concern in found if concern)
-
-
-def _stopped(found: Comparison, history: History | None) -> Comparison:
-    """The comparison, not measurable where its metric stopped being logged."""
-    problem = found.problem or (checks.stopped(found.metric, history) if history else None)
-    if problem == found.problem:
-        return found
-    return Comparison(found.metric, problem, candidate=found.candidate, baseline=found.baseline, bound=found.bound)
-
-
-def _findings(
-    look: Look, memory: Memory, metrics: Sequence[Metric], *, is_last_look: bool
-) -> tuple[tuple[Finding, ...], Memory]:
-    overall = [_stopped(found, look.history) for found in compare(look.steps, metrics)]
-    present = (
-        overall if len(look.steps) == 1 else [_stopped(c, look.history) for c in compare(look.steps[-1:], metrics)]
-    )
-    cumulative = {c.metric.name: c for c in overall if c.is_measurable and c.metric.is_guardrail}
-    # A new step is a new test: its name carries the step's number, so that it starts without a past.
-    alone = {f"{c.metric.name}/{len(look.steps)}": c for c in present if c.is_measurable and c.metric.is_guardrail}
-    boundary, after = None, memory
-    if look.is_daily:
-        now = alone if len(look.steps) > 1 else {}
-        at, after = sequential.daily_boundary(cumulative, now, memory, look.days, is_last=is_last_look)
-        boundary = at if math.isfinite(at) else None
-    limit = sequential.any_look_limit(sum(m.is_guardrail for m in metrics))
-    return tuple(_finding(o, p, boundary, limit) for o, p in zip(overall, present, strict=True)), after
-
-
-def _finding(overall: Comparison, present: Comparison, boundary: float | None, limit: float) -> Finding:
-    evidence = sequential.likelihood_ratio(overall.alarm_z, overall.alarm_tolerance_z) if overall.is_measurable else 0.0
-    return Finding(
-        overall.metric,
-        _state(overall, present, boundary, is_sure=evidence >= limit),
-        overall,
-        present,
-        evidence,
-        limit,
-        boundary,
-    )
-
-
-def _state(overall: Comparison, present: Comparison, boundary: float | None, *, is_sure: bool) -> State:
-    if not overall.metric.is_guardrail:
-        return "informative"
-    worse = []
-    if overall.is_measurable and ((boundary is not None and overall.z > boundary) or (is_sure and overall.z > 0)):
-        worse.append(overall)
-    if present.is_measurable and boundary is not None and present.z > boundary + sequential.STEP_EXTRA:
-        worse.append(present)
-    if any(found.is_beyond for found in worse):
-        return "worse"
-    if not overall.is_measurable:
-        return "not measurable"
-    if overall in worse:
-        return "tolerable"
-    return "fine" if overall.room_z >= SURE_ENOUGH and not overall.is_beyond else "inconclusive"
 
 
 def _calibrated(
     look: Look, findings: Sequence[Finding], concerns: Sequence[Concern], terms: Terms, *, is_last: bool
 ) -> tuple[Action, str]:
     """The calibrated rule's action and its reason; the first that applies."""
-    if look.constraint_respect is not None and look.constraint_respect < 1 and not _is_shared(concerns):
-        return "rollback", f"Constraints are violated in production: respect is {look.constraint_respect:.4f}, not 1."
-    if concerns:
-        return "hold", concerns[0].why
+    if forced := _forced(look, concerns):
+        return forced
     if worse := [finding for finding in findings if finding.state == "worse"]:
         return "rollback", reason(worse)
     if blocked := _blocked(look, findings, terms, is_last=is_last):
@@ -203,6 +178,13 @@ def _calibrated(
     if allocation.next_step(look.share, terms.steps) is None:
         return "wait", "The candidate serves all traffic; there is nothing left to compare it with."
     return ("promote" if is_last else "increase"), "Enough plans and days, and no metric is worse than it may be."
+
+
+def _forced(look: Look, concerns: Sequence[Concern]) -> tuple[Action, str] | None:
+    """What goes before any statistics: violated constraints, then data that are not trusted."""
+    if look.constraint_respect is not None and look.constraint_respect < 1 and not _is_shared(concerns):
+        return "rollback", f"Constraints are violated in production: respect is {look.constraint_respect:.4f}, not 1."
+    return ("hold", concerns[0].why) if concerns else None
 
 
 def _is_shared(concerns: Sequence[Concern]) -> bool:

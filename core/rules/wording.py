@@ -1,28 +1,9 @@
-"""The reasons of a verdict as sentences for people."""
+"""Comparisons as people read them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final, Protocol
-
-from core.rules.decision import Judgement, format_value
+from core.rules.decision import format_value
 from core.rules.estimates import Comparison
-from core.rules.metrics import Metric
-
-
-class Found(Protocol):
-    """What a finding of `verdict` tells here."""
-
-    @property
-    def metric(self) -> Metric: ...
-    @property
-    def state(self) -> str: ...
-    @property
-    def overall(self) -> Comparison: ...
-    @property
-    def present(self) -> Comparison: ...
-    @property
-    def boundary(self) -> float | None: ...
 
 
 def change(found: Comparison) -> str:
@@ -45,34 +26,3 @@ def compared(found: Comparison) -> str:
     to = "down to" if found.metric.higher_is_better else "up to"
     bound = "" if found.bound is None else f", accepted {to} {format_value(found.metric, found.bound)}"
     return f"{values}, {change(found)}{bound}"
-
-
-def _telling(finding: Found) -> Comparison:
-    """The comparison that shows the harm: over all steps, or the present step where only that is beyond."""
-    return finding.overall if finding.overall.is_beyond else finding.present
-
-
-def reason(worse: Sequence[Found]) -> str:
-    """Why to roll back, the strongest evidence first."""
-    first, *rest = sorted(worse, key=lambda finding: -_telling(finding).z)
-    others = f" Also: {', '.join(finding.metric.title for finding in rest)}." if rest else ""
-    where = "" if first.overall.is_beyond else " in the present step"
-    how = f"{first.metric.title} is worse{where}, beyond chance and beyond tolerance"
-    return f"{how}: {compared(_telling(first))}.{others}"
-
-
-_SAYS: Final = {"increase": "increase", "wait": "wait", "rollback": "roll back"}
-
-
-def difference(alone: Judgement, action: str, why: str, findings: Sequence[Found]) -> str:
-    """Why the calibrated rule and the document's own rule part ways."""
-    said = f"The document's rule alone says {_SAYS[alone.verdict]}: {alone.why}"
-    if action == "hold":
-        return f"{said} It does not ask whether the data can be trusted."
-    if action == "rollback":
-        return f"{said} It looks at the present step's point estimates only; over all evidence the harm is proven."
-    if alone.verdict == "rollback":
-        unproven = [f for f in findings if f.present.is_beyond and f.state != "worse"]
-        shown = "; ".join(f"{f.metric.title} {change(f.overall)}" for f in unproven if f.overall.is_measurable)
-        return f"{said} That much can be chance{': ' + shown if shown else ''}."
-    return f"{said} The calibrated rule asks for more: {why}"

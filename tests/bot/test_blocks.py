@@ -20,7 +20,6 @@ from bot.sandbox.checks import check_blocks, check_view
 from core import cards, choices, db
 from core.candidates import Evaluated
 from core.rollout_cards import CandidateCard, ExperimentCard, StepLine, VariantLine, WhyCard
-from core.rules import aggregated
 from core.rules.checks import Traffic
 from core.rules.decision import CheckRow, Terms
 from core.rules.estimates import Step
@@ -28,7 +27,7 @@ from core.rules.evaluation import accept
 from core.rules.metrics import METRICS, Metric, Ratio, VariantMetrics
 from core.rules.samples import Sample
 from core.rules.sequential import Memory
-from core.rules.verdict import Decision, decide
+from core.rules.verdict import Aggregates, Decision, decide
 from core.tables import Experiment, Policy
 from tests.bot.acts import aloud, answer, approve, told
 from tests.bot.conftest import APPROVALS, ROLLOUTS, Bot
@@ -132,7 +131,7 @@ def decisions() -> tuple[Decision, ...]:
         verdict(fine, traffic=Traffic(120.0, 0)),
         verdict(empty),
         decide(look(fine), Memory(), Terms(), metrics=(*METRICS, odd))[0],
-        aggregated.decide(look(empty), point, point, Terms()),
+        verdict(empty, aggregated=Aggregates(point, point, 0.5, 1.0)),
     )
     assert {d.action for d in found} == {"increase", "promote", "wait", "rollback", "hold"}
     return found

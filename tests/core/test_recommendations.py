@@ -22,7 +22,6 @@ from tests.core.steps import (
     days_pass,
     long_ago,
     place,
-    roll_up,
     serve_all,
     variant,
 )
@@ -34,7 +33,7 @@ def recommend(engine: Engine, terms: Terms = TERMS) -> list[Recommendation]:
     with db.transaction(engine) as session:
         found = recommendations.recommend_all(session, place(session).id, terms)
         session.expunge_all()
-        return found
+        return [look.recommended for look in found if look.recommended]
 
 
 def rows(engine: Engine) -> list[Recommendation]:
@@ -148,6 +147,21 @@ def test_between_daily_looks_only_a_disaster_is_called(desk: Engine) -> None:
     assert [row.action for row in rows(desk)] == ["wait", "rollback"]
 
 
+def test_a_disaster_between_daily_looks_is_kept_and_stands(running: Engine) -> None:
+    recommend(running)
+    serve_all(running, 8_000, accepted=0.3)
+    assert [row.action for row in recommend(running)] == ["rollback"]
+    daily, alarm = rows(running)
+    assert (daily.is_daily, daily.action, alarm.is_daily, alarm.action) == (True, "increase", False, "rollback")
+    assert (alarm.previous_id, alarm.memory) == (daily.id, daily.memory), "it spends nothing of the daily looks' part"
+    assert recomputed(running, alarm).why == alarm.why
+    serve_all(running, 200_000)
+    assert standing(running).decision.why == alarm.why, "an alarm is not undone by looking on"
+    assert len(rows(running)) == 2
+    next_day(running)
+    assert standing(running).decision.action != "rollback"
+
+
 def test_what_the_daily_look_found_stands_until_the_next(desk: Engine) -> None:
     harmed(desk)
     found = standing(desk)
@@ -159,11 +173,21 @@ def test_what_the_daily_look_found_stands_until_the_next(desk: Engine) -> None:
     assert standing(desk).decision.action != "rollback", "the next look saw more"
 
 
-def test_it_does_not_outlive_its_step(desk: Engine) -> None:
+def test_it_outlives_a_smaller_share_and_not_a_larger_one(desk: Engine) -> None:
     harmed(desk)
     assert standing(desk).decision.action == "rollback"
-    change(desk, "increase", override="we know better")
-    assert standing(desk).decision.action != "rollback"
+    for control, candidate, action in (("0.92", "0.08", "rollback"), ("0.75", "0.25", "wait")):
+        set_by_hand(desk, control=control, candidate_v3=candidate)
+        with db.transaction(desk) as session:
+            steps.notice(session)
+        assert standing(desk).decision.action == action
+
+
+def test_it_is_the_verdict_of_one_rule(desk: Engine) -> None:
+    harmed(desk)
+    assert standing(desk).decision.action == "rollback"
+    found = standing(desk, Terms(rule="document")).decision
+    assert (found.rule, found.why) == ("document", "Beyond tolerance: Acceptance.")
 
 
 def test_doubts_about_the_data_come_first_and_cost_nothing(desk: Engine) -> None:
@@ -205,7 +229,7 @@ def test_by_the_documents_rule_where_that_was_chosen(running: Engine) -> None:
     (made,) = recommend(running, terms)
     assert made.terms["rule"] == "document"
     assert recomputed(running, made).rule == "document"
-    assert recommendations.Terms().rule_of("planner_policy_exp") == "calibrated"
+    assert Terms().rule_of("planner_policy_exp") == "calibrated"
 
 
 def test_nothing_to_judge_is_no_recommendation(desk: Engine) -> None:
@@ -213,6 +237,12 @@ def test_nothing_to_judge_is_no_recommendation(desk: Engine) -> None:
     change(desk, "start")
     assert recommend(desk) == []
     assert rows(desk) == []
+
+
+def test_what_was_rolled_back_can_be_asked_about_and_gets_no_look(running: Engine) -> None:
+    change(running, "rollback", reason="slow")
+    assert standing(running).decision.action in ("wait", "hold")
+    assert rows(running) == []
 
 
 # --- Shares that others changed -----------------------------------------------------------------------------------
@@ -230,7 +260,8 @@ def test_a_share_changed_by_hand_is_seen_at_once_and_opens_a_step_when_noticed(r
     set_by_hand(running, control="0.7", candidate_v3="0.3")
     found = standing(running)
     assert (found.share, found.seen.step_id) == (Decimal("0.3"), looks.UNKNOWN)
-    assert recommend(running) == [], "whose samples these are is not known until the change is noticed"
+    assert found.decision.why == "0 of the 1,000 plans needed have been served.", "what came before says nothing"
+    assert rows(running) == [], "whose samples these are is not known until the change is noticed"
     with db.transaction(running) as session:
         assert len(steps.notice(session)) == 1
     with db.transaction(running) as session:
@@ -265,14 +296,23 @@ def test_aggregates_alone_get_the_documents_rule_and_no_interval(desk: Engine, a
             aggregate(session, name, "acceptance_rate", 2_000, rate)
             for metric in ("edit_count", "validator_intervention", "latency_p50"):
                 aggregate(session, name, metric, 2_000, 0.5)
-    roll_up(desk)
     found = standing(desk)
-    assert (found.decision.action, found.decision.rule) == (action, "document")
-    assert "chance is not ruled out" in found.decision.why
+    assert (found.decision.action, found.decision.rule, found.decision.calibrated) == (action, "document", None)
+    assert "it may be chance" in found.decision.why
     states = {f.metric.name: f.state for f in found.decision.findings}
     assert states["acceptance_rate"] == "no interval"
     assert states["cost_per_plan"] == "not measurable"
     assert found.candidate.sample_size == 2_000
+    (row,) = rows(desk)
+    assert (recomputed(desk, row).action, recomputed(desk, row).why) == (action, found.decision.why)
+    with db.transaction(desk) as session:
+        aggregate(session, CANDIDATE, "constraint_respect", 100, 0.5)
+    assert "respect is 0.5000" in standing(desk).decision.why
+    with desk.begin() as connection:
+        connection.execute(text("DELETE FROM exp.metric_aggregates WHERE metric_name = 'constraint_respect'"))
+        connection.execute(text("UPDATE exp.metric_aggregates SET bucket_start = bucket_start - interval '2 days'"))
+    found = standing(desk)
+    assert (found.decision.action, found.decision.why[:33]) == ("hold", "The newest aggregates end 48 hour")
 
 
 def test_the_lowest_constraint_respect_counts(running: Engine) -> None:
@@ -288,9 +328,7 @@ def test_a_look_is_restored_to_the_last_bit(running: Engine) -> None:
     with db.transaction(running) as session:
         here = place(session)
         now = session.execute(text("SELECT now()")).scalar_one()
-        seen = looks.read(
-            session, here, variant(session, CANDIDATE), baseline(session, here), TERMS, now=now, is_daily=True
-        )
+        seen = looks.read(session, here, variant(session, CANDIDATE), baseline(session, here), TERMS, now=now)
         assert looks.restore(session, looks.keep(session, seen.look)) == seen.look
         assert session.scalar(select(Evidence.digest).limit(1)) is not None
 

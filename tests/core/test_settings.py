@@ -135,6 +135,8 @@ def test_a_metric_of_ones_own_is_one_line() -> None:
     [
         ("x = { tolerance = 0.1 }", "give exactly one of share, count, mean, quantile"),
         ('x = { share = "a", count = "a", tolerance = 0.1 }', "give exactly one of"),
+        ("x = { quantile = 0.9, limit = 9, tolerance = 0.1 }", "give a tolerance against the baseline or an absolute"),
+        ('x = { count = "a", limit = 9, higher_is_better = true }', "a limit is an upper bound"),
         ('x = { count = "meal_swapped" }', "a guardrail needs a tolerance or a limit"),
         ('x = { count = "meal swapped", tolerance = 0.1 }', "metrics.custom.x.count"),
         ('x = { mean = "token_count", tolerance = 0.1 }', "metrics.custom.x.mean"),

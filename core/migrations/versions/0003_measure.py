@@ -107,7 +107,7 @@ CREATE TABLE promotion.measure_counts (
     PRIMARY KEY (experiment_id, kind, day)
 );
 
--- One row: how far the events have been read. core/rollup.py explains the columns.
+-- One row: how far the events have been read. core/cursor.py explains the columns.
 CREATE TABLE promotion.measure_cursor (
     is_the_one boolean PRIMARY KEY DEFAULT true CHECK (is_the_one),
     horizon bigint,

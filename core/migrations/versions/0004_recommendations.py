@@ -18,6 +18,7 @@ CREATE TABLE promotion.evidence (
 );
 ALTER TABLE promotion.evidence ALTER content SET STORAGE EXTERNAL;
 
+-- One daily look a day, and the first alarm of a look in between.
 -- No foreign keys to exp: what was recommended stays on record when a team deletes what is theirs.
 CREATE TABLE promotion.recommendations (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -26,6 +27,7 @@ CREATE TABLE promotion.recommendations (
     first_step_id bigint NOT NULL,
     step_id bigint NOT NULL,
     day date NOT NULL,
+    is_daily boolean NOT NULL,
     made_at timestamptz NOT NULL DEFAULT now(),
     action text NOT NULL CHECK (action IN ('increase', 'promote', 'wait', 'rollback', 'hold')),
     why text NOT NULL,
@@ -33,7 +35,7 @@ CREATE TABLE promotion.recommendations (
     look jsonb NOT NULL,
     previous_id bigint REFERENCES promotion.recommendations (id),
     memory jsonb NOT NULL,
-    CONSTRAINT one_recommendation_per_day UNIQUE (variant_id, day)
+    CONSTRAINT one_look_of_a_kind_per_day UNIQUE (variant_id, day, is_daily)
 );
 CREATE INDEX recommendations_newest_idx ON promotion.recommendations (variant_id, first_step_id, id);
 """
