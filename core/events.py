@@ -22,7 +22,7 @@ FLAWS: Final = (
     "too_late",  # more than the 7 days that the platform promises; it counts all the same
     "early",  # happened more than an hour after it came; it counts all the same
     "no_plan",  # names no plan, so it speaks of none
-    "no_experiment",
+    "no_experiment",  # this and the next two: promotion.measure_named
     "malformed_experiments",  # no array, or an entry without readable ids
     "orphaned",  # names an experiment or a variant that does not exist
     "malformed_metric",  # the plan counts, the metric does not
@@ -32,7 +32,6 @@ FLAWS: Final = (
 _BIT: Final = {name: 1 << n for n, name in enumerate(FLAWS)}
 _UNIT_SEED: Final = 7_203_441
 _KINDS: Final = "'plan_generated', 'plan_accepted', 'edit_applied', 'validator_intervention'"
-_UUID: Final = "'^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$'"
 _EDGES: Final = "{" + ",".join(map(repr, EDGES_MS.tolist())) + "}"
 _LIMITS: Final = {"latency": "1e9", "cost": "1e6", "tokens": "1e9", "edit_count": "1e6"}
 """The largest value of each metric that is believed; a sum of these never overflows."""
@@ -62,11 +61,6 @@ def _flaw(**when: str) -> str:
     return " | ".join(f"CASE WHEN {condition} THEN {_BIT[name]} ELSE 0 END" for name, condition in when.items())
 
 
-_NAMED_FLAWS: Final = _flaw(
-    no_experiment="i.named = 'null'",
-    malformed_experiments="i.named <> 'null' AND (i.experiment_id IS NULL OR i.variant_id IS NULL)",
-    orphaned="i.experiment_id IS NOT NULL AND i.variant_id IS NOT NULL AND a.id IS NULL",
-)
 _PLAN_FLAWS: Final = _flaw(
     malformed_metric=f"({_MALFORMED})",
     no_plan="plan_id IS NULL",
@@ -74,25 +68,8 @@ _PLAN_FLAWS: Final = _flaw(
     expired="at < :frozen",
 )
 
-# The subquery depends on `experiments` alone: PostgreSQL remembers its answer for each distinct value (Memoize).
-# OFFSET 0 keeps it in one piece, and an expression from being computed once for each place that uses it.
-_NAMED: Final = f"""
-SELECT coalesce(m.id, 0) AS experiment, a.id AS arm, {_NAMED_FLAWS} AS flaws
-  FROM (SELECT x.named,
-               CASE WHEN x.named ->> 'experiment_id' ~ {_UUID}
-                    THEN CAST(x.named ->> 'experiment_id' AS uuid) END AS experiment_id,
-               CASE WHEN x.named ->> 'variant_id' ~ {_UUID}
-                    THEN CAST(x.named ->> 'variant_id' AS uuid) END AS variant_id
-          FROM jsonb_array_elements(
-               CASE WHEN e.experiments IS NULL OR e.experiments IN (jsonb '[]', jsonb 'null') THEN jsonb '[null]'
-                    WHEN jsonb_typeof(e.experiments) = 'array' THEN e.experiments ELSE jsonb '[0]' END) x (named)
-         WHERE length(jsonb_typeof(x.named)) BETWEEN 1 AND 10 -- always; it tells the planner that there are few
-        OFFSET 0) i
-  LEFT JOIN promotion.measure_experiments m ON m.experiment_id = i.experiment_id
-  LEFT JOIN (promotion.measure_arms a JOIN exp.variants v ON v.id = a.variant_id)
-         ON a.variant_id = i.variant_id AND a.experiment = m.id
-OFFSET 0"""
-
+# OFFSET 0 keeps an expression from being computed once for each place that uses it. What `experiments` names depends on
+# that value alone: a function, so that PostgreSQL remembers its answers (Memoize) and reads with several processes.
 _READ: Final = f"""
 CREATE TEMP TABLE read ON COMMIT DROP AS
 SELECT experiment, plan, kind = 'plan_generated' AS is_born, is_counted, at, tie, arm, unit,
@@ -130,11 +107,11 @@ SELECT experiment, plan, kind = 'plan_generated' AS is_born, is_counted, at, tie
                                   WHEN e.created_at < e.timestamp THEN {_BIT["early"]}
                                   WHEN e.created_at <= e.timestamp + interval '7 days' THEN {_BIT["late"]}
                                   ELSE {_BIT["too_late"]} END AS flaws {{raw}}
-              FROM exp.events e CROSS JOIN LATERAL ({_NAMED}) w
-             WHERE {{which}} AND e.unit_type <> 'control'
+              FROM exp.events e CROSS JOIN LATERAL promotion.measure_named(e.experiments) w
+             WHERE {{which}} AND e.unit_type <> 'control' AND w.flaws BETWEEN 0 AND 1023
                AND (e.event_type IN ({_KINDS})
                     OR e.event_type IN ('plan_rejected', 'meal_swapped') AND e.metrics ? 'edit_count' {{kinds}})
-            OFFSET 0) AS read OFFSET 0) AS numbers OFFSET 0) AS judged
+            OFFSET bigint '0') AS read OFFSET bigint '0') AS numbers OFFSET bigint '0') AS judged
 """
 _EDITS: Final = "e.metrics -> 'edit_count'"
 _SAME: Final = "jsonb_hash_extended(e.payload, hash_array_extended(ARRAY[e.timestamp], 0))"

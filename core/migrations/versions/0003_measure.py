@@ -135,6 +135,35 @@ CREATE TABLE promotion.measure_passes (
     key text NOT NULL,
     low timestamptz NOT NULL
 );
+
+-- What `experiments` of an event names: numbers (0, null: unknown) and flaws, as bits in the order of core.events.FLAWS.
+-- Neither SQL, which would be inlined, nor a subquery: with those PostgreSQL reads events in one process only.
+CREATE FUNCTION promotion.measure_named(experiments jsonb)
+RETURNS TABLE (experiment integer, arm integer, flaws integer)
+LANGUAGE plpgsql STABLE PARALLEL SAFE COST 1000 ROWS 200 AS $$
+#variable_conflict use_column
+DECLARE
+    is_id CONSTANT text := '^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$';
+BEGIN
+    RETURN QUERY
+    SELECT coalesce(m.id, 0), a.id,
+           CASE WHEN i.named = 'null' THEN 16
+                WHEN i.experiment_id IS NULL OR i.variant_id IS NULL THEN 32
+                WHEN a.id IS NULL THEN 64 ELSE 0 END
+      FROM (SELECT x.named,
+                   CASE WHEN x.named ->> 'experiment_id' ~ is_id
+                        THEN CAST(x.named ->> 'experiment_id' AS uuid) END AS experiment_id,
+                   CASE WHEN x.named ->> 'variant_id' ~ is_id
+                        THEN CAST(x.named ->> 'variant_id' AS uuid) END AS variant_id
+              FROM jsonb_array_elements(
+                   CASE WHEN measure_named.experiments IS NULL
+                             OR measure_named.experiments IN (jsonb '[]', jsonb 'null') THEN jsonb '[null]'
+                        WHEN jsonb_typeof(measure_named.experiments) = 'array' THEN measure_named.experiments
+                        ELSE jsonb '[0]' END) x (named)) i
+      LEFT JOIN promotion.measure_experiments m ON m.experiment_id = i.experiment_id
+      LEFT JOIN (promotion.measure_arms a JOIN exp.variants v ON v.id = a.variant_id)
+             ON a.variant_id = i.variant_id AND a.experiment = m.id;
+END $$;
 """
 
 # Only on events that the bot created itself: an adopted table keeps the indexes it has, and new events are then
