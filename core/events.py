@@ -72,7 +72,8 @@ _PLAN_FLAWS: Final = _flaw(
 # that value alone: a function, so that PostgreSQL remembers its answers (Memoize) and reads with several processes.
 _READ: Final = f"""
 CREATE TEMP TABLE read ON COMMIT DROP AS
-SELECT experiment, plan, kind = 'plan_generated' AS is_born, is_counted, at, tie, arm, unit,
+SELECT experiment, plan, kind = 'plan_generated' AS is_born, CASE WHEN is_counted THEN true END AS is_counted, at, tie,
+       CASE WHEN kind = 'plan_generated' THEN arm END AS arm, unit,
        CAST(width_bucket(CAST(round(latency, 9) AS float8), CAST(:edges AS float8[])) AS smallint) AS bin,
        CAST(round(cost * {NANO}) AS bigint) AS cost_nano,
        CASE WHEN cost IS NULL THEN CAST(round(tokens) AS bigint) END AS tokens,

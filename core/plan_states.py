@@ -26,12 +26,11 @@ _BIRTH: Final = ("tie", "arm", "unit", "bin", "cost_nano", "tokens")
 _FRESH: Final = f"""
 CREATE TEMP TABLE fresh ON COMMIT DROP AS
 SELECT experiment, plan, min(at) FILTER (WHERE is_born) AS at,
-       {", ".join(f"max({name}) FILTER (WHERE is_born) AS {name}" for name in _BIRTH)},
-       count(*) FILTER (WHERE is_born) AS births,
-       CAST(count(*) FILTER (WHERE is_counted) AS integer) AS events,
+       {", ".join(f"max({name}) AS {name}" for name in _BIRTH)},
+       count(tie) AS births, CAST(count(is_counted) AS integer) AS events,
        bool_or(accepted) AS accepted, bool_or(intervened) AS intervened, coalesce(max(edit_count), 0) AS edit_count,
        array_agg(edit) FILTER (WHERE edit IS NOT NULL) AS edit_keys, min(at) AS first_at, CAST(NULL AS jsonb) AS extra
-  FROM read WHERE plan IS NOT NULL GROUP BY experiment, plan
+  FROM read WHERE plan IS NOT NULL GROUP BY experiment, plan ORDER BY plan, experiment
 """
 _FIRST_BIRTHS: Final = f"""
 UPDATE fresh f SET ({", ".join(_BIRTH)}) = ({", ".join(f"b.{name}" for name in _BIRTH)})
@@ -124,10 +123,9 @@ _COUNTS: Final = """
 INSERT INTO promotion.measure_counts (experiment_id, kind, day, events)
 SELECT coalesce(m.experiment_id, CAST(:nobody AS uuid)), c.kind, c.day, sum(c.events)
   FROM (
-    SELECT r.experiment, k.kind, r.day, 1 AS events
-      FROM read r JOIN unnest(CAST(:kinds AS text[])) WITH ORDINALITY k (kind, n)
-        ON r.flaws & (1 << CAST(k.n - 1 AS integer)) <> 0
-     WHERE r.flaws <> 0
+    SELECT r.experiment, k.kind, r.day, r.events
+      FROM (SELECT experiment, flaws, day, count(*) AS events FROM read WHERE flaws <> 0 GROUP BY 1, 2, 3) r
+      JOIN unnest(CAST(:kinds AS text[])) WITH ORDINALITY k (kind, n) ON r.flaws & (1 << CAST(k.n - 1 AS integer)) <> 0
     UNION ALL
     SELECT experiment, 'repeated', CAST(at AT TIME ZONE 'UTC' AS date), repeats FROM merged
      WHERE arm IS NOT NULL AND repeats <> 0
@@ -143,8 +141,8 @@ ON CONFLICT (experiment_id, kind, day) DO UPDATE SET events = measure_counts.eve
 # another came before with: a minimum never has to be taken back.
 _NEWCOMERS: Final = f"""
 WITH first AS (
-    SELECT DISTINCT ON (experiment, unit) experiment, unit, at, tie, arm
-      FROM read WHERE is_born AND plan IS NOT NULL ORDER BY experiment, unit, at, tie, arm
+    SELECT DISTINCT ON (unit, experiment) experiment, unit, at, tie, arm
+      FROM read WHERE is_born AND plan IS NOT NULL ORDER BY unit, experiment, at, tie, arm
 ), placed AS (
     SELECT f.experiment, f.unit, f.at, f.tie, f.arm, coalesce(s.step, 0) AS step, u.arm AS arm_0, u.step AS step_0
       FROM first f LEFT JOIN LATERAL (
@@ -152,9 +150,12 @@ WITH first AS (
            ) u ON true
       LEFT JOIN ({_STEPS}) s ON s.experiment = f.experiment AND f.at >= s.since AND f.at < s.until
      WHERE u.unit IS NULL OR (f.at, f.tie) < (u.at, u.tie)
+), added AS (
+    INSERT INTO promotion.measure_units (experiment, unit, at, tie, arm, step)
+    SELECT experiment, unit, at, tie, arm, step FROM placed WHERE arm_0 IS NULL
 ), put AS (
     INSERT INTO promotion.measure_units (experiment, unit, at, tie, arm, step)
-    SELECT experiment, unit, at, tie, arm, step FROM placed
+    SELECT experiment, unit, at, tie, arm, step FROM placed WHERE arm_0 IS NOT NULL
     ON CONFLICT (unit, experiment)
     DO UPDATE SET at = excluded.at, tie = excluded.tie, arm = excluded.arm, step = excluded.step
 )"""

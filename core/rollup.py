@@ -72,7 +72,7 @@ def _taker(
 # For this transaction only. A batch fits into this much memory; compiling its queries takes longer than they do.
 _SETTINGS = """
 SELECT set_config('work_mem', '64MB', true), set_config('hash_mem_multiplier', '8', true),
-       set_config('jit', 'off', true)"""
+       set_config('jit', 'off', true), set_config('temp_buffers', '128MB', true)"""
 
 
 def _intern(session: Session) -> None:
