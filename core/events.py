@@ -1,4 +1,4 @@
-"""Reads events of exp.events into a temporary table: one row for each experiment that an event names.
+"""The query that reads events of exp.events: one row for each experiment that an event names.
 
 Whatever teams log is read without failing: numbers as strings, nulls, arrays where there should be objects. What
 cannot be used is left out and its flaw noted.
@@ -7,12 +7,9 @@ cannot be used is left out and its flaw noted.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
-from typing import Any, Final, cast
-
-from sqlalchemy import text
-from sqlalchemy.engine import CursorResult
-from sqlalchemy.orm import Session
+from typing import Any, Final
 
 from core.rules.metrics import Collected
 from core.rules.samples import EDGES_MS, NANO
@@ -71,7 +68,6 @@ _PLAN_FLAWS: Final = _flaw(
 # OFFSET 0 keeps an expression from being computed once for each place that uses it. What `experiments` names depends on
 # that value alone: a function, so that PostgreSQL remembers its answers (Memoize) and reads with several processes.
 _READ: Final = f"""
-CREATE TEMP TABLE read ON COMMIT DROP AS
 SELECT experiment, plan, kind = 'plan_generated' AS is_born, CASE WHEN is_counted THEN true END AS is_counted, at, tie,
        CASE WHEN kind = 'plan_generated' THEN arm END AS arm, unit,
        CAST(width_bucket(CAST(round(latency, 9) AS float8), CAST(:edges AS float8[])) AS smallint) AS bin,
@@ -119,15 +115,22 @@ _SAME: Final = "jsonb_hash_extended(e.payload, hash_array_extended(ARRAY[e.times
 """Equal for two events of one type with the same payload at the same time: a repeat."""
 
 
-def read(
-    session: Session,
+@dataclass(frozen=True)
+class Reading:
+    """A query with its values."""
+
+    query: str
+    values: dict[str, Any]
+
+
+def reading(
     which: str,
     values: dict[str, Any],
     frozen_before: date | None,
     collected: Sequence[Collected] = (),
     only: int | None = None,
-) -> int:
-    """Reads the events that the condition `which` chooses into the temporary table `read`; returns how many rows.
+) -> Reading:
+    """What reads the events that the condition `which` chooses.
 
     With `only`, no more than what names the experiment of that number.
     """
@@ -136,14 +139,9 @@ def read(
     query = _READ.replace(":frozen", "CAST(:frozen AS timestamptz)")
     for name, part in (parts | {"same": _SAME, "which": which}).items():
         query = query.replace(f"{{{name}}}", part)
-    taken = _rows(session, query, named(query, {**values, **extra, "edges": _EDGES, "frozen": frozen}))
-    if only is None:
-        return taken
-    return taken - _rows(session, "DELETE FROM read WHERE experiment <> :only", {"only": only})
-
-
-def _rows(session: Session, query: str, values: dict[str, Any]) -> int:
-    return cast("CursorResult[Any]", session.execute(text(query), values)).rowcount
+    if only is not None:
+        query = f"SELECT * FROM ({query}) AS mine WHERE experiment = :only"
+    return Reading(query, named(query, {**values, **extra, "edges": _EDGES, "frozen": frozen, "only": only}))
 
 
 def named(query: str, values: dict[str, Any]) -> dict[str, Any]:

@@ -136,7 +136,7 @@ CREATE TABLE promotion.measure_passes (
     low timestamptz NOT NULL
 );
 
--- What `experiments` of an event names: numbers (0, null: unknown) and flaws, as bits in the order of core.events.FLAWS.
+-- What `experiments` of an event names: numbers (0, null: unknown), and flaws as bits in the order of core.events.FLAWS.
 -- Neither SQL, which would be inlined, nor a subquery: with those PostgreSQL reads events in one process only.
 CREATE FUNCTION promotion.measure_named(experiments jsonb)
 RETURNS TABLE (experiment integer, arm integer, flaws integer)
