@@ -65,8 +65,8 @@ _PLAN_FLAWS: Final = _flaw(
     expired="at < :frozen",
 )
 
-# OFFSET 0 keeps an expression from being computed once for each place that uses it. What `experiments` names depends on
-# that value alone: a function, so that PostgreSQL remembers its answers (Memoize) and reads with several processes.
+# OFFSET 0 keeps an expression from being computed once for each place that uses it; `bigint`, because PostgreSQL reads
+# with several processes only below what it sees to be no limit.
 _READ: Final = f"""
 SELECT experiment, plan, kind = 'plan_generated' AS is_born, CASE WHEN is_counted THEN true END AS is_counted, at, tie,
        CASE WHEN kind = 'plan_generated' THEN arm END AS arm, unit,
@@ -104,12 +104,16 @@ SELECT experiment, plan, kind = 'plan_generated' AS is_born, CASE WHEN is_counte
                                   WHEN e.created_at < e.timestamp THEN {_BIT["early"]}
                                   WHEN e.created_at <= e.timestamp + interval '7 days' THEN {_BIT["late"]}
                                   ELSE {_BIT["too_late"]} END AS flaws {{raw}}
-              FROM exp.events e CROSS JOIN LATERAL promotion.measure_named(e.experiments) w
-             WHERE {{which}} AND e.unit_type <> 'control' AND w.flaws BETWEEN 0 AND 1023
+              FROM exp.events e CROSS JOIN LATERAL {{named}} w
+             WHERE {{which}} AND e.unit_type <> 'control'
                AND (e.event_type IN ({_KINDS})
                     OR e.event_type IN ('plan_rejected', 'meal_swapped') AND e.metrics ? 'edit_count' {{kinds}})
             OFFSET bigint '0') AS read OFFSET bigint '0') AS numbers OFFSET bigint '0') AS judged
 """
+# What `experiments` names depends on that value alone, so PostgreSQL remembers the answers (Memoize).
+_NAMED: Final = "promotion.measure_named(e.experiments)"
+_NAMED_IN_ALL: Final = "promotion.measure_named_in_all(e.experiments)"
+_IS_ANY: Final = "w.flaws BETWEEN 0 AND 1023"
 _EDITS: Final = "e.metrics -> 'edit_count'"
 _SAME: Final = "jsonb_hash_extended(e.payload, hash_array_extended(ARRAY[e.timestamp], 0))"
 """Equal for two events of one type with the same payload at the same time: a repeat."""
@@ -137,7 +141,11 @@ def reading(
     frozen = "-infinity" if frozen_before is None else datetime.combine(frozen_before, time(), UTC).isoformat()
     extra, parts = _extras(collected)
     query = _READ.replace(":frozen", "CAST(:frozen AS timestamptz)")
-    for name, part in (parts | {"same": _SAME, "which": which}).items():
+    if "age(" in which:  # it keeps PostgreSQL from reading with several processes
+        parts |= {"named": _NAMED, "which": which}
+    else:
+        parts |= {"named": _NAMED_IN_ALL, "which": f"{which} AND {_IS_ANY}"}
+    for name, part in (parts | {"same": _SAME}).items():
         query = query.replace(f"{{{name}}}", part)
     if only is not None:
         query = f"SELECT * FROM ({query}) AS mine WHERE experiment = :only"
