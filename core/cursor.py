@@ -166,7 +166,9 @@ def _last(
     key, values = f"e.{cursor.pass_key}", {**values, "skip": limit - 1}
     if cursor.scan != "recent":
         which = "true" if cursor.after_at is None else f"{key} > :after_at"
-        query = f"SELECT CAST({key} AS text) FROM exp.events e WHERE {which} ORDER BY {key} OFFSET :skip LIMIT 1"
+        query = f"""
+            SELECT CAST(at AS text) FROM (
+                SELECT {key} AS at FROM exp.events e WHERE {which} ORDER BY {key} OFFSET :skip LIMIT 1) AS found"""
         found = session.execute(text(query), named(query, values)).scalar_one_or_none()
         return None if found is None else (found, _LAST_ID)
     query = f"""

@@ -1,4 +1,4 @@
-"""Reads events of exp.events into a temporary table: one row for each experiment that an event names.
+"""The query that reads events of exp.events: one row for each experiment that an event names.
 
 Whatever teams log is read without failing: numbers as strings, nulls, arrays where there should be objects. What
 cannot be used is left out and its flaw noted.
@@ -7,12 +7,9 @@ cannot be used is left out and its flaw noted.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
-from typing import Any, Final, cast
-
-from sqlalchemy import text
-from sqlalchemy.engine import CursorResult
-from sqlalchemy.orm import Session
+from typing import Any, Final
 
 from core.rules.metrics import Collected
 from core.rules.samples import EDGES_MS, NANO
@@ -22,7 +19,7 @@ FLAWS: Final = (
     "too_late",  # more than the 7 days that the platform promises; it counts all the same
     "early",  # happened more than an hour after it came; it counts all the same
     "no_plan",  # names no plan, so it speaks of none
-    "no_experiment",
+    "no_experiment",  # this and the next two: promotion.measure_named
     "malformed_experiments",  # no array, or an entry without readable ids
     "orphaned",  # names an experiment or a variant that does not exist
     "malformed_metric",  # the plan counts, the metric does not
@@ -32,7 +29,6 @@ FLAWS: Final = (
 _BIT: Final = {name: 1 << n for n, name in enumerate(FLAWS)}
 _UNIT_SEED: Final = 7_203_441
 _KINDS: Final = "'plan_generated', 'plan_accepted', 'edit_applied', 'validator_intervention'"
-_UUID: Final = "'^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$'"
 _EDGES: Final = "{" + ",".join(map(repr, EDGES_MS.tolist())) + "}"
 _LIMITS: Final = {"latency": "1e9", "cost": "1e6", "tokens": "1e9", "edit_count": "1e6"}
 """The largest value of each metric that is believed; a sum of these never overflows."""
@@ -62,11 +58,6 @@ def _flaw(**when: str) -> str:
     return " | ".join(f"CASE WHEN {condition} THEN {_BIT[name]} ELSE 0 END" for name, condition in when.items())
 
 
-_NAMED_FLAWS: Final = _flaw(
-    no_experiment="i.named = 'null'",
-    malformed_experiments="i.named <> 'null' AND (i.experiment_id IS NULL OR i.variant_id IS NULL)",
-    orphaned="i.experiment_id IS NOT NULL AND i.variant_id IS NOT NULL AND a.id IS NULL",
-)
 _PLAN_FLAWS: Final = _flaw(
     malformed_metric=f"({_MALFORMED})",
     no_plan="plan_id IS NULL",
@@ -74,28 +65,11 @@ _PLAN_FLAWS: Final = _flaw(
     expired="at < :frozen",
 )
 
-# The subquery depends on `experiments` alone: PostgreSQL remembers its answer for each distinct value (Memoize).
-# OFFSET 0 keeps it in one piece, and an expression from being computed once for each place that uses it.
-_NAMED: Final = f"""
-SELECT coalesce(m.id, 0) AS experiment, a.id AS arm, {_NAMED_FLAWS} AS flaws
-  FROM (SELECT x.named,
-               CASE WHEN x.named ->> 'experiment_id' ~ {_UUID}
-                    THEN CAST(x.named ->> 'experiment_id' AS uuid) END AS experiment_id,
-               CASE WHEN x.named ->> 'variant_id' ~ {_UUID}
-                    THEN CAST(x.named ->> 'variant_id' AS uuid) END AS variant_id
-          FROM jsonb_array_elements(
-               CASE WHEN e.experiments IS NULL OR e.experiments IN (jsonb '[]', jsonb 'null') THEN jsonb '[null]'
-                    WHEN jsonb_typeof(e.experiments) = 'array' THEN e.experiments ELSE jsonb '[0]' END) x (named)
-         WHERE length(jsonb_typeof(x.named)) BETWEEN 1 AND 10 -- always; it tells the planner that there are few
-        OFFSET 0) i
-  LEFT JOIN promotion.measure_experiments m ON m.experiment_id = i.experiment_id
-  LEFT JOIN (promotion.measure_arms a JOIN exp.variants v ON v.id = a.variant_id)
-         ON a.variant_id = i.variant_id AND a.experiment = m.id
-OFFSET 0"""
-
+# OFFSET 0 keeps an expression from being computed once for each place that uses it; `bigint`, because PostgreSQL reads
+# with several processes only below what it sees to be no limit.
 _READ: Final = f"""
-CREATE TEMP TABLE read ON COMMIT DROP AS
-SELECT experiment, plan, kind = 'plan_generated' AS is_born, is_counted, at, tie, arm, unit,
+SELECT experiment, plan, kind = 'plan_generated' AS is_born, CASE WHEN is_counted THEN true END AS is_counted, at, tie,
+       CASE WHEN kind = 'plan_generated' THEN arm END AS arm, unit,
        CAST(width_bucket(CAST(round(latency, 9) AS float8), CAST(:edges AS float8[])) AS smallint) AS bin,
        CAST(round(cost * {NANO}) AS bigint) AS cost_nano,
        CASE WHEN cost IS NULL THEN CAST(round(tokens) AS bigint) END AS tokens,
@@ -130,42 +104,52 @@ SELECT experiment, plan, kind = 'plan_generated' AS is_born, is_counted, at, tie
                                   WHEN e.created_at < e.timestamp THEN {_BIT["early"]}
                                   WHEN e.created_at <= e.timestamp + interval '7 days' THEN {_BIT["late"]}
                                   ELSE {_BIT["too_late"]} END AS flaws {{raw}}
-              FROM exp.events e CROSS JOIN LATERAL ({_NAMED}) w
+              FROM exp.events e CROSS JOIN LATERAL {{named}} w
              WHERE {{which}} AND e.unit_type <> 'control'
                AND (e.event_type IN ({_KINDS})
                     OR e.event_type IN ('plan_rejected', 'meal_swapped') AND e.metrics ? 'edit_count' {{kinds}})
-            OFFSET 0) AS read OFFSET 0) AS numbers OFFSET 0) AS judged
+            OFFSET bigint '0') AS read OFFSET bigint '0') AS numbers OFFSET bigint '0') AS judged
 """
+# What `experiments` names depends on that value alone, so PostgreSQL remembers the answers (Memoize).
+_NAMED: Final = "promotion.measure_named(e.experiments)"
+_NAMED_IN_ALL: Final = "promotion.measure_named_in_all(e.experiments)"
+_IS_ANY: Final = "w.flaws BETWEEN 0 AND 1023"
 _EDITS: Final = "e.metrics -> 'edit_count'"
 _SAME: Final = "jsonb_hash_extended(e.payload, hash_array_extended(ARRAY[e.timestamp], 0))"
 """Equal for two events of one type with the same payload at the same time: a repeat."""
 
 
-def read(
-    session: Session,
+@dataclass(frozen=True)
+class Reading:
+    """A query with its values."""
+
+    query: str
+    values: dict[str, Any]
+
+
+def reading(
     which: str,
     values: dict[str, Any],
     frozen_before: date | None,
     collected: Sequence[Collected] = (),
     only: int | None = None,
-) -> int:
-    """Reads the events that the condition `which` chooses into the temporary table `read`; returns how many rows.
+) -> Reading:
+    """What reads the events that the condition `which` chooses.
 
     With `only`, no more than what names the experiment of that number.
     """
     frozen = "-infinity" if frozen_before is None else datetime.combine(frozen_before, time(), UTC).isoformat()
     extra, parts = _extras(collected)
     query = _READ.replace(":frozen", "CAST(:frozen AS timestamptz)")
-    for name, part in (parts | {"same": _SAME, "which": which}).items():
+    if "age(" in which:  # it keeps PostgreSQL from reading with several processes
+        parts |= {"named": _NAMED, "which": which}
+    else:
+        parts |= {"named": _NAMED_IN_ALL, "which": f"{which} AND {_IS_ANY}"}
+    for name, part in (parts | {"same": _SAME}).items():
         query = query.replace(f"{{{name}}}", part)
-    taken = _rows(session, query, named(query, {**values, **extra, "edges": _EDGES, "frozen": frozen}))
-    if only is None:
-        return taken
-    return taken - _rows(session, "DELETE FROM read WHERE experiment <> :only", {"only": only})
-
-
-def _rows(session: Session, query: str, values: dict[str, Any]) -> int:
-    return cast("CursorResult[Any]", session.execute(text(query), values)).rowcount
+    if only is not None:
+        query = f"SELECT * FROM ({query}) AS mine WHERE experiment = :only"
+    return Reading(query, named(query, {**values, **extra, "edges": _EDGES, "frozen": frozen, "only": only}))
 
 
 def named(query: str, values: dict[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from core import sample_store
-from core.events import FLAWS
+from core.events import FLAWS, Reading
 
 NO_EXPERIMENT: Final = uuid.UUID(int=0)
 """Stands in `measure_counts` for events that name no experiment."""
@@ -26,29 +26,38 @@ _BIRTH: Final = ("tie", "arm", "unit", "bin", "cost_nano", "tokens")
 _FRESH: Final = f"""
 CREATE TEMP TABLE fresh ON COMMIT DROP AS
 SELECT experiment, plan, min(at) FILTER (WHERE is_born) AS at,
-       {", ".join(f"max({name}) FILTER (WHERE is_born) AS {name}" for name in _BIRTH)},
-       count(*) FILTER (WHERE is_born) AS births,
-       CAST(count(*) FILTER (WHERE is_counted) AS integer) AS events,
+       {", ".join(f"max({name}) AS {name}" for name in _BIRTH)},
+       count(tie) AS births, CAST(count(is_counted) AS integer) AS events,
        bool_or(accepted) AS accepted, bool_or(intervened) AS intervened, coalesce(max(edit_count), 0) AS edit_count,
-       array_agg(edit) FILTER (WHERE edit IS NOT NULL) AS edit_keys, min(at) AS first_at, CAST(NULL AS jsonb) AS extra
-  FROM read WHERE plan IS NOT NULL GROUP BY experiment, plan
+       array_agg(edit) FILTER (WHERE edit IS NOT NULL) AS edit_keys, min(at) AS first_at, CAST(NULL AS jsonb) AS extra,
+       count(*) AS read, array_agg(flaws) FILTER (WHERE flaws <> 0) AS flaws,
+       array_agg(day) FILTER (WHERE flaws <> 0) AS days {{extras}}
+  FROM ({{reading}}) AS read GROUP BY experiment, plan ORDER BY plan, experiment
+"""
+_COLLECTED: Final = ", array_agg(extra) FILTER (WHERE extra IS NOT NULL) AS extras"
+_HOW_MANY: Final = """
+SELECT coalesce(CAST(sum(read) AS bigint), 0) AS read,
+       coalesce(CAST(sum(births) FILTER (WHERE births > 1 AND plan IS NOT NULL) AS bigint), 0) AS repeated
+  FROM fresh
+"""
+_BIRTHS: Final = """
+CREATE TEMP TABLE births ON COMMIT DROP AS
+SELECT r.* FROM ({reading}) AS r JOIN fresh n ON n.experiment = r.experiment AND n.plan = r.plan
+ WHERE n.births > 1 AND r.is_born
 """
 _FIRST_BIRTHS: Final = f"""
 UPDATE fresh f SET ({", ".join(_BIRTH)}) = ({", ".join(f"b.{name}" for name in _BIRTH)})
-  FROM (SELECT DISTINCT ON (r.experiment, r.plan) r.*
-          FROM read r JOIN fresh n ON n.births > 1 AND n.experiment = r.experiment AND n.plan = r.plan
-         WHERE r.is_born ORDER BY r.experiment, r.plan, r.at, r.tie, r.arm) b
+  FROM (SELECT DISTINCT ON (experiment, plan) * FROM births ORDER BY experiment, plan, at, tie, arm) b
  WHERE f.experiment = b.experiment AND f.plan = b.plan
 """
 # `true` everywhere but for means, which are ordered by their time.
 _EXTRAS: Final = """
-UPDATE fresh f SET extra = k.extra
-  FROM (SELECT experiment, plan, jsonb_object_agg(key, value) AS extra
-          FROM (SELECT DISTINCT ON (r.experiment, r.plan, x.key) r.experiment, r.plan, x.key, x.value
-                  FROM read r CROSS JOIN LATERAL jsonb_each(r.extra) x WHERE r.plan IS NOT NULL
-                 ORDER BY r.experiment, r.plan, x.key, x.value) AS firsts
-         GROUP BY experiment, plan) k
- WHERE f.experiment = k.experiment AND f.plan = k.plan
+UPDATE fresh f SET extra = (
+       SELECT jsonb_object_agg(key, value)
+         FROM (SELECT DISTINCT ON (x.key) x.key, x.value
+                 FROM unnest(f.extras) e (extra) CROSS JOIN LATERAL jsonb_each(e.extra) x
+                ORDER BY x.key, x.value) AS firsts)
+ WHERE f.extras IS NOT NULL AND f.plan IS NOT NULL
 """
 
 _STEPS: Final = """
@@ -93,6 +102,7 @@ SELECT n.*, CASE WHEN n.arm IS NOT NULL THEN coalesce(s.step, 0) END AS step,
            SELECT * FROM promotion.plans p WHERE p.plan = f.plan AND p.experiment = f.experiment OFFSET 0) p ON true
      CROSS JOIN LATERAL (SELECT f.arm IS NOT NULL AND (p.arm IS NULL OR
            (f.at, f.tie) < (p.at, p.tie)) AS is_first OFFSET 0) b
+     WHERE f.plan IS NOT NULL
     OFFSET 0
   ) n LEFT JOIN ({_STEPS}) s ON s.experiment = n.experiment AND n.at >= s.since AND n.at < s.until
 """
@@ -124,10 +134,11 @@ _COUNTS: Final = """
 INSERT INTO promotion.measure_counts (experiment_id, kind, day, events)
 SELECT coalesce(m.experiment_id, CAST(:nobody AS uuid)), c.kind, c.day, sum(c.events)
   FROM (
-    SELECT r.experiment, k.kind, r.day, 1 AS events
-      FROM read r JOIN unnest(CAST(:kinds AS text[])) WITH ORDINALITY k (kind, n)
-        ON r.flaws & (1 << CAST(k.n - 1 AS integer)) <> 0
-     WHERE r.flaws <> 0
+    SELECT r.experiment, k.kind, r.day, r.events
+      FROM (SELECT f.experiment, k.flaws, k.day, count(*) AS events
+              FROM fresh f CROSS JOIN LATERAL unnest(f.flaws, f.days) k (flaws, day)
+             WHERE f.flaws IS NOT NULL GROUP BY 1, 2, 3) r
+      JOIN unnest(CAST(:kinds AS text[])) WITH ORDINALITY k (kind, n) ON r.flaws & (1 << CAST(k.n - 1 AS integer)) <> 0
     UNION ALL
     SELECT experiment, 'repeated', CAST(at AT TIME ZONE 'UTC' AS date), repeats FROM merged
      WHERE arm IS NOT NULL AND repeats <> 0
@@ -143,8 +154,9 @@ ON CONFLICT (experiment_id, kind, day) DO UPDATE SET events = measure_counts.eve
 # another came before with: a minimum never has to be taken back.
 _NEWCOMERS: Final = f"""
 WITH first AS (
-    SELECT DISTINCT ON (experiment, unit) experiment, unit, at, tie, arm
-      FROM read WHERE is_born AND plan IS NOT NULL ORDER BY experiment, unit, at, tie, arm
+    SELECT DISTINCT ON (unit, experiment) experiment, unit, at, tie, arm
+      FROM (SELECT experiment, unit, at, tie, arm FROM fresh WHERE births = 1 AND plan IS NOT NULL {{repeated}}) AS born
+     ORDER BY unit, experiment, at, tie, arm
 ), placed AS (
     SELECT f.experiment, f.unit, f.at, f.tie, f.arm, coalesce(s.step, 0) AS step, u.arm AS arm_0, u.step AS step_0
       FROM first f LEFT JOIN LATERAL (
@@ -152,12 +164,16 @@ WITH first AS (
            ) u ON true
       LEFT JOIN ({_STEPS}) s ON s.experiment = f.experiment AND f.at >= s.since AND f.at < s.until
      WHERE u.unit IS NULL OR (f.at, f.tie) < (u.at, u.tie)
+), added AS (
+    INSERT INTO promotion.measure_units (experiment, unit, at, tie, arm, step)
+    SELECT experiment, unit, at, tie, arm, step FROM placed WHERE arm_0 IS NULL
 ), put AS (
     INSERT INTO promotion.measure_units (experiment, unit, at, tie, arm, step)
-    SELECT experiment, unit, at, tie, arm, step FROM placed
+    SELECT experiment, unit, at, tie, arm, step FROM placed WHERE arm_0 IS NOT NULL
     ON CONFLICT (unit, experiment)
     DO UPDATE SET at = excluded.at, tie = excluded.tie, arm = excluded.arm, step = excluded.step
 )"""
+_REPEATED: Final = "UNION ALL SELECT experiment, unit, at, tie, arm FROM births"
 _MOVED_UNITS: Final = f"""
 WITH placed AS (
     SELECT u.experiment, u.unit, u.arm, coalesce(s.step, 0) AS step, u.arm AS arm_0, u.step AS step_0
@@ -178,16 +194,31 @@ SELECT arm, step, CAST(sum(units) AS bigint) AS units
 """
 
 
-def take(session: Session, *, has_extras: bool) -> None:
-    """Applies what stands in the temporary table `read`."""
-    session.execute(text(_FRESH))
-    if session.execute(text("SELECT EXISTS (SELECT FROM fresh WHERE births > 1)")).scalar_one():
-        session.execute(text(_FIRST_BIRTHS))
-    if has_extras:
-        session.execute(text(_EXTRAS))
-    _apply(session, _units(session, _NEWCOMERS))
-    session.execute(text(_COUNTS), {"nobody": NO_EXPERIMENT, "kinds": list(FLAWS)})
-    session.execute(text("DROP TABLE merged, fresh"))
+def take(session: Session, reading: Reading, *, has_extras: bool) -> int:
+    """Applies the events that a query reads; returns how many rows it had."""
+    query = _FRESH.replace("{extras}", _COLLECTED if has_extras else "").replace("{reading}", reading.query)
+    session.execute(text(query), reading.values)
+    found = session.execute(text(_HOW_MANY)).one()
+    if found.read:
+        if found.repeated:
+            _put_births_right(session, reading, found.repeated)
+        if has_extras:
+            session.execute(text(_EXTRAS))
+        newcomers = _NEWCOMERS.replace("{repeated}", _REPEATED if found.repeated else "")
+        _apply(session, _units(session, newcomers))
+        session.execute(text(_COUNTS), {"nobody": NO_EXPERIMENT, "kinds": list(FLAWS)})
+        session.execute(text("DROP TABLE merged"))
+    session.execute(text("DROP TABLE IF EXISTS births"))
+    session.execute(text("DROP TABLE fresh"))
+    return int(found.read)
+
+
+def _put_births_right(session: Session, reading: Reading, births: int) -> None:
+    """Reads the births of plans that were generated more than once anew, into the temporary table `births`."""
+    session.execute(text(_BIRTHS.replace("{reading}", reading.query)), reading.values)
+    if session.execute(text("SELECT count(*) FROM births")).scalar_one() != births:
+        raise RuntimeError("raw events were changed or deleted while they were read: nothing was kept, roll up again")
+    session.execute(text(_FIRST_BIRTHS))
 
 
 def _units(session: Session, placed: str, values: dict[str, object] | None = None) -> dict[tuple[int, int], int]:

@@ -60,19 +60,18 @@ def _taker(
     session: Session, frozen_before: date | None, collected: Sequence[Collected], only: int | None = None
 ) -> cursor.Take:
     def take(which: str, values: dict[str, Any]) -> int:
-        taken = events.read(session, which, values, frozen_before, collected, only)
-        if taken:
-            plan_states.take(session, has_extras=bool(collected))
-        session.execute(text("DROP TABLE read"))
-        return taken
+        reading = events.reading(which, values, frozen_before, collected, only)
+        return plan_states.take(session, reading, has_extras=bool(collected))
 
     return take
 
 
-# For this transaction only. A batch fits into this much memory; compiling its queries takes longer than they do.
+# For this transaction only. A batch fits into this much memory; compiling its queries takes longer than they do. What a
+# power cut takes back, cursor and all, is read again: no need to wait for the disk.
 _SETTINGS = """
-SELECT set_config('work_mem', '64MB', true), set_config('hash_mem_multiplier', '8', true),
-       set_config('jit', 'off', true)"""
+SELECT set_config('work_mem', '64MB', true), set_config('hash_mem_multiplier', '32', true),
+       set_config('jit', 'off', true), set_config('temp_buffers', '128MB', true),
+       set_config('synchronous_commit', 'off', true)"""
 
 
 def _intern(session: Session) -> None:

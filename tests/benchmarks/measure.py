@@ -3,12 +3,14 @@
     python -m tests.benchmarks.measure [--events 5000000] [--limit 200000]
 
 The GROUP BY reads the same fields of the same rows (EXPLAIN ANALYZE without timing, so nothing is sent or stored) with
-the same settings. It runs before and after the roll-up; the ratio is to the mean of both.
+the same settings. It runs once before the roll-up and twice after it; the ratio is to the median of the three. Both
+want every core, so the load of the machine is printed with them.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import tempfile
 import time
@@ -25,6 +27,7 @@ from core.db import Engine
 
 EXPERIMENTS, VARIANTS, UNITS, DAYS = 3, ("control", "candidate"), 100_000, 20
 EVENTS_A_PLAN = 3.25
+NEW_EVENTS = 5_000
 
 EVENTS = """
 INSERT INTO exp.events (event_type, unit_type, unit_id, experiments, context, metrics, payload, timestamp, created_at)
@@ -75,7 +78,7 @@ SELECT experiment_id, variant_id, plan_id,
 """
 
 
-def _fill(engine: Engine, events: int) -> int:
+def _fill(engine: Engine, plans: int) -> int:
     with engine.begin() as connection:
         for n in range(1, EXPERIMENTS + 1):
             connection.execute(
@@ -88,17 +91,20 @@ def _fill(engine: Engine, events: int) -> int:
                             VALUES (md5('v' || :n || :name)::uuid, md5('e' || :n)::uuid, :name, 0.5)"""),
                     {"n": str(n), "name": name},
                 )
-    plans, chunk = round(events / EVENTS_A_PLAN), 100_000
-    values = {"experiments": EXPERIMENTS, "units": UNITS, "days": DAYS, "plans": plans}
-    for first in range(1, plans + 1, chunk):
-        with engine.begin() as connection:
-            last = min(first + chunk - 1, plans)
-            connection.execute(text(EVENTS), {**values, "first": first, "last": last})
+    for done in range(0, plans, 100_000):
+        _happen(engine, done, min(done + 100_000, plans), plans)
     with engine.begin() as connection:
-        connection.execute(text(ASSIGNMENTS), values)
+        connection.execute(text(ASSIGNMENTS), {"experiments": EXPERIMENTS, "units": UNITS})
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("VACUUM ANALYZE exp.events"))
         return int(connection.execute(text("SELECT count(*) FROM exp.events")).scalar_one())
+
+
+def _happen(engine: Engine, done: int, until: int, plans: int) -> None:
+    """The events of the plans after number `done`, up to number `until`, where `plans` fill the days until now."""
+    values = {"experiments": EXPERIMENTS, "units": UNITS, "days": DAYS, "plans": plans}
+    with engine.begin() as connection:
+        connection.execute(text(EVENTS), {**values, "first": done + 1, "last": until})
 
 
 def _bare(engine: Engine) -> float:
@@ -144,14 +150,21 @@ def main(events: int, limit: int) -> None:
     with tempfile.TemporaryDirectory(prefix="promotion-bot-") as folder, db.embedded(Path(folder)) as url:
         engine = db.connect(url)
         db.migrate(engine)
-        print(f"{_fill(engine, events):,} raw events")
+        plans = round(events / EVENTS_A_PLAN)
+        print(f"{_fill(engine, plans):,} raw events")
         _bare(engine)  # once unmeasured: the first reader pays for the cache
         before = _bare(engine)
         took, taken = _roll_up(engine, limit)
-        bare = (before + _bare(engine)) / 2
+        bares = (before, _bare(engine), _bare(engine))
+        bare = statistics.median(bares)
         print(f"bare GROUP BY {bare:6.1f} s   roll-up {took:6.1f} s of {taken:,} events   ratio {took / bare:.2f}")
+        runs = ", ".join(f"{seconds:.1f}" for seconds in bares)
+        print(f"bare runs {runs} s   {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
         again, _ = _roll_up(engine, limit)
         print(f"roll-up when nothing is new {again * 1000:6.1f} ms")
+        _happen(engine, plans, plans + round(NEW_EVENTS / EVENTS_A_PLAN), plans)
+        again, taken = _roll_up(engine, limit)
+        print(f"roll-up of {taken:,} new events {again * 1000:6.1f} ms")
         with db.transaction(engine) as session:
             experiment: uuid.UUID = session.execute(text("SELECT md5('e1')::uuid")).scalar_one()
             steps.count_assigned(session)

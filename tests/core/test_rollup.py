@@ -778,7 +778,9 @@ def expected(happened: Sequence[Happened]) -> dict[uuid.UUID, tuple[int, int, in
                 logged = [
                     int(e.metrics["edit_count"])
                     for e in mine
-                    if e.kind in KINDS and e.metrics["edit_count"] not in (None, "x")
+                    if e.kind in KINDS
+                    and (e.kind != "plan_generated" or e in born)
+                    and e.metrics["edit_count"] not in (None, "x")
                 ]
                 found[variant, "plans"] += 1
                 found[variant, "accepted"] += any(e.kind == "plan_accepted" for e in mine)

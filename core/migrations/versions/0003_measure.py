@@ -135,6 +135,39 @@ CREATE TABLE promotion.measure_passes (
     key text NOT NULL,
     low timestamptz NOT NULL
 );
+
+-- What `experiments` of an event names: numbers (0, null: unknown), and flaws as bits in the order of core.events'
+-- FLAWS. PostgreSQL puts it into the query that calls it.
+CREATE FUNCTION promotion.measure_named(experiments jsonb)
+RETURNS TABLE (experiment integer, arm integer, flaws integer)
+LANGUAGE sql STABLE PARALLEL SAFE ROWS 1 AS $$
+    SELECT coalesce(m.id, 0), a.id,
+           CASE WHEN i.named = 'null' THEN 16
+                WHEN i.experiment_id IS NULL OR i.variant_id IS NULL THEN 32
+                WHEN a.id IS NULL THEN 64 ELSE 0 END
+      FROM (SELECT x.named,
+                   CASE WHEN x.named ->> 'experiment_id' ~ '^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$'
+                        THEN CAST(x.named ->> 'experiment_id' AS uuid) END AS experiment_id,
+                   CASE WHEN x.named ->> 'variant_id' ~ '^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$'
+                        THEN CAST(x.named ->> 'variant_id' AS uuid) END AS variant_id
+              FROM jsonb_array_elements(
+                   CASE WHEN $1 IS NULL OR $1 IN (jsonb '[]', jsonb 'null') THEN jsonb '[null]'
+                        WHEN jsonb_typeof($1) = 'array' THEN $1 ELSE jsonb '[0]' END) x (named)
+             WHERE length(jsonb_typeof(x.named)) BETWEEN 1 AND 10 -- always; it tells the planner that there are few
+            OFFSET 0) i
+      LEFT JOIN promotion.measure_experiments m ON m.experiment_id = i.experiment_id
+      LEFT JOIN (promotion.measure_arms a JOIN exp.variants v ON v.id = a.variant_id)
+             ON a.variant_id = i.variant_id AND a.experiment = m.id
+    OFFSET 0
+$$;
+-- The same as a call, for reading with several processes: a subquery keeps PostgreSQL from that. A call is slow, so it
+-- must remember the answers (Memoize): ROWS is too high to make it, and the caller has a condition that takes it back.
+CREATE FUNCTION promotion.measure_named_in_all(experiments jsonb)
+RETURNS TABLE (experiment integer, arm integer, flaws integer)
+LANGUAGE plpgsql STABLE PARALLEL SAFE ROWS 200 AS $$
+BEGIN
+    RETURN QUERY SELECT n.experiment, n.arm, n.flaws FROM promotion.measure_named($1) n;
+END $$;
 """
 
 # Only on events that the bot created itself: an adopted table keeps the indexes it has, and new events are then
