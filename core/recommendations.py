@@ -79,17 +79,15 @@ def standing(session: Session, experiment: Experiment, variant: Variant, baselin
     wait for each other.
     """
     may_keep = experiment.status == "active" and variant.allocation > 0
-    if may_keep:
-        session.execute(select(func.pg_advisory_xact_lock(_LOCK, func.hashtext(str(variant.id)))))
     now: datetime = session.execute(select(func.now())).scalar_one()
     seen, rule = looks.read(session, experiment, variant, baseline, terms, now=now), terms.rule_of(experiment.name)
-    made = _daily_of(session, variant, now.date())
-    is_daily = may_keep and seen.can_be_judged and (made is None or made.action == "hold")
+    is_daily = may_keep and seen.can_be_judged and _is_due(session, variant, now.date())
     before = _newest(session, variant, seen, before=now.date() if is_daily else None)
     look = replace(seen.look, is_daily=is_daily)
     found, memory = verdict.decide(look, _memory(before), terms, rule=rule, metrics=terms.metrics)
-    is_first_alarm = may_keep and found.action == "rollback" and before is not None and before.action != "rollback"
-    if (is_daily and (made is None or found.action != "hold")) or (not is_daily and is_first_alarm):
+    is_alarm = may_keep and found.action == "rollback"
+    is_first_alarm = is_alarm and before is not None and before.action != "rollback"
+    if is_daily or is_first_alarm:
         row = {
             "experiment_id": experiment.id,
             "variant_id": variant.id,
@@ -111,21 +109,29 @@ def standing(session: Session, experiment: Experiment, variant: Variant, baselin
     return Standing(variant, seen, found, last)
 
 
-def _daily_of(session: Session, variant: Variant, day: date) -> Recommendation | None:
-    query = select(Recommendation).where(
-        Recommendation.variant_id == variant.id, Recommendation.day == day, Recommendation.is_daily
-    )
-    return session.scalar(query.execution_options(populate_existing=True))
+def _is_due(session: Session, variant: Variant, day: date) -> bool:
+    """True where the day's look is still to be made, or trusted nothing; then others wait until this one is kept."""
+
+    def is_due() -> bool:
+        query = select(Recommendation.action).where(
+            Recommendation.variant_id == variant.id, Recommendation.day == day, Recommendation.is_daily
+        )
+        return session.scalar(query) in (None, "hold")
+
+    if not is_due():
+        return False
+    session.execute(select(func.pg_advisory_xact_lock(_LOCK, func.hashtext(str(variant.id)))))
+    return is_due()
 
 
 def _keep(session: Session, row: dict[str, Any]) -> None:
-    """Keeps a look; a daily one takes the place of one that trusted nothing."""
+    """Keeps a look; a daily one takes the place of one that trusted nothing, and nothing else is ever replaced."""
     made = insert(Recommendation).values(**row)
     session.execute(
         made.on_conflict_do_update(
             constraint="one_look_of_a_kind_per_day",
             set_={**row, "made_at": func.now()},
-            where=Recommendation.action == "hold",
+            where=(Recommendation.action == "hold") & (row["action"] != "hold"),
         )
     )
 

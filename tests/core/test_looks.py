@@ -138,7 +138,7 @@ def test_units_by_event_where_nobody_is_assigned(platform: Engine) -> None:
 
 def test_freshness(platform: Engine) -> None:
     with db.transaction(platform) as session:
-        assert measure.freshness(session, ONE) == measure.Freshness(None, None, 0, 0)
+        assert measure.freshness(session, ONE) == measure.Freshness(None, None, 0, None)
     now = datetime.now(UTC)
     ago = [timedelta(minutes=20), timedelta(minutes=50), timedelta(minutes=100), 7 * DAY + timedelta(minutes=30)]
     arrive(platform, *(generated(str(n), at=now - back) for n, back in enumerate(ago)), generated("x", at=now + DAY))

@@ -30,7 +30,7 @@ CANDIDATE = "candidate_v3"
 
 
 def recommend(engine: Engine, terms: Terms = TERMS) -> list[Recommendation]:
-    with db.transaction(engine) as session:
+    with db.transaction(engine, patience_ms=60_000) as session:
         found = recommendations.recommend_all(session, place(session).id, terms)
         session.expunge_all()
         return [look.recommended for look in found if look.recommended]
@@ -305,14 +305,35 @@ def test_aggregates_alone_get_the_documents_rule_and_no_interval(desk: Engine, a
     assert found.candidate.sample_size == 2_000
     (row,) = rows(desk)
     assert (recomputed(desk, row).action, recomputed(desk, row).why) == (action, found.decision.why)
-    with db.transaction(desk) as session:
-        aggregate(session, CANDIDATE, "constraint_respect", 100, 0.5)
-    assert "respect is 0.5000" in standing(desk).decision.why
+
+
+@pytest.fixture
+def aggregated(desk: Engine) -> Engine:
+    """A candidate of which only aggregates are known, as good as the baseline."""
+    change(desk, "start")
     with desk.begin() as connection:
-        connection.execute(text("DELETE FROM exp.metric_aggregates WHERE metric_name = 'constraint_respect'"))
+        connection.execute(text("UPDATE promotion.allocation_steps SET started_at = started_at - interval '4 days'"))
+    with db.transaction(desk) as session:
+        for name in ("control", CANDIDATE):
+            aggregate(session, name, "plan_generated", 2_000, 1)
+            for metric in ("acceptance_rate", "edit_count", "validator_intervention", "latency_p50"):
+                aggregate(session, name, metric, 2_000, 0.5)
+    return desk
+
+
+def test_violated_constraints_go_before_point_estimates(aggregated: Engine) -> None:
+    assert standing(aggregated).decision.action == "increase"
+    with db.transaction(aggregated) as session:
+        aggregate(session, CANDIDATE, "constraint_respect", 100, 0.5)
+    found = standing(aggregated).decision
+    assert (found.action, "respect is 0.5000" in found.why) == ("rollback", True)
+
+
+def test_aggregates_that_stopped_are_not_trusted(aggregated: Engine) -> None:
+    with aggregated.begin() as connection:
         connection.execute(text("UPDATE exp.metric_aggregates SET bucket_start = bucket_start - interval '2 days'"))
-    found = standing(desk)
-    assert (found.decision.action, found.decision.why[:33]) == ("hold", "The newest aggregates end 48 hour")
+    found = standing(aggregated).decision
+    assert (found.action, found.why[:33]) == ("hold", "The newest aggregates end 48 hour")
 
 
 def test_the_lowest_constraint_respect_counts(running: Engine) -> None:
