@@ -168,9 +168,7 @@ def _redraw(session: Session, place: Experiment, request: Request, terms: Terms)
     try:
         with session.begin_nested():
             if plans.ACTIONS[request.action].is_measured:
-                raise Refused(
-                    "its numbers are out of date: other shares, a later look, or too long ago. Ask for it anew."
-                )
+                raise Refused("its numbers are out of date, or a later look speaks against it. Ask for it anew.")
             plan = plans.ACTIONS[request.action].plan(session, place, plans.as_ask(place, request), None, terms)
             request.params, request.changes = plan.params, _changes(session, place, plan.after)
             sentence = "The shares have changed since this card was drawn. It is redrawn; look again, then decide."

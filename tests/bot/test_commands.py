@@ -23,7 +23,7 @@ GOOD = {
     "status": "`control`",
     f"status {EXPERIMENT}": "`planner_policy v2`, production",
     f"status “{EXPERIMENT}”": "large_green_circle",
-    f"  status    '{EXPERIMENT}'  ": "Measured since",
+    f"  status    '{EXPERIMENT}'  ": "Served shares since",
     "candidates": f"`{MODEL}` *3*  `candidate`",
     f"candidates {MODEL}": f"`{MODEL}` *4*  `no tag`",
     f"qualify {MODEL} v3": f"`{MODEL}` *3* is a candidate.",

@@ -98,6 +98,7 @@ def test_what_cannot_be_asked_for(desk: Engine, action: str, wish: dict[str, Any
 
 def test_an_objection_takes_a_reason_that_is_one(desk: Engine) -> None:
     change(desk, "start")
+    steps.roll_up(desk)
     with pytest.raises(Refused, match="wait"):
         ask(desk, "increase")
     with pytest.raises(Refused, match="wait"):
@@ -243,7 +244,7 @@ def test_numbers_measured_under_other_shares_close_the_request(desk: Engine) -> 
     change(desk, "start")
     number = ask(desk, "increase", override=BECAUSE)
     by_hand(desk, control="0.95", candidate_v3="0.05")
-    assert "measured under other shares" in approve(desk, number).sentence
+    assert "its numbers are out of date" in approve(desk, number).sentence
     assert card(desk, number).state == "superseded"
     assert shares(desk) == shares_of(control="0.95", candidate_v3="0.05")
 
@@ -255,7 +256,7 @@ def test_numbers_of_yesterday_close_the_request(desk: Engine) -> None:
         session.execute(
             text("UPDATE promotion.requests SET created_at = now() - interval '25 hours' WHERE state = 'open'")
         )
-    assert "too long ago" in approve(desk, number).sentence
+    assert "out of date" in approve(desk, number).sentence
     assert shares(desk) == shares_of(control="0.9", candidate_v3="0.1")
 
 
@@ -294,7 +295,7 @@ def test_a_variant_that_is_gone_closes_the_request(desk: Engine) -> None:
     assert "closed" in decided.sentence
     found = card(desk, number)
     assert (found.state, found.decided_by) == ("superseded", "promotion-bot")
-    assert "measured under other shares" in str(found.decision_reason)
+    assert "its numbers are out of date" in str(found.decision_reason)
     assert ask(desk, "start", policy_version_id=qualified_again(desk)) > number
 
 

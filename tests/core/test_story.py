@@ -22,6 +22,7 @@ def test_a_model_goes_to_production_and_back(desk: Engine, registry: Registry, c
     deliver_registry(desk, registry)
     assert tags(client)["3"] == "experiment"
 
+    steps.roll_up(desk)
     with pytest.raises(Refused, match="wait"):
         ask(desk, "increase")
     for share in ("0.25", "0.50"):
