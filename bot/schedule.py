@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -91,6 +92,12 @@ def _guarded(job: Job, desk: Desk) -> None:
             log.exception("job %s failed; it runs again at its next time", job.id)
 
 
+def _catch_up(desk: Desk) -> None:
+    for job in JOBS:
+        if job.at_start and not desk.stopping.is_set():
+            _guarded(job, desk)
+
+
 @contextmanager
 def scheduled(desk: Desk) -> Iterator[None]:
     """Runs every job at its times until the end of the block."""
@@ -98,9 +105,9 @@ def scheduled(desk: Desk) -> Iterator[None]:
     scheduler = BackgroundScheduler(timezone="UTC", job_defaults=late)
     for job in JOBS:
         scheduler.add_job(_guarded, job.trigger, args=(job, desk), id=job.id)
-        if job.at_start:
-            scheduler.add_job(_guarded, args=(job, desk), id=f"{job.id} at start")
     scheduler.start()
+    # Not as jobs of their own: the scheduler stumbles over jobs that end while it is shut down.
+    threading.Thread(target=_catch_up, args=(desk,), name="catch up", daemon=True).start()
     try:
         yield
     finally:

@@ -7,6 +7,7 @@ core.plan_states and core.sample_store keep it.
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -47,7 +48,6 @@ def advance(
     """
     session.execute(text(_SETTINGS))
     now = cursor.locked(session)
-    _intern(session)
     plan_states.move_into_steps(session)
     if now.scan is None:
         now = cursor.begin(session, now, sweep)
@@ -60,6 +60,7 @@ def _taker(
     session: Session, frozen_before: date | None, collected: Sequence[Collected], only: int | None = None
 ) -> cursor.Take:
     def take(which: str, values: dict[str, Any]) -> int:
+        _intern(session)  # after it was settled which events these are: a variant is committed before its events
         reading = events.reading(which, values, frozen_before, collected, only)
         return plan_states.take(session, reading, has_extras=bool(collected))
 
@@ -133,20 +134,29 @@ def _again(session: Session, experiment: uuid.UUID, collected: Sequence[Collecte
     query = "SELECT id FROM promotion.measure_experiments WHERE experiment_id = :id"
     number = session.execute(text(query), {"id": experiment}).scalar_one()
     now = cursor.locked(session)
-    floor = _floor(session, now)
+    floor = _floor(session, now, experiment)
     _forget(session, number, floor)
     return _taker(session, floor, collected, only=number)(cursor.IS_TAKEN, {"high": now.horizon})
 
 
-def _floor(session: Session, now: Row[Any]) -> date | None:
+_FLOOR = """
+SELECT CASE WHEN raw.day IS NULL THEN kept.last + 1 WHEN raw.day > kept.first THEN raw.day + 1 END
+  FROM (SELECT min(s.day) AS first, max(s.day) AS last FROM promotion.samples_daily s
+          JOIN promotion.measure_arms a ON a.id = s.arm
+         WHERE CAST(:experiment AS integer) IS NULL OR a.experiment = CAST(:experiment AS integer)) kept,
+       LATERAL (
+        SELECT CAST(min(e.timestamp) AT TIME ZONE 'UTC' AS date) AS day FROM exp.events e
+         WHERE e.timestamp >= kept.first AND (CAST(:named AS jsonb) IS NULL OR e.experiments @> CAST(:named AS jsonb))
+       ) raw
+"""
+
+
+def _floor(session: Session, now: Row[Any], experiment: uuid.UUID | None = None) -> date | None:
     """The first day that can be made anew: from there on neither raw events nor states were given up."""
-    query = """
-        SELECT CASE WHEN min(d.day) < r.day THEN r.day + 1 END
-          FROM promotion.samples_daily d,
-               (SELECT CAST(min(timestamp) AT TIME ZONE 'UTC' AS date) AS day FROM exp.events
-                 WHERE timestamp > '-infinity') r
-         GROUP BY r.day"""
-    without_raw = session.execute(text(query)).scalar_one_or_none()
+    query = "SELECT id FROM promotion.measure_experiments WHERE experiment_id = :id"
+    number = session.execute(text(query), {"id": experiment}).scalar_one_or_none()
+    named = None if experiment is None else json.dumps([{"experiment_id": str(experiment)}])
+    without_raw = session.execute(text(_FLOOR), {"experiment": number, "named": named}).scalar_one_or_none()
     return max((day for day in (now.frozen_before, without_raw) if day), default=None)
 
 

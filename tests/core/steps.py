@@ -128,6 +128,7 @@ def days_pass(engine: Engine, days: float) -> None:
             connection.execute(
                 text(f"UPDATE {table} SET {column} = {column} - make_interval(secs => :s)"), {"s": days * 86_400}
             )
+        connection.execute(text("DELETE FROM promotion.samples_daily"))  # its days have no raw events any more
         connection.execute(text("UPDATE promotion.recommendations SET day = day - CAST(:d AS int)"), {"d": int(days)})
     with db.transaction(engine, patience_ms=30_000) as session:
         rollup.rebuild(session)

@@ -238,6 +238,7 @@ values = st.one_of(
 def test_whatever_arrives_is_a_number_or_nothing(session: Session, now: datetime, value: Any, is_text: bool) -> None:
     sent = str(value) if is_text and isinstance(value, int | float) else value
     session.execute(text("DELETE FROM exp.events"))
+    session.execute(text("DELETE FROM promotion.samples_daily"))
     rollup.rebuild(session)
     event(session, "plan_generated", "p", IN_A, metrics={"latency_ms": sent, "cost": sent, "edit_count": sent})
     found = of_a(session, now)
