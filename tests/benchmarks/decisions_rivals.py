@@ -73,6 +73,34 @@ def _quantile(arm: Plans, q: float) -> dict[str, float]:
     }
 
 
+def six_tests(present: PresentStep) -> Callable[[], object] | None:
+    """GrowthBook's tests of the six metrics, ready to run on sums that are there already; None where not installed."""
+    if not importlib.util.find_spec("gbstats"):
+        return None
+    from gbstats.frequentist import tests
+    from gbstats.models import statistics
+
+    config = tests.FrequentistConfig(difference_type="relative")
+    pairs = [_ratios(present, name) for name in SUMS]
+    pairs += [
+        tuple(statistics.QuantileClusteredStatistic(**_quantile(arm, q)) for arm in present.arms()) for q in (0.5, 0.99)
+    ]
+    return lambda: [tests.TwoSidedTTest(*pair, config).compute_result() for pair in pairs]
+
+
+def _ratios(present: PresentStep, name: str) -> tuple[object, ...]:
+    return tuple(_ratio(_moments(arm, name)) for arm in present.arms())
+
+
+def _ratio(m: Mapping[str, float]) -> object:
+    from gbstats.models import statistics
+
+    means = [
+        statistics.SampleMeanStatistic(n=m["units"], sum=m[a], sum_squares=m[b]) for a, b in (("y", "yy"), ("n", "nn"))
+    ]
+    return statistics.RatioStatistic(m["units"], *means, m_d_sum_of_products=m["yn"])
+
+
 def growthbook(kind: str) -> Callable[[PresentStep, int], bool]:
     """GrowthBook's frequentist engine as shipped: relative uplift, alpha 0.05, ratio and clustered quantile metrics."""
     from gbstats.frequentist import tests
@@ -83,13 +111,6 @@ def growthbook(kind: str) -> Callable[[PresentStep, int], bool]:
         "sequential": (tests.SequentialTwoSidedTTest, tests.SequentialConfig(difference_type="relative")),
     }[kind]
 
-    def ratio(m: Mapping[str, float]) -> object:
-        means = [
-            statistics.SampleMeanStatistic(n=m["units"], sum=m[a], sum_squares=m[b])
-            for a, b in (("y", "yy"), ("n", "nn"))
-        ]
-        return statistics.RatioStatistic(m["units"], *means, m_d_sum_of_products=m["yn"])
-
     def is_worse(a: object, b: object, more_is_bad: bool) -> bool:
         found = test(a, b, config).compute_result()
         return found.p_value is not None and found.p_value < 0.05 and (found.expected > 0) == more_is_bad
@@ -98,7 +119,7 @@ def growthbook(kind: str) -> Callable[[PresentStep, int], bool]:
         base, mine = present.arms()
         if len(mine.unit) < FEWEST_PLANS:
             return False
-        sums = (is_worse(*(ratio(_moments(arm, name)) for arm in (base, mine)), BAD_WHEN_MORE[name]) for name in SUMS)
+        sums = (is_worse(*(_ratio(_moments(arm, name)) for arm in (base, mine)), BAD_WHEN_MORE[name]) for name in SUMS)
         quantiles = (
             is_worse(*(statistics.QuantileClusteredStatistic(**_quantile(arm, q)) for arm in (base, mine)), True)
             for q in (0.5, 0.99)
