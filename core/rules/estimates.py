@@ -14,6 +14,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from core.rules.contrasts import Contrast, contrast, divided, weights
+from core.rules.deviates import SUREST, deviate, gamma_deviate, sequence_z, student, unskewed
 from core.rules.metrics import METRICS, Metric, Quantile, value_at
 from core.rules.samples import BUCKETS, EDGES_MS, Floats, Sample
 
@@ -25,10 +27,8 @@ COVERAGE_GAP: Final = 0.2
 """Where the arms log a metric for shares of their plans further apart than this, they are not comparable."""
 SURELY_SOME: Final = 20.0
 """Where this many were to be expected and none came, the logging is in doubt, not the world."""
-INTERVAL_ERROR: Final = 0.05
 _LOG_RATIO: Final = math.log(1.02)
 _UNBOUNDED: Final = 1e6
-_SUREST: Final = 37.0  # a z beyond this is not told apart from it: the normal tail is then below the smallest double
 
 
 @dataclass(frozen=True)
@@ -73,108 +73,6 @@ class Comparison:
     def is_measurable(self) -> bool:
         """True where there is evidence, in whichever direction."""
         return self.problem is None
-
-
-@dataclass(frozen=True, eq=False)
-class _Contrast:
-    """The combined contrasts of several rows at once; arrays of shape (rows,) and (rows, BUCKETS).
-
-    `count_df` is `df` for sums of single events. `mix` is the candidate's share of the plans; `squares` and `cubes`
-    sum each arm's part in `psi`, (2, rows).
-    """
-
-    difference: Floats
-    candidate: Floats
-    baseline: Floats
-    se: Floats
-    df: Floats
-    count_df: Floats
-    skew: Floats
-    psi: Floats
-    ratio_se: Floats
-    mix: Floats
-    squares: Floats
-    cubes: Floats
-
-
-def _divided(over: Floats, under: Floats) -> Floats:
-    return np.divide(over, under, out=np.zeros(np.broadcast(over, under).shape), where=under > 0)
-
-
-def _weights(n: Floats) -> Floats:
-    """Weights of the steps, (steps, rows), from plans (steps, 2, rows): they sum to one, or are zero without plans."""
-    weights = _divided(n[:, 0] * n[:, 1], n[:, 0] + n[:, 1])
-    return _divided(weights, weights.sum(axis=0))
-
-
-def _degrees(squares: Floats, fourths: Floats) -> Floats:
-    """Degrees of freedom of a sum of squares over buckets, few where few buckets make it up."""
-    kurtosis = _divided(BUCKETS * fourths, squares**2)
-    freedom: Floats = np.minimum(BUCKETS - 1, np.maximum(2.0, 2 * BUCKETS / np.maximum(kurtosis - 1, 1e-9)))
-    return freedom
-
-
-def _contrast(y: Floats, n: Floats) -> _Contrast:
-    """From sums and plans of shape (steps, 2 arms: baseline and candidate, rows, BUCKETS)."""
-    plans, total = n.sum(axis=-1), y.sum(axis=-1)
-    weights, rates = _weights(plans), _divided(total, plans)
-    levels = np.einsum("kr,kar->ar", weights, rates)
-    parts = np.einsum("kar,karb->arb", _divided(weights[:, None], plans), y - rates[..., None] * n)
-    psi = parts[1] - parts[0]
-    psi2, parts2 = psi * psi, parts * parts
-    squares, fourths = psi2.sum(axis=-1), (psi2 * psi2).sum(axis=-1)
-    # What single events add to the fourth powers: it tells of their number, which a score test knows, not of units.
-    single = (_divided(weights[:, None], plans) ** 4 * total).sum(axis=(0, 1))
-    scale = BUCKETS / (BUCKETS - 1)
-    ratio = _divided(levels[1], levels[0])
-    ratio_squares = ((parts[1] - ratio[:, None] * parts[0]) ** 2).sum(axis=-1)
-    return _Contrast(
-        difference=levels[1] - levels[0],
-        candidate=levels[1],
-        baseline=levels[0],
-        se=np.sqrt(scale * squares),
-        df=_degrees(squares, fourths),
-        count_df=_degrees(squares, fourths - single),
-        skew=_divided((psi2 * psi).sum(axis=-1), squares**1.5),
-        psi=psi,
-        ratio_se=_divided(np.sqrt(scale * ratio_squares), levels[0]),
-        mix=(weights * _divided(plans[:, 1], plans.sum(axis=1))).sum(axis=0),
-        squares=scale * parts2.sum(axis=-1),
-        cubes=(parts2 * parts).sum(axis=-1),
-    )
-
-
-def _deviate(t: float, df: float) -> float:
-    """The normal deviate as surprising as Student's t (Wallace); t itself where there is no harm to prove."""
-    if t > 0:
-        t = (8 * df + 1) / (8 * df + 3) * math.sqrt(df * math.log1p(t**2 / df))
-    return min(max(t, -_SUREST), _SUREST)
-
-
-def _unskewed(t: float, skew: float) -> float:
-    """Hall's (1992) transformation: a studentised mean of skewed parts made normal to the second order.
-
-    Without it more interventions, or more slow plans, have to be many more to count, as they raise the error too.
-    """
-    return t + skew * t**2 / 3 + skew**2 * t**3 / 27 + skew / 6
-
-
-def _gamma_deviate(t: float, skew: float) -> float:
-    """The normal deviate as surprising as t of a skewed sum with a known error (Wilson and Hilferty 1931)."""
-    if skew < 1e-6:
-        return t
-    return 6 / skew * (math.cbrt(max(1 + skew * t / 2, 0.0)) - 1) + skew / 6
-
-
-def _student(z: float, df: float) -> float:
-    """The inverse of `_deviate` for z > 0: how many standard errors are as surprising as z."""
-    return math.sqrt(df * math.expm1(min((z * (8 * df + 3) / (8 * df + 1)) ** 2 / df, 600.0)))
-
-
-def _sequence_z(tolerance_z: float) -> float:
-    """Half the width, in deviates, of an interval that holds at all looks together (normal mixture)."""
-    v = max(tolerance_z, 0.5) ** 2
-    return math.sqrt((1 + 1 / v) * math.log((1 + v) / INTERVAL_ERROR**2))
 
 
 def _edge(value: float) -> int:
@@ -228,8 +126,8 @@ class _Spread:
 def _spread(metric: Metric, source: Quantile, steps: Sequence[Step]) -> _Spread | None:
     found = np.array([[arm.counts_of(source.histogram).by_bin for arm in (s.baseline, s.candidate)] for s in steps])
     plans = found.sum(axis=-1).astype(np.float64)
-    weights = _weights(plans[..., None])
-    mixed = np.einsum("kr,kab->ab", weights, _divided(found.astype(np.float64), plans[..., None]))
+    weight = weights(plans[..., None])
+    mixed = np.einsum("kr,kab->ab", weight, divided(found.astype(np.float64), plans[..., None]))
     value_c, value_v = (value_at(1 - source.q, by_bin) for by_bin in mixed)
     if value_c is None or value_v is None:
         return None
@@ -252,7 +150,7 @@ def _rows(steps: Sequence[Step], rows: Sequence[tuple[Metric, int]]) -> tuple[Fl
     return y * np.array([[1.0 if isinstance(m.source, Quantile) else m.source.scale] for m, _ in rows]), n
 
 
-def _scored(metric: Metric, found: _Contrast, row: int) -> tuple[float, float] | None:
+def _scored(metric: Metric, found: Contrast, row: int) -> tuple[float, float] | None:
     """The deviate of a harm, and its standard error, as they are were both arms alike (a score test).
 
     Harm that shows as more events raises its own error: tripled interventions take twice the plans to be proven by it.
@@ -272,11 +170,11 @@ def _scored(metric: Metric, found: _Contrast, row: int) -> tuple[float, float] |
     larger = (common / of_base if of_base > 0 else 0.0, common / of_mine)
     squares = [factor * float(arm) for factor, arm in zip(larger, found.squares[:, row], strict=True)]
     se = math.sqrt(squares[1] + (squares[0] or squares[1] * mix / (1 - mix)))
-    se = max(se, (mine - base) / _SUREST)
+    se = max(se, (mine - base) / SUREST)
     third = larger[1] * float(found.cubes[1, row]) - larger[0] * float(found.cubes[0, row])
     skew = (-third if metric.higher_is_better else third) / se**3
     df = float((found.count_df if is_share and not metric.higher_is_better else found.df)[row])
-    return _deviate(_gamma_deviate((mine - base) / se, skew), df), se
+    return deviate(gamma_deviate((mine - base) / se, skew), df), se
 
 
 @dataclass(frozen=True, eq=False)
@@ -343,30 +241,30 @@ class _Harm:
     skew: float
 
     @staticmethod
-    def of(found: _Contrast, row: int, metric: Metric, tolerance: float) -> _Harm:
+    def of(found: Contrast, row: int, metric: Metric, tolerance: float) -> _Harm:
         difference = float(found.difference[row])
         # Two constants that differ have no spread within the arms, yet chance does not sort units like that.
-        se = max(float(found.se[row]), abs(difference) / _SUREST, 1e-300)
+        se = max(float(found.se[row]), abs(difference) / SUREST, 1e-300)
         sign = -1 if metric.higher_is_better else 1
         return _Harm(sign * difference, se, float(found.df[row]), tolerance, sign * float(found.skew[row]))
 
     def deviate(self, amount: float) -> float:
         """The normal deviate of an amount of harm."""
-        return _deviate(_unskewed(min(amount / self.se, 1e6), self.skew), self.df)
+        return deviate(unskewed(min(amount / self.se, 1e6), self.skew), self.df)
 
     @property
     def room_z(self) -> float:
         """The normal deviate of the tolerance that is left."""
-        return _deviate(_unskewed(min((self.tolerance - self.harm) / self.se, 1e6), -self.skew), self.df)
+        return deviate(unskewed(min((self.tolerance - self.harm) / self.se, 1e6), -self.skew), self.df)
 
     @property
     def tolerance_z(self) -> float:
-        return min(self.tolerance / self.se, _SUREST)
+        return min(self.tolerance / self.se, SUREST)
 
     @property
     def half_width(self) -> float:
         """In standard errors: half the interval that holds at all looks together."""
-        return _student(_sequence_z(self.tolerance_z), self.df)
+        return student(sequence_z(self.tolerance_z), self.df)
 
 
 def _direction(psi: Floats) -> npt.NDArray[np.float32]:
@@ -374,7 +272,7 @@ def _direction(psi: Floats) -> npt.NDArray[np.float32]:
     return (psi / length if length > 0 else psi).astype(np.float32)
 
 
-def _ratio_compared(metric: Metric, found: _Contrast, row: int) -> Comparison:
+def _ratio_compared(metric: Metric, found: Contrast, row: int) -> Comparison:
     value, base = float(found.candidate[row]), float(found.baseline[row])
     bound = metric.bound(base)
     tolerance = 0.0 if bound is None else abs(bound - base)
@@ -398,12 +296,12 @@ def _ratio_compared(metric: Metric, found: _Contrast, row: int) -> Comparison:
         floor_z=harm.deviate(tolerance),
         room_z=harm.room_z,
         alarm_z=alarm_z,
-        alarm_tolerance_z=min(harm.tolerance / alarm_se, _SUREST),
+        alarm_tolerance_z=min(harm.tolerance / alarm_se, SUREST),
         influence=_direction(found.psi[row]),
     )
 
 
-def _spread_compared(spread: _Spread, found: _Contrast, row: int, limit_row: int, plans: Floats) -> Comparison:
+def _spread_compared(spread: _Spread, found: Contrast, row: int, limit_row: int, plans: Floats) -> Comparison:
     metric = spread.metric
     harm = _Harm.of(found, row, metric, spread.tolerance)
     beyond_c = _share_above(spread.bound_edge, spread.baseline)
@@ -427,10 +325,10 @@ def _spread_compared(spread: _Spread, found: _Contrast, row: int, limit_row: int
         is_beyond=metric.is_beyond(spread.value_v, spread.value_c),
         z=z,
         tolerance_z=harm.tolerance_z,
-        floor_z=_deviate(floor, float(found.df[limit_row])),
+        floor_z=deviate(floor, float(found.df[limit_row])),
         room_z=harm.room_z,
         alarm_z=z,
-        alarm_tolerance_z=min(harm.tolerance / se, _SUREST),
+        alarm_tolerance_z=min(harm.tolerance / se, SUREST),
         influence=_direction(found.psi[row]),
     )
 
@@ -443,7 +341,7 @@ def compare(steps: Sequence[Step], metrics: Sequence[Metric] = METRICS) -> tuple
     main = [(m, s.edge + 1 if s else 0) for m, s in zip(metrics, spreads, strict=True)]
     limits = [(s.metric, s.bound_edge + 1) for s in spreads if s]
     y, n = _rows(steps, main + limits)
-    found = _contrast(y, n)
+    found = contrast(y, n)
     logged = _Logged.of(steps, y, n)
     limit_rows = iter(range(len(main), len(main) + len(limits)))
     return tuple(
@@ -453,7 +351,7 @@ def compare(steps: Sequence[Step], metrics: Sequence[Metric] = METRICS) -> tuple
 
 
 def _compared(
-    metric: Metric, spread: _Spread | None, found: _Contrast, row: int, limit_row: int, logged: _Logged
+    metric: Metric, spread: _Spread | None, found: Contrast, row: int, limit_row: int, logged: _Logged
 ) -> Comparison:
     small = 1e-9 * abs(float(found.baseline[row]))
     is_flat = bool(found.se[row] <= small and abs(found.difference[row]) <= small)

@@ -26,8 +26,9 @@ from functools import partial
 import numpy as np
 
 from core.rules import allocation, samples
+from core.rules.contrasts import contrast, divided
 from core.rules.decision import Terms, minimum_days
-from core.rules.estimates import FEWEST_PLANS, _contrast, _divided, _ratio_compared
+from core.rules.estimates import FEWEST_PLANS, _ratio_compared
 from core.rules.metrics import METRICS, Quantile
 from core.rules.samples import BINS, BUCKETS, EDGES_MS
 from core.rules.sequential import Memory, any_look_limit
@@ -121,8 +122,8 @@ def hopeful(past: Sequence[Arms], present: Arms, plans: Plans, bucket: np.ndarra
     totals = [np.broadcast_to(arms.sums.sum(axis=-1), sums.shape[:3]) for arms in past] + [sums.sum(axis=-1)]
     total = np.array(totals, dtype=float).transpose(0, 2, 3, 1)  # (steps, arms, sums, looks)
     plans_of = total[:, :, PLAN_ROW]
-    weights = _divided(plans_of.prod(axis=1), plans_of.sum(axis=1))
-    weights = _divided(weights, weights.sum(axis=0))
+    weights = divided(plans_of.prod(axis=1), plans_of.sum(axis=1))
+    weights = divided(weights, weights.sum(axis=0))
     is_enough = plans_of[:, 1].sum(axis=0) >= FEWEST_PLANS
     is_hopeful = np.zeros(len(ends), dtype=bool)
     least = math.sqrt(2 * any_look_limit(len(METRICS)))
@@ -130,13 +131,13 @@ def hopeful(past: Sequence[Arms], present: Arms, plans: Plans, bucket: np.ndarra
         if isinstance(metric.source, Quantile):
             continue
         row = SUMS.index(metric.source.numerator)
-        rates = _divided(total[:, :, row] * metric.source.scale, plans_of)
+        rates = divided(total[:, :, row] * metric.source.scale, plans_of)
         base, mine = (weights[:, None] * rates).sum(axis=0)
         looks = np.flatnonzero(is_enough & [metric.is_beyond(v, c) for v, c in zip(mine, base, strict=True)])
         if not len(looks):
             continue
         y, n = (_rows_of(past, sums[looks], of) for of in (row, PLAN_ROW))
-        found = _contrast(y * metric.source.scale, n)
+        found = contrast(y * metric.source.scale, n)
         is_hopeful[looks] |= [_ratio_compared(metric, found, r).alarm_z >= least for r in range(len(looks))]
     return np.flatnonzero(is_hopeful | (is_enough & _is_slow(past, bins, weights))).tolist()
 
@@ -150,7 +151,7 @@ def _rows_of(past: Sequence[Arms], sums: np.ndarray, row: int) -> np.ndarray:
 def _is_slow(past: Sequence[Arms], bins: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Where p50 or p99 may be beyond its bound, to the bin on the safe side; `bins` has shape (looks, arms, BINS)."""
     steps = [np.broadcast_to(arms.counts.reshape(2, BINS, BUCKETS).sum(axis=-1), bins.shape) for arms in past] + [bins]
-    shares = np.array([_divided(step.astype(float), step.sum(axis=-1, keepdims=True)) for step in steps])
+    shares = np.array([divided(step.astype(float), step.sum(axis=-1, keepdims=True)) for step in steps])
     below = (weights[..., None, None] * shares).sum(axis=0).cumsum(axis=-1)
     found = np.zeros(len(bins), dtype=bool)
     for metric in METRICS:
