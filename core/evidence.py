@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from core import measure, recommendations, stages
+from core import ledger, measure, recommendations, stages
 from core.recommendations import Standing
 from core.rules import allocation, decision
 from core.rules.decision import CheckRow, Evidence, Terms
@@ -31,18 +30,12 @@ def _steps(session: Session, experiment: Experiment) -> list[AllocationStep]:
     return list(session.scalars(query.order_by(AllocationStep.started_at, AllocationStep.id)))
 
 
-def _now(session: Session) -> datetime:
-    return session.execute(select(func.now())).scalar_one()
-
-
-def _days(since: datetime, until: datetime) -> float:
-    return (until - since).total_seconds() / 86_400
-
-
-def _periods(steps: Sequence[AllocationStep], variant: Variant, now: datetime) -> list[tuple[Decimal, float]]:
+def _periods(session: Session, experiment: Experiment, variant: Variant) -> list[tuple[Decimal, float]]:
+    steps, now = _steps(session, experiment), session.execute(select(func.now())).scalar_one()
+    pauses = ledger.pauses(session, experiment.id, until=now)
     ends = [*(step.started_at for step in steps[1:]), now]
     return [
-        (Decimal(step.shares.get(str(variant.id), "0")), _days(step.started_at, end))
+        (Decimal(step.shares.get(str(variant.id), "0")), ledger.days_at_work(step.started_at, end, pauses))
         for step, end in zip(steps, ends, strict=True)
     ]
 
@@ -92,7 +85,7 @@ def checklist(
     """The ten rows of the document's section 7 for a candidate, each with its numbers."""
     version = required_version(session, variant)
     look = measured or standing(session, experiment, variant, terms)
-    periods = _periods(_steps(session, experiment), variant, _now(session))
+    periods = _periods(session, experiment, variant)
     passed, detail = _evaluation(session, version)
     return decision.checklist(
         Evidence(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import select
@@ -40,6 +41,32 @@ def record(
     session.add(entry)
     session.flush()
     return entry
+
+
+Pauses = Sequence[tuple[datetime, datetime]]
+
+
+def pauses(session: Session, experiment_id: uuid.UUID, *, until: datetime) -> Pauses:
+    """When an experiment was paused, as pairs of beginning and end; a pause that lasts ends with `until`."""
+    wanted = ("pause", "resume")
+    query = select(LedgerEntry.action, LedgerEntry.at).where(
+        LedgerEntry.experiment_id == experiment_id, LedgerEntry.action.in_(wanted)
+    )
+    found: list[tuple[datetime, datetime]] = []
+    began: datetime | None = None
+    for action, at in [*session.execute(query.order_by(LedgerEntry.id)), ("resume", until)]:
+        if action == "pause":
+            began = at
+        elif began is not None:
+            found.append((began, at))
+            began = None
+    return found
+
+
+def days_at_work(since: datetime, until: datetime, pauses: Pauses) -> float:
+    """Days between two moments, the paused ones left out: nothing is learned while nobody is served."""
+    paused = sum(max((min(end, until) - max(start, since)).total_seconds(), 0.0) for start, end in pauses)
+    return ((until - since).total_seconds() - paused) / 86_400
 
 
 def entries(session: Session, *, experiment_id: uuid.UUID, limit: int = 20) -> list[LedgerEntry]:

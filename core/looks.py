@@ -14,7 +14,7 @@ from sqlalchemy import Row, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from core import measure
+from core import ledger, measure
 from core.measure import Freshness, StepSamples
 from core.rules.checks import History, Traffic
 from core.rules.decision import Terms
@@ -93,7 +93,7 @@ def read(
     run = _run(_known(experiment, there, found, now), variant.id)
     present = run[-1]
     since, first = (step.started_at or now for step in (present, run[0]))
-    fresh = measure.freshness(session, experiment.id)
+    fresh, pauses = measure.freshness(session, experiment.id), ledger.pauses(session, experiment.id, until=now)
     units = _newcomers(session, experiment, run)
     names = {one.id: one.name for one in there}
     respect = _constraint_respect(session, experiment.id, first)
@@ -102,8 +102,8 @@ def read(
             _step(step, baseline.id, variant.id) for step in run if variant.id in step.variants or step is present
         ),
         share=variant.allocation,
-        days=_days(first, now),
-        days_in_step=_days(since, now),
+        days=ledger.days_at_work(first, now, pauses),
+        days_in_step=ledger.days_at_work(since, now, pauses),
         seen_until=fresh.seen_until or since,
         is_daily=False,
         units={names.get(key, str(key)): units.get(key, 0) for key in present.shares},
@@ -144,10 +144,6 @@ def _newcomers(session: Session, experiment: Experiment, run: Sequence[StepSampl
     if present.step_id == UNKNOWN or present.source == "reconstructed":
         return {}
     return measure.assigned_units(session, experiment.id, run).by_step.get(present.step_id, {})
-
-
-def _days(since: datetime, until: datetime) -> float:
-    return (until - since).total_seconds() / 86_400
 
 
 def _step(step: StepSamples, baseline_id: uuid.UUID, variant_id: uuid.UUID) -> Step:

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import Engine, select, text
 from sqlalchemy.orm import Session
 
-from core import db, looks, measure, recommendations, steps
+from core import db, evidence, looks, measure, recommendations, steps
 from core.recommendations import Standing
 from core.rules.decision import Terms
 from core.rules.verdict import Decision
@@ -220,6 +220,22 @@ def test_a_new_run_starts_without_a_past(running: Engine) -> None:
     assert second.previous_id is None
     assert second.first_step_id > first.first_step_id
     assert standing(running).seen.look.days == pytest.approx(1, abs=0.1)
+
+
+def test_a_pause_is_no_time_at_a_share(running: Engine) -> None:
+    with running.begin() as connection:
+        for action, days in (("pause", 3.5), ("resume", 1.0)):
+            connection.execute(
+                text("""INSERT INTO promotion.ledger (at, actor, action, subject, experiment_id)
+                        SELECT now() - make_interval(secs => :s), 'U1', :action, name, id FROM exp.experiments"""),
+                {"s": days * 86_400, "action": action},
+            )
+    found = standing(running)
+    assert found.seen.look.days_in_step == pytest.approx(1.5, abs=0.01)
+    assert found.decision.why == "1.5 of the 3 days needed at this share have passed."
+    with db.transaction(running) as session:
+        rows = evidence.checklist(session, place(session), variant(session, CANDIDATE), TERMS)
+    assert next(row.detail for row in rows if row.title == "Minimum duration").startswith("10 %: 1.5 of 3 d")
 
 
 def test_by_the_documents_rule_where_that_was_chosen(running: Engine) -> None:
