@@ -65,7 +65,7 @@ def change_line(change: Change) -> str:
 
 def check_lines(rows: Iterable[CheckRow]) -> str:
     """The checklist, a line a row."""
-    return "\n".join(f"{MARKS[row.passed]} *{row.title}*  {escaped(cut(row.detail, 150))}" for row in rows)
+    return "\n".join(f"{MARKS[row.passed]} *{row.title}*  {escaped(cut(row.detail, 250))}" for row in rows)
 
 
 def title(card: RequestCard) -> str:

@@ -33,7 +33,7 @@ STATE_MARKS = {
 STATES = {
     "worse": "worse, beyond chance and tolerance",
     "tolerable": "worse, within tolerance",
-    "fine": "surely within tolerance",
+    "fine": "within tolerance, at 95 % in this look",
     "inconclusive": "inconclusive: neither harm nor its absence is shown",
     "not measurable": "not measurable",
     "no interval": "a point estimate, no interval",
@@ -57,6 +57,11 @@ FLAWS = {
     "malformed_metric": "with an unreadable metric",
     "malformed_time": "without a time, left out",
     "expired": "about plans too old to be counted, left out",
+}
+NEXT = {
+    "increase": "Ask for it: `{command} increase {experiment}`. ",
+    "promote": "Ask for it: `{command} promote {experiment}`. ",
+    "rollback": "Ask for it: `{command} rollback {experiment} because …`. ",
 }
 RULES = {"calibrated": "calibrated rule", "document": "the document's rule on point estimates"}
 
@@ -133,7 +138,9 @@ def recommended(cards: Sequence[CandidateCard], command: str) -> Answer:
     blocks = [block for card in cards for block in candidate(card)]
     first = cards[0]
     text = f"{WORDS[first.decision.action]} {cut(first.variant, 60)}: {first.decision.why}"
-    hint = context(f"Everything behind it: `{command} why {escaped(first.experiment)}`")
+    place = escaped(first.experiment)
+    next_ = NEXT.get(first.decision.action, "").format(command=command, experiment=place)
+    hint = context(f"{next_}Everything behind it: `{command} why {place}`")
     return Answer(escaped(cut(text, 300)), fitted(blocks, [hint]))
 
 

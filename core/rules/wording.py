@@ -10,12 +10,14 @@ def change(found: Comparison) -> str:
     """A ratio and its interval as people read them: `+7.1 % (−2.0 … +16.4 %)`."""
     if found.ratio is None:
         return "no ratio: the baseline is zero"
-    return f"{_signed(found.ratio)} % ({_signed(found.low)} … {_signed(found.high)} %)"
+    low = "no limit yet" if found.low is None else _signed(found.low)
+    high = "no limit yet" if found.high is None else f"{_signed(found.high)} %"
+    return f"{_signed(found.ratio)} % ({low} … {high})"
 
 
-def _signed(ratio: float | None) -> str:
+def _signed(ratio: float) -> str:
     """How much more or less than the baseline, in percent."""
-    return "unbounded" if ratio is None else f"{100 * (ratio - 1):+.1f}".replace("-", "−")
+    return f"{100 * (ratio - 1):+.1f}".replace("-", "−")
 
 
 def compared(found: Comparison) -> str:
