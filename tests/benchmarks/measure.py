@@ -24,6 +24,7 @@ from sqlalchemy.orm import Session
 
 from core import db, measure, rollup, steps
 from core.db import Engine
+from tests.benchmarks.timing import median_ms
 
 EXPERIMENTS, VARIANTS, UNITS, DAYS = 3, ("control", "candidate"), 100_000, 20
 EVENTS_A_PLAN = 3.25
@@ -123,15 +124,6 @@ def _roll_up(engine: Engine, limit: int) -> tuple[float, int]:
     return time.perf_counter() - began, taken
 
 
-def _median_ms(work: Callable[[], object], repeats: int = 50) -> float:
-    times = []
-    for _ in range(repeats):
-        began = time.perf_counter()
-        work()
-        times.append((time.perf_counter() - began) * 1000)
-    return statistics.median(times)
-
-
 def _whole_look(session: Session, experiment: uuid.UUID) -> None:
     measure.freshness(session, experiment)
     measure.assigned_units(session, experiment, measure.samples(session, experiment))
@@ -169,7 +161,7 @@ def main(events: int, limit: int) -> None:
             experiment: uuid.UUID = session.execute(text("SELECT md5('e1')::uuid")).scalar_one()
             steps.count_assigned(session)
             for what, work in LOOKS.items():
-                print(f"{what:12} {_median_ms(partial(work, session, experiment)):6.1f} ms")
+                print(f"{what:12} {median_ms(partial(work, session, experiment)):6.1f} ms")
         engine.dispose()
 
 

@@ -9,10 +9,8 @@ the whole of what the bot does each day for one: read samples, days, freshness a
 from __future__ import annotations
 
 import argparse
-import statistics
 import tempfile
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -25,6 +23,7 @@ from core.rules.sequential import Memory
 from core.rules.verdict import Look, decide
 from tests.benchmarks.decisions_rivals import PresentStep, six_tests
 from tests.benchmarks.simulate import SAME, Arms, Setting, World
+from tests.benchmarks.timing import median_ms
 
 SHARES, DAYS = (0.10, 0.25, 0.50), (3, 5, 2)
 
@@ -44,15 +43,6 @@ def _world() -> tuple[list[Step], list[Step], PresentStep]:
     return steps, days[-9:], present
 
 
-def _median_ms(work: Callable[[], object], repeats: int = 60) -> float:
-    times = []
-    for _ in range(repeats):
-        began = time.perf_counter()
-        work()
-        times.append((time.perf_counter() - began) * 1000)
-    return statistics.median(times)
-
-
 def rules(steps: list[Step], present: PresentStep) -> None:
     """One verdict without the database, and six metrics of one step by both engines."""
     stored = [(step.baseline.to_bytes(), step.candidate.to_bytes()) for step in steps]
@@ -64,14 +54,14 @@ def rules(steps: list[Step], present: PresentStep) -> None:
         look = Look(decoded(), Decimal("0.50"), 10.0, 2.0, datetime(2026, 1, 5, tzinfo=UTC))
         decide(look, Memory(), Terms())
 
-    print(f"decode {_median_ms(decoded):.2f} ms, decode and decide over three steps {_median_ms(verdict):.2f} ms")
+    print(f"decode {median_ms(decoded):.2f} ms, decode and decide over three steps {median_ms(verdict):.2f} ms")
     tests = six_tests(present)
     if tests is None:
         print("gbstats: not installed")
         return
     mine = [stored[-1]]
-    ours = _median_ms(lambda: compare([Step(*(Sample.from_bytes(arm) for arm in pair)) for pair in mine]))
-    theirs = _median_ms(tests)
+    ours = median_ms(lambda: compare([Step(*(Sample.from_bytes(arm) for arm in pair)) for pair in mine]))
+    theirs = median_ms(tests)
     print(f"six metrics of one step: ours {ours:.2f} ms with decoding, gbstats {theirs:.2f} ms")
 
 
