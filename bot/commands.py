@@ -15,6 +15,7 @@ from bot import blocks, modals, screens, verdicts
 from bot.blocks import Answer
 from bot.desk import Desk
 from core import candidates, cards, choices, experiments, requests, rollout_cards
+from core.db import Session
 from core.errors import Refused
 from core.plans import Ask
 from core.rules.approval import Actor
@@ -128,11 +129,12 @@ def status(desk: Desk, words: Words, actor: Actor) -> Answer:
     """How an experiment stands: shares, verdict, numbers.
     status [EXPERIMENT]"""
     with desk.reading() as session:
-        name = words.at_most(1).maybe(0) or _only_experiment(choices.experiment_names(session, statuses=("active",)))
+        name = words.at_most(1).maybe(0) or _only_experiment(session)
         return screens.experiment(rollout_cards.experiment_card(session, name, terms=desk.settings.terms))
 
 
-def _only_experiment(names: list[str]) -> str:
+def _only_experiment(session: Session) -> str:
+    names = choices.experiment_names(session, statuses=("active",))
     if len(names) == 1:
         return names[0]
     raise Refused(f"Which experiment? There is: {', '.join(names[:10]) or 'none active'}.")
@@ -142,8 +144,9 @@ def recommend(desk: Desk, words: Words, actor: Actor) -> Answer:
     """What to do today with a candidate: increase, promote, wait, roll back or hold.
     recommend [EXPERIMENT]"""
     with desk.reading() as session:
-        name = words.at_most(1).maybe(0) or _only_experiment(choices.experiment_names(session, statuses=("active",)))
-        return verdicts.recommended(rollout_cards.recommended(session, name, terms=desk.settings.terms), desk.command)
+        name = words.at_most(1).maybe(0) or _only_experiment(session)
+        found = rollout_cards.recommended(session, name, terms=desk.settings.terms)
+        return verdicts.recommended(found, desk.command)
 
 
 def why(desk: Desk, words: Words, actor: Actor) -> Answer:
