@@ -20,6 +20,7 @@ from bot.blocks import Answer, Block
 from bot.desk import Desk
 from bot.hands import Hands
 from bot.modals import Faulty, PolicyWish, Values
+from bot.words import parse
 from core.errors import Refused
 from core.plans import Ask
 from core.rules.approval import Actor
@@ -76,7 +77,7 @@ def _fill(hands: Hands, client: WebClient, view_id: str, about: str, url: str, f
 
 def on_command(hands: Hands, desk: Desk, ack: Ack, body: Body, client: WebClient) -> None:
     """Runs a verb. Quick ones answer with the acknowledgement; those that measure or ask the registry follow it."""
-    name, words = commands.parse(body.get("text") or "")
+    name, words = parse(body.get("text") or "")
     actor = _actor(desk, body)
     work = partial(told, lambda: commands.run(name, desk, words, actor))
     if commands.is_slow(name, words):

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine
 
-from bot import commands
+from bot import commands, words
 from core.errors import Refused
 from tests.bot.acts import answer
 from tests.bot.conftest import APPROVALS, ROLLOUTS, Bot
@@ -163,7 +163,7 @@ def test_a_running_candidate_is_measured_and_judged(bot: Bot, alice: Person, des
     ],
 )
 def test_words(typed: str, verb: str, names: tuple[str, ...], reason: str | None) -> None:
-    assert commands.parse(typed) == (verb, commands.Words(names, reason))
+    assert words.parse(typed) == (verb, words.Words(names, reason))
 
 
 @pytest.mark.parametrize(
@@ -179,13 +179,13 @@ def test_words(typed: str, verb: str, names: tuple[str, ...], reason: str | None
     ],
 )
 def test_shares(typed: str, fraction: str) -> None:
-    assert commands.share(typed) == Decimal(fraction)
+    assert words.share(typed) == Decimal(fraction)
 
 
 @pytest.mark.parametrize("typed", ["", "%", "ten", "nan", "inf%", "1e400000000000000000000", "10%%", "1/10"])
 def test_what_is_no_share_is_refused(typed: str) -> None:
     with pytest.raises(Refused, match="is not a share"):
-        commands.share(typed)
+        words.share(typed)
 
 
 def test_only_verbs_that_measure_or_ask_the_registry_are_acknowledged_first(
