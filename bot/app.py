@@ -56,23 +56,58 @@ def _actor(desk: Desk, body: Body) -> Actor:
     return desk.people.actor(body["user"]["id"], body["user"].get("username", ""))
 
 
-# --- Commands -------------------------------------------------------------------------------------------------------
+# --- Where answers go -----------------------------------------------------------------------------------------------
+
+Where = dict[str, str]
+"""Where the answer to a click or a command goes: to its address, or to the Home tab, which has none."""
+NOT_OPENED = blocks.literal("⚠️ Slack did not open the form in time. Try once more.")
+
+
+def _where(body: Body) -> Where:
+    url = body.get("response_url")
+    return {"response_url": url} if url else {"home": body["user"]["id"]}
+
+
+def _answer(
+    hands: Hands, desk: Desk, client: WebClient, where: Where, answer: Answer, *, replaces: bool = False
+) -> None:
+    """Says in private what came of something; on the Home tab it stands above everything else."""
+    if "response_url" in where:
+        hands.tell(partial(tell.privately, client, where["response_url"], answer, replaces=replaces))
+    else:
+        hands.read(partial(_draw_home, hands, desk, client, where["home"], answer))
+
+
+def _draw_home(hands: Hands, desk: Desk, client: WebClient, user: str, said: Answer | None = None) -> None:
+    drawn = told(lambda: Answer("", view=home.view(desk, desk.people.actor(user), said)))
+    view = drawn.view or {"type": "home", "blocks": list(drawn.blocks)}
+    hands.tell(lambda: tell.publish(client, user, view))
 
 
 def _open(hands: Hands, desk: Desk, client: WebClient, body: Body, answer: Answer) -> None:
     """Opens a modal at once and fills it afterwards where that takes longer than the trigger lives."""
-    url = body["response_url"]
-    view = {**(answer.view or {}), "private_metadata": json.dumps({"response_url": url})}
-    opened = tell.open_view(client, body["trigger_id"], view, url)
-    fill = answer.fill
-    if opened is not None and fill is not None:
-        hands.read(partial(_fill, hands, client, opened, view["private_metadata"], url, partial(fill, desk)))
+    where, view = _where(body), answer.view or {}
+    about = json.dumps(json.loads(view.get("private_metadata") or "{}") | where)
+    opened = tell.open_view(client, body["trigger_id"], {**view, "private_metadata": about})
+    if opened is None:
+        _answer(hands, desk, client, where, NOT_OPENED)
+    elif answer.fill is not None:
+        hands.read(partial(_fill, hands, desk, client, opened, about, partial(answer.fill, desk)))
 
 
-def _fill(hands: Hands, client: WebClient, view_id: str, about: str, url: str, fill: Callable[[], Block]) -> None:
+def _fill(hands: Hands, desk: Desk, client: WebClient, view_id: str, about: str, fill: Callable[[], Block]) -> None:
     filled = told(lambda: Answer("", view=fill()))
     view = filled.view or modals.modal("That did not work", "message", filled.blocks)
-    hands.tell(partial(tell.update_view, client, view_id, {**view, "private_metadata": about}, url, filled))
+    hands.tell(partial(_update, hands, desk, client, view_id, {**view, "private_metadata": about}, filled))
+
+
+def _update(hands: Hands, desk: Desk, client: WebClient, view_id: str, view: Block, answer: Answer) -> None:
+    """Shows a view in place of another; where that was closed meanwhile, an answer with words is told in private."""
+    if not tell.update_view(client, view_id, view) and answer.text:
+        _answer(hands, desk, client, json.loads(view["private_metadata"]), answer)
+
+
+# --- Commands -------------------------------------------------------------------------------------------------------
 
 
 def on_command(hands: Hands, desk: Desk, ack: Ack, body: Body, client: WebClient) -> None:
@@ -82,7 +117,7 @@ def on_command(hands: Hands, desk: Desk, ack: Ack, body: Body, client: WebClient
     work = partial(told, lambda: commands.run(name, desk, words, actor))
     if commands.is_slow(name, words):
         ack()
-        hands.read(lambda: hands.tell(partial(tell.privately, client, body["response_url"], work())))
+        hands.read(lambda: _answer(hands, desk, client, _where(body), work()))
         return
     answer = work()
     if answer.view is None:
@@ -95,6 +130,11 @@ def on_command(hands: Hands, desk: Desk, ack: Ack, body: Body, client: WebClient
 # --- Buttons --------------------------------------------------------------------------------------------------------
 
 
+def _value(action: Body) -> str:
+    """The one id that a button carries, or that somebody chose from a list."""
+    return str(action["selected_option"]["value"] if "selected_option" in action else action["value"])
+
+
 def on_button(
     press: Callable[[Desk, str, Actor], Answer],
     hands: Hands,
@@ -104,31 +144,21 @@ def on_button(
     action: Body,
     client: WebClient,
 ) -> None:
-    """Records the click, acknowledges it, then says in private what came of it."""
-    answer = told(partial(press, desk, action["value"], _actor(desk, body)))
+    """Records the click, acknowledges it, then says in private what came of it, or opens the form that it needs."""
+    answer = told(partial(press, desk, _value(action), _actor(desk, body)))
     ack()
+    if answer.view is not None:
+        hands.tell(partial(_open, hands, desk, client, body, answer))
+        return
     replaces = answer.settles and bool(body.get("container", {}).get("is_ephemeral"))
-    hands.tell(partial(tell.privately, client, body["response_url"], answer, replaces=replaces))
+    _answer(hands, desk, client, _where(body), answer, replaces=replaces)
 
 
-def on_reject(hands: Hands, desk: Desk, ack: Ack, body: Body, action: Body, client: WebClient) -> None:
-    """Asks for the reason, where this person may reject this request at all."""
-    allowed = told(partial(buttons.may_reject, desk, action["value"], _actor(desk, body)))
-    ack()
-    url = body["response_url"]
-    if allowed.text:
-        hands.tell(partial(tell.privately, client, url, allowed))
-    else:
-        view = modals.reject(action["value"], url)
-        hands.tell(partial(tell.open_form, client, body["trigger_id"], view, url))
-
-
-def on_unknown(hands: Hands, ack: Ack, body: Body, client: WebClient) -> None:
+def on_unknown(hands: Hands, desk: Desk, ack: Ack, body: Body, client: WebClient) -> None:
     """A click on something this version does not know is never silently ignored."""
     ack()
-    if "response_url" in body:
-        answer = blocks.literal("This button is not one of mine any more. Type the command again.")
-        hands.tell(partial(tell.privately, client, body["response_url"], answer))
+    answer = blocks.literal("This button is not one of mine any more. Type the command again.")
+    _answer(hands, desk, client, _where(body), answer)
 
 
 # --- Submissions ----------------------------------------------------------------------------------------------------
@@ -153,13 +183,24 @@ def _submit_rollback(desk: Desk, values: Values, about: Mapping[str, str], actor
 
 
 def _submit_reject(desk: Desk, values: Values, about: Mapping[str, str], actor: Actor) -> Answer:
-    return buttons.reject(desk, about["request"], actor, modals.reason_of(values))
+    return buttons.reject(desk, about["id"], actor, modals.reason_of(values))
+
+
+def _submit_hold(desk: Desk, values: Values, about: Mapping[str, str], actor: Actor) -> Answer:
+    length, reason = modals.read_hold(values)
+    return buttons.hold(desk, about["id"], length, reason, actor)
+
+
+def _submit_dismiss(desk: Desk, values: Values, about: Mapping[str, str], actor: Actor) -> Answer:
+    return buttons.dismiss(desk, about["id"], modals.reason_of(values), actor)
 
 
 FORMS: Mapping[str, Form] = {
     "start": Form(_submit_start, "version"),
     "rollback": Form(_submit_rollback, "variant"),
     "reject": Form(_submit_reject, "reason"),
+    "hold": Form(_submit_hold, "reason"),
+    "dismiss": Form(_submit_dismiss, "reason"),
 }
 
 
@@ -177,7 +218,7 @@ def on_form(form: Form, hands: Hands, desk: Desk, ack: Ack, body: Body, view: Bo
     else:
         ack()
         # A modal has no channel of its own; the address of what opened it still takes an answer.
-        hands.tell(partial(tell.privately, client, about["response_url"], answer))
+        _answer(hands, desk, client, about, answer)
 
 
 def on_policy_form(hands: Hands, desk: Desk, ack: Ack, body: Body, view: Body, client: WebClient) -> None:
@@ -193,9 +234,8 @@ def on_policy_form(hands: Hands, desk: Desk, ack: Ack, body: Body, view: Body, c
 
 def _create(hands: Hands, desk: Desk, client: WebClient, view: Body, wish: PolicyWish, actor: Actor) -> None:
     answer = told(lambda: modals.create_policy_version(desk, wish, actor))
-    shown = modals.modal("New policy version", "message", answer.blocks)
-    url = json.loads(view["private_metadata"])["response_url"]
-    hands.tell(partial(tell.update_view, client, view["id"], shown, url, answer))
+    shown = modals.modal("New policy version", "message", answer.blocks, about=view["private_metadata"])
+    hands.tell(partial(_update, hands, desk, client, view["id"], shown, answer))
 
 
 # --- Home -----------------------------------------------------------------------------------------------------------
@@ -205,9 +245,7 @@ def on_home(hands: Hands, desk: Desk, event: Body, client: WebClient) -> None:
     """Draws the Home tab for the person who opened it."""
     if event.get("tab") != "home":
         return
-    drawn = told(lambda: Answer("", view=home.view(desk)))
-    view = drawn.view or {"type": "home", "blocks": list(drawn.blocks)}
-    hands.tell(lambda: tell.publish(client, event["user"], view))
+    hands.read(partial(_draw_home, hands, desk, client, event["user"]))
 
 
 # --- The table ------------------------------------------------------------------------------------------------------
@@ -223,10 +261,9 @@ def build(desk: Desk, hands: Hands, client: WebClient, *, signing_secret: str | 
     app.command(desk.command)(partial(on_command, hands, desk))
     for action_id, press in buttons.BUTTONS.items():
         app.action(action_id)(partial(on_button, press, hands, desk))
-    app.action("reject")(partial(on_reject, hands, desk))
     for callback_id, form in FORMS.items():
         app.view(callback_id)(partial(on_form, form, hands, desk))
     app.view("policy")(partial(on_policy_form, hands, desk))
     app.event("app_home_opened")(partial(on_home, hands, desk))
-    app.action(re.compile(".*"))(partial(on_unknown, hands))
+    app.action(re.compile(".*"))(partial(on_unknown, hands, desk))
     return app

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 
-from bot import blocks, screens
+from bot import asking, blocks, modals, screens, verdicts
 from bot.blocks import Answer
 from bot.desk import Desk
-from core import cards, requests
+from core import alert_cards, cards, requests, rollout_cards, rollouts
+from core import alerts as core_alerts
 from core.errors import Refused
+from core.plans import Ask
+from core.promotions import Scope
+from core.rules import calendar
 from core.rules.approval import Actor
 
 
@@ -36,11 +41,142 @@ def reject(desk: Desk, value: str, actor: Actor, reason: str) -> Answer:
     return blocks.literal(decided.sentence)
 
 
-def may_reject(desk: Desk, value: str, actor: Actor) -> Answer:
-    """Nothing to say where this person may reject this request; refused otherwise."""
+def reject_form(desk: Desk, value: str, actor: Actor) -> Answer:
+    """The form that asks why a request is rejected, where this person may reject it at all."""
     with desk.transaction() as session:
         requests.check_may_reject(session, _number(value), actor=actor, approvers=desk.people.approvers)
-    return Answer("")
+    return Answer("", view=modals.reject(value))
 
 
-BUTTONS: Mapping[str, Callable[[Desk, str, Actor], Answer]] = {"approve": approve}
+# --- On the card of a rollout ---------------------------------------------------------------------------------------
+
+
+def ask_step(desk: Desk, value: str, actor: Actor) -> Answer:
+    """Ask for what a card recommends; the verdict is looked at again."""
+    with desk.reading() as session:
+        shown = alert_cards.rollout_card(session, _number(value), terms=desk.settings.terms)
+    if shown.candidate is None:
+        raise Refused(f"{shown.variant} has no traffic any more.")
+    action = shown.candidate.decision.action
+    if action not in ("increase", "promote", "rollback"):
+        raise Refused(f"By now the verdict is {action}: {shown.candidate.decision.why}")
+    reason = shown.candidate.decision.why if action == "rollback" else None
+    wish = Ask(action, shown.experiment, reason=reason, variant=shown.variant)
+    return asking.ask(desk, wish, actor)
+
+
+def why(desk: Desk, value: str, actor: Actor) -> Answer:
+    """Everything behind the verdict on a rollout."""
+    with desk.reading() as session:
+        found = rollouts.one(session, _number(value))
+        if found.ended_at is not None:
+            raise Refused(f"{found.variant} has no traffic any more; the history shows what was decided.")
+        card = rollout_cards.why_card(session, found.experiment_id, found.variant_id, terms=desk.settings.terms)
+        return verdicts.why(card)
+
+
+def history(desk: Desk, value: str, actor: Actor) -> Answer:
+    """What happened in the experiment of a rollout."""
+    with desk.transaction() as session:
+        found = rollouts.one(session, _number(value))
+        lines = cards.history(session, found.experiment_id)
+    return screens.history(lines, lines[0].experiment or "?" if lines else found.variant)
+
+
+def hold_form(desk: Desk, value: str, actor: Actor) -> Answer:
+    """The form that asks how long a rollout is held, and why."""
+    with desk.transaction() as session:
+        found = rollouts.one(session, _number(value))
+        return Answer("", view=modals.hold(found.id, found.variant, is_held=rollouts.is_held(session, found)))
+
+
+def hold(desk: Desk, value: str, length: str, reason: str, actor: Actor) -> Answer:
+    """Put a rollout on hold, or lift it."""
+    with desk.transaction() as session:
+        found = rollouts.one(session, _number(value))
+        until = rollouts.now_of(session) + HOLDS[length]
+        held = rollouts.hold(
+            session,
+            experiment=found.experiment_id,
+            variant=found.variant_id,
+            until=until,
+            reason=reason,
+            by=actor.id,
+        )
+        return screens.held(held.variant, held.hold_until)
+
+
+# --- On the card of an alert ----------------------------------------------------------------------------------------
+
+
+def _confirm(desk: Desk, value: str, actor: Actor, scope: Scope) -> Answer:
+    with desk.transaction() as session:
+        decided = requests.confirm(
+            session,
+            _number(value),
+            scope=scope,
+            actor=actor,
+            approvers=desk.people.approvers,
+            terms=desk.settings.terms,
+        )
+    return blocks.literal(decided.sentence)
+
+
+def alert_rollback(desk: Desk, value: str, actor: Actor) -> Answer:
+    """Confirm the rollback that an alert proposes."""
+    return _confirm(desk, value, actor, "all")
+
+
+def alert_share(desk: Desk, value: str, actor: Actor) -> Answer:
+    """Return only the share of the candidate that an alert is about."""
+    return _confirm(desk, value, actor, "share")
+
+
+def alert_snooze(desk: Desk, value: str, actor: Actor) -> Answer:
+    """Let an alert rest for a while."""
+    number, _, length = value.partition(":")
+    with desk.transaction() as session:
+        now = rollouts.now_of(session)
+        lengths = {"1h": now + timedelta(hours=1), "4h": now + timedelta(hours=4)}
+        _, place = core_alerts.open_one(session, _number(number))
+        until = lengths.get(length) or calendar.next_morning(desk.settings.schedule_of(place.name), now)
+        core_alerts.snooze(session, _number(number), by=actor.id, until=until)
+    return blocks.plain(
+        f":zzz: Alert {number} rests until {blocks.moment(until)}. Its card goes on showing how it stands."
+    )
+
+
+def dismiss_form(desk: Desk, value: str, actor: Actor) -> Answer:
+    """The form that asks why an alert is no reason to act."""
+    with desk.transaction() as session:
+        core_alerts.open_one(session, _number(value))
+    return Answer("", view=modals.dismiss(value))
+
+
+def dismiss(desk: Desk, value: str, reason: str, actor: Actor) -> Answer:
+    """End an alert as no reason to act."""
+    with desk.transaction() as session:
+        core_alerts.dismiss(session, _number(value), by=actor.id, reason=reason)
+    return blocks.plain(f":no_bell: Alert {value} is dismissed. The same cause stays quiet for a day at these shares.")
+
+
+BUTTONS: Mapping[str, Callable[[Desk, str, Actor], Answer]] = {
+    "approve": approve,
+    "reject": reject_form,
+    "ask_step": ask_step,
+    "why": why,
+    "history": history,
+    "hold": hold_form,
+    "alert_rollback": alert_rollback,
+    "alert_share": alert_share,
+    "alert_snooze": alert_snooze,
+    "alert_dismiss": dismiss_form,
+}
+"""What each button does; one that answers with a view opens it."""
+HOLDS: Mapping[str, timedelta] = {
+    "0": timedelta(0),
+    "4h": timedelta(hours=4),
+    "1d": timedelta(days=1),
+    "3d": timedelta(days=3),
+    "7d": timedelta(days=7),
+}

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Literal
 
-from bot import blocks, modals, screens, verdicts
+from bot import alerts, asking, blocks, modals, screens, verdicts
 from bot.blocks import Answer
 from bot.desk import Desk
-from bot.words import Missing, Words, share
-from core import candidates, cards, choices, experiments, requests, rollout_cards
+from bot.words import Missing, Words, length, share
+from core import alert_cards, candidates, cards, choices, experiments, rollout_cards, rollouts
 from core.db import Session
 from core.errors import Refused
 from core.plans import Ask
@@ -75,6 +75,21 @@ def why(desk: Desk, words: Words, actor: Actor) -> Answer:
     name = words.at_most(2).at(0, "experiment")
     with desk.reading() as session:
         return verdicts.why(rollout_cards.why_card(session, name, words.maybe(1), terms=desk.settings.terms))
+
+
+def alerts_(desk: Desk, words: Words, actor: Actor) -> Answer:
+    """The open alerts.
+    alerts [EXPERIMENT]"""
+    with desk.transaction() as session:
+        found = alert_cards.open_alerts(session, words.at_most(1).maybe(0))
+    return alerts.listed(found, desk.channels.mention(desk.settings.slack.rollouts_channel))
+
+
+def scorecard(desk: Desk, words: Words, actor: Actor) -> Answer:
+    """How good the alerts have been: precision, time to detect, time to decide.
+    scorecard [EXPERIMENT]"""
+    with desk.transaction() as session:
+        return alerts.scorecard(alert_cards.scorecard(session, words.at_most(1).maybe(0)))
 
 
 def candidates_(desk: Desk, words: Words, actor: Actor) -> Answer:
@@ -158,15 +173,29 @@ def resume(desk: Desk, words: Words, actor: Actor) -> Answer:
     return _set_status(desk, words, actor, "active")
 
 
+def hold(desk: Desk, words: Words, actor: Actor) -> Answer:
+    """Keep a candidate at its share for a while: 4h, 2d, or 0 to lift it.
+    hold EXPERIMENT [VARIANT] LENGTH because REASON"""
+    name, rest = words.at_most(3).at(0, "experiment"), words.names[1:]
+    if not rest:
+        raise Missing("For how long?")
+    with desk.transaction() as session:
+        held = rollouts.hold(
+            session,
+            experiment=name,
+            variant=rest[0] if len(rest) == 2 else None,
+            until=rollouts.now_of(session) + length(rest[-1]),
+            reason=words.reason or "",
+            by=actor.id,
+        )
+        return screens.held(held.variant, held.hold_until)
+
+
 # --- Verbs that ask for a change ------------------------------------------------------------------------------------
 
 
 def _ask(desk: Desk, wish: Ask, actor: Actor) -> Answer:
-    with desk.reading() as session:
-        requests.measure(session, wish, terms=desk.settings.terms)
-    with desk.reading() if VERBS[wish.action].is_slow else desk.transaction() as session:
-        request = requests.ask(session, wish, requester=actor.id, terms=desk.settings.terms)
-        return screens.asked(cards.request_card(session, request.id), desk.approvals)
+    return asking.ask(desk, wish, actor, is_slow=VERBS[wish.action].is_slow)
 
 
 def start(desk: Desk, words: Words, actor: Actor) -> Answer:
@@ -263,6 +292,9 @@ VERBS: Mapping[str, Verb] = {
     "status": Verb(status, is_slow=True),
     "recommend": Verb(recommend, is_slow=True),
     "why": Verb(why, is_slow=True),
+    "alerts": Verb(alerts_),
+    "scorecard": Verb(scorecard),
+    "hold": Verb(hold),
     "candidates": Verb(candidates_, is_slow=True),
     "qualify": Verb(qualify, is_slow=True),
     "policy": Verb(policy, is_slow=True, has_form=True),

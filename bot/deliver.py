@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import date
 from functools import partial
+from typing import Any
 
 from slack_sdk import WebClient
 from slack_sdk.errors import SlackApiError
 
-from bot import screens
+from bot import alerts, digests, screens
 from bot.blocks import Answer
 from bot.desk import Desk
-from core import cards, outbox, stages
+from core import alert_cards, cards, outbox, stages
+from core import alerts as core_alerts
+from core import digests as core_digests
 from core.db import Session
 from core.outbox import Due, Handler, Later
+from core.variants import find_experiment
 
 log = logging.getLogger(__name__)
 
@@ -23,27 +29,44 @@ IDLE_S = 0.5
 TROUBLE_S = 2.0
 EVENT_TYPE = "promotion_bot_delivery"
 HISTORY_PAGES = 10
+CARD_FIRST_S = 2.0
 GONE = ("message_not_found", "cant_update_message")
 
 
-def _find_posted(client: WebClient, channel: str, delivery: str) -> str | None:
-    """The ts of a message that an interrupted attempt posted, known by its metadata."""
+def _pages(client: WebClient, channel: str, thread: str | None) -> Iterator[Sequence[Mapping[str, Any]]]:
+    """What was said in a channel, newest first, or in one of its threads; as far back as an attempt can be."""
     cursor = ""
     for _ in range(HISTORY_PAGES):
-        page = client.conversations_history(channel=channel, include_all_metadata=True, limit=200, cursor=cursor)
-        for found in page["messages"]:
+        about: dict[str, Any] = {"channel": channel, "include_all_metadata": True, "limit": 200, "cursor": cursor}
+        page = client.conversations_replies(ts=thread, **about) if thread else client.conversations_history(**about)
+        yield page["messages"]
+        cursor = (page.get("response_metadata") or {}).get("next_cursor") or ""
+        if not cursor:
+            return
+
+
+def _find_posted(client: WebClient, channel: str, delivery: str, thread: str | None) -> str | None:
+    """The ts of a message that an interrupted attempt posted, known by its metadata."""
+    for messages in _pages(client, channel, thread):
+        for found in messages:
             metadata = found.get("metadata") or {}
             if metadata.get("event_type") == EVENT_TYPE and metadata["event_payload"].get("delivery") == delivery:
                 return str(found["ts"])
-        cursor = (page.get("response_metadata") or {}).get("next_cursor") or ""
-        if not cursor:
-            break
     return None
 
 
-def _post(client: WebClient, channel: str, answer: Answer, delivery: str, *, is_retry: bool) -> tuple[str, bool]:
+def _post(
+    client: WebClient,
+    channel: str,
+    answer: Answer,
+    delivery: str,
+    *,
+    is_retry: bool,
+    thread: str | None = None,
+    is_broadcast: bool = False,
+) -> tuple[str, bool]:
     """The ts of the message of this delivery, and whether it was posted just now."""
-    posted = _find_posted(client, channel, delivery) if is_retry else None
+    posted = _find_posted(client, channel, delivery, thread) if is_retry else None
     if posted is not None:
         return posted, False
     response = client.chat_postMessage(
@@ -53,6 +76,8 @@ def _post(client: WebClient, channel: str, answer: Answer, delivery: str, *, is_
         unfurl_links=False,
         unfurl_media=False,
         metadata={"event_type": EVENT_TYPE, "event_payload": {"delivery": delivery}},
+        thread_ts=thread,
+        reply_broadcast=is_broadcast or None,
     )
     return str(response["ts"]), True
 
@@ -68,33 +93,147 @@ def _redraw(client: WebClient, place: cards.Place, answer: Answer) -> bool:
     return True
 
 
-def request_card(client: WebClient, desk: Desk, session: Session, due: Due) -> None:
-    """The card of a request stands in the approvals channel as the request is now."""
-    if due.request_id is None:
-        raise LookupError("a card belongs to a request")
-    answer = screens.request(cards.request_card(session, due.request_id))
-    key = f"request:{due.request_id}"
+def _stand(
+    client: WebClient, desk: Desk, session: Session, key: str, channel: str, answer: Answer, *, is_first: bool
+) -> None:
+    """Brings the one message of a key in line: redrawn where it stands, else posted and remembered."""
     place = cards.place_of(session, key)
     if place is not None and _redraw(client, place, answer):
         return
-    channel = desk.channels.id_of(desk.settings.slack.approvals_channel)
     # An earlier effect of this card may have posted it without knowing; only the very first cannot have one.
-    is_first = due.key == f"card:{due.request_id}:opened" and not due.is_retry
-    ts, is_new = _post(client, channel, answer, key, is_retry=not is_first)
-    place = cards.Place(channel, ts)
+    ts, is_new = _post(client, desk.channels.id_of(channel), answer, key, is_retry=not is_first)
+    place = cards.Place(desk.channels.id_of(channel), ts)
     if not is_new:
         _redraw(client, place, answer)
     cards.remember_place(session, key, place)
 
 
+# --- Handlers -------------------------------------------------------------------------------------------------------
+
+
+def request_card(client: WebClient, desk: Desk, session: Session, due: Due) -> None:
+    """The card of a request stands in the approvals channel as the request is now."""
+    if due.request_id is None:
+        raise LookupError("a card belongs to a request")
+    answer = screens.request(cards.request_card(session, due.request_id))
+    is_first = due.key == f"card:{due.request_id}:opened" and not due.is_retry
+    key, channel = f"request:{due.request_id}", desk.settings.slack.approvals_channel
+    _stand(client, desk, session, key, channel, answer, is_first=is_first)
+
+
 def notice(client: WebClient, desk: Desk, session: Session, due: Due) -> None:
-    """Those who follow rollouts are told one row of the record, once."""
-    answer = screens.notice(cards.notice(session, due.payload["ledger_id"]), desk.command)
-    channel = desk.channels.id_of(desk.settings.slack.rollouts_channel)
-    _post(client, channel, answer, due.key, is_retry=due.is_retry)
+    """Those who follow rollouts are told one row of the record, once: in the thread of the rollout's card."""
+    news = cards.notice(session, due.payload["ledger_id"])
+    answer, experiment = screens.notice(news, desk.command), news.line.experiment
+    key = alert_cards.thread_key(session, experiment) if experiment else None
+    place = cards.place_of(session, key) if key else None
+    if key and place is None and not due.is_retry:
+        raise Later("the card comes first", CARD_FIRST_S)
+    channel = desk.settings.channel_of(experiment) if experiment else desk.settings.slack.rollouts_channel
+    where = place.channel if place else desk.channels.id_of(channel)
+    _post(client, where, answer, due.key, is_retry=due.is_retry, thread=place.ts if place else None)
 
 
-CHAT = {"card": request_card, "notice": notice}
+def rollout_card(client: WebClient, desk: Desk, session: Session, due: Due) -> None:
+    """The living card of a rollout stands in its channel as the rollout is now."""
+    shown = alert_cards.rollout_card(session, due.payload["rollout"], terms=desk.settings.terms)
+    if shown.candidate is None and cards.place_of(session, shown.message_key) is None:
+        return  # it came and went before anybody was told
+    answer = digests.card(shown)
+    _stand(client, desk, session, shown.message_key, shown.channel, answer, is_first=not due.is_retry)
+
+
+def moved(client: WebClient, desk: Desk, session: Session, due: Due) -> None:
+    """Where a card stood before, one line says that it goes on in a newer message."""
+    place = cards.place_of(session, due.payload["message"])
+    if place is not None:
+        shown = alert_cards.rollout_card(session, due.payload["rollout"], terms=desk.settings.terms)
+        _redraw(client, place, digests.moved(shown))
+
+
+def turned(client: WebClient, desk: Desk, session: Session, due: Due) -> None:
+    """A verdict that changed after the day's message is told in the card's thread."""
+    shown = alert_cards.rollout_card(session, due.payload["rollout"], terms=desk.settings.terms)
+    _reply(client, session, shown.message_key, due, digests.turned(shown, due.payload["before"]))
+
+
+def _reply(
+    client: WebClient, session: Session, key: str, due: Due, answer: Answer, *, is_broadcast: bool = False
+) -> None:
+    """Answers in the thread of a card, once; without the card there is nothing to answer to."""
+    place = cards.place_of(session, key)
+    if place is not None:
+        retry, thread = due.is_retry, place.ts
+        _post(client, place.channel, answer, due.key, is_retry=retry, thread=thread, is_broadcast=is_broadcast)
+
+
+def digest(client: WebClient, desk: Desk, session: Session, due: Due) -> None:
+    """The digest of a channel's day stands there as the day is now."""
+    channel, day = due.payload["channel"], date.fromisoformat(due.payload["day"])
+    answer = digests.digest(core_digests.digest(session, channel, day), desk.command)
+    _stand(client, desk, session, core_digests.message_key(channel, day), channel, answer, is_first=not due.is_retry)
+
+
+def alert_card(client: WebClient, desk: Desk, session: Session, due: Due) -> None:
+    """The card of an alert stands in the rollout's channel as the alert is now."""
+    number = due.payload["alert"]
+    shown, key = alert_cards.alert_card(session, number), f"alert:{number}"
+    if shown.state != "open" and cards.place_of(session, key) is None:
+        return  # it ended before anybody was told
+    is_first = due.key == f"{key}:opened" and not due.is_retry
+    _stand(client, desk, session, key, shown.channel, alerts.card(shown), is_first=is_first)
+    core_alerts.drawn(session, number)
+
+
+def escalation(client: WebClient, desk: Desk, session: Session, due: Due) -> None:
+    """An unanswered alert is brought up again: in its thread, to those on call, to each of them in person."""
+    number, step = due.payload["alert"], due.payload["step"]
+    shown = alert_cards.alert_card(session, number)
+    if shown.state != "open" or shown.snoozed_until is not None:
+        return
+    minutes = desk.settings.alerts.escalates_after[step].total_seconds() / 60
+    spared = alert_cards.acted_lately(session, alert_cards.experiment_of(session, number))
+    if step < len(alerts.ESCALATIONS) - 1:
+        people = desk.people.mentions(spared) if step else ()
+        answer = alerts.escalation(shown, step, minutes, people)
+        _reply(client, session, f"alert:{number}", due, answer, is_broadcast=bool(step))
+        return
+    for member in desk.people.members_on_call():
+        if member not in spared:
+            core_alerts.put_direct(session, number, member, occasion=due.key)
+
+
+def direct(client: WebClient, desk: Desk, session: Session, due: Due) -> None:
+    """One person on call is told of an unanswered alert; rather twice than not at all."""
+    shown = alert_cards.alert_card(session, due.payload["alert"])
+    if shown.state != "open":
+        return
+    minutes = desk.settings.alerts.direct_after_minutes
+    channel = str(client.conversations_open(users=due.payload["person"])["channel"]["id"])
+    _post(client, channel, alerts.escalation(shown, -1, minutes, ()), due.key, is_retry=False)
+
+
+def follow(client: WebClient, desk: Desk, session: Session, due: Due) -> None:
+    """After a change of shares the cards and alerts of an experiment follow at once."""
+    place = find_experiment(session, uuid.UUID(due.payload["experiment"]), lock=False)
+    core_alerts.watch(session, place.id, terms=desk.settings.terms, talk=desk.talk(place.name))
+
+
+ChatHandler = Callable[[WebClient, Desk, Session, Due], None]
+URGENT: Mapping[str, ChatHandler] = {
+    "card": request_card,
+    "notice": notice,
+    "alert": alert_card,
+    "escalation": escalation,
+    "direct": direct,
+    "digest": digest,
+    "follow": follow,
+}
+CALM: Mapping[str, ChatHandler] = {"rollout": rollout_card, "moved": moved, "turned": turned}
+"""What there can be hundreds of at once: carried out apart, no faster than Slack takes it."""
+BURST = 10
+PAUSE_S = 1.2
+"""Slack takes a handful of calls at once, then some 50 edits a minute."""
 
 
 def _patient(handler: Handler) -> Handler:
@@ -112,23 +251,30 @@ def _patient(handler: Handler) -> Handler:
 
 
 class Deliverer:
-    """Two threads that carry out effects until stopped: one for the chat, one for the registry.
+    """Three threads that carry out effects until stopped: what is urgent in the chat, the many cards, the registry.
 
-    Apart, so that a registry that hangs never holds up what people are shown.
+    Apart, so that neither a registry that hangs nor a morning's five hundred cards hold up what people wait for.
     """
 
     def __init__(self, desk: Desk, client: WebClient) -> None:
         self._desk = desk
         self._stopping = threading.Event()
-        chat = {kind: _patient(partial(handler, client, desk)) for kind, handler in CHAT.items()}
+        urgent, calm = (
+            {kind: _patient(partial(handler, client, desk)) for kind, handler in table.items()}
+            for table in (URGENT, CALM)
+        )
         registry: Mapping[str, Handler] = {"registry": partial(_align, desk)}
         self._threads = [
-            threading.Thread(target=self._work, args=(handlers,), name=f"deliver-{name}", daemon=True)
-            for name, handlers in (("chat", chat), ("registry", registry))
+            threading.Thread(target=self._work, args=(handlers, pause_s), name=f"deliver-{name}", daemon=True)
+            for name, handlers, pause_s in (
+                ("urgent", urgent, 0.0),
+                ("calm", calm, PAUSE_S),
+                ("registry", registry, 0.0),
+            )
         ]
 
     def start(self) -> None:
-        """Starts both threads."""
+        """Starts the threads."""
         for thread in self._threads:
             thread.start()
 
@@ -139,7 +285,8 @@ class Deliverer:
         for thread in self._threads:
             thread.join(timeout_s)
 
-    def _work(self, handlers: Mapping[str, Handler]) -> None:
+    def _work(self, handlers: Mapping[str, Handler], pause_s: float) -> None:
+        at_once = 0
         while not self._stopping.is_set():
             try:
                 is_busy = outbox.deliver_next(self._desk.engine, handlers)
@@ -147,6 +294,9 @@ class Deliverer:
                 log.exception("effects cannot be carried out at the moment")
                 self._stopping.wait(TROUBLE_S)
                 continue
+            at_once = at_once + 1 if is_busy else 0
+            if at_once > BURST:
+                self._stopping.wait(pause_s)
             if not is_busy:
                 with self._desk.wake:
                     self._desk.wake.wait(IDLE_S)

@@ -12,6 +12,7 @@ from bot.people import People
 from core import db
 from core.db import Engine, Session
 from core.registry import Registry
+from core.rollouts import Talk
 from core.settings import Settings
 
 READING_MS = 20_000
@@ -41,6 +42,10 @@ class Desk:
     def approvals(self) -> str:
         """A link to the channel where requests are decided."""
         return self.channels.mention(self.settings.slack.approvals_channel)
+
+    def talk(self, experiment: str) -> Talk:
+        """Where and when an experiment is talked about."""
+        return Talk(self.settings.channel_of(experiment), self.settings.schedule_of(experiment))
 
     @contextmanager
     def transaction(self, *, patience_ms: int = db.REQUEST_MS) -> Iterator[Session]:

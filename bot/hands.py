@@ -9,9 +9,10 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 log = logging.getLogger(__name__)
 
 LISTENERS = 10
-READERS = 6
+READERS = 4
 TELLERS = 6
-"""Listeners, readers and the two deliverers each hold at most one of the 20 connections to the database."""
+"""Listeners, readers, the three deliverers and the three threads of jobs each hold at most one of the 20 connections
+to the database."""
 
 
 class Hands:

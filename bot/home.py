@@ -1,33 +1,69 @@
-"""App Home: what waits for you, and how the experiments stand."""
+"""App Home: what waits for a person, their rollouts, open alerts, what was decided lately."""
 
 from __future__ import annotations
 
-from bot import blocks, screens
-from bot.blocks import Block
+from collections.abc import Iterable, Sequence
+
+from bot import alerts, blocks, digests, screens
+from bot.blocks import Answer, Block
 from bot.desk import Desk
-from core import cards, rollout_cards
+from core import alert_cards, cards
+from core import digests as core_digests
+from core.cards import HistoryLine, RequestCard
+from core.digests import DigestLine
+from core.rules import approval
+from core.rules.approval import Actor
 
 HOME_BLOCKS = 100
+MOST = 8
+"""Of each kind; a tab that is scrolled through is not read."""
 
 
-def view(desk: Desk) -> Block:
-    """The Home tab as it is now; the same for everybody, since everybody may look."""
-    with desk.transaction() as session:
+def view(desk: Desk, actor: Actor, said: Answer | None = None) -> Block:
+    """The Home tab of a person as it is now; `said` is what came of their last click."""
+    with desk.reading() as session:
         waiting = cards.open_requests(session)
-        experiments = rollout_cards.experiments(session, terms=desk.settings.terms)
+        raised = alert_cards.open_alerts(session)
+        running = core_digests.running(session)
+        asked = cards.asked_by(session, actor.id)
+        decided = cards.decisions(session, limit=MOST)
+    mine = [line for line in running if line.experiment in asked]
+    others = [line for line in running if line.experiment not in asked]
     body = [
-        blocks.header("Waiting for a decision"),
-        *(
-            blocks.section(
-                f"*#{card.id}* {blocks.escaped(screens.title(card))}, asked by {blocks.person(card.requester)}\n"
-                + "\n".join(screens.change_line(change) for change in card.changes)
-            )
-            for card in waiting[:20]
-        ),
-        blocks.context(f"Decide in {desk.approvals}." if waiting else "Nothing waits at the moment."),
-        {"type": "divider"},
-        blocks.header("Experiments"),
-        *screens.experiments(experiments).blocks,
-        blocks.context(f"Type `{desk.command} help` in any channel."),
+        *([*said.blocks, screens.DIVIDER] if said else []),
+        *_part("Waiting for you", _waiting(desk, actor, waiting), "Nothing waits for you at the moment."),
+        *_part("Open alerts", (block for one in raised[:MOST] for block in alerts.short(one)), "No alert is open."),
+        *_part("Your rollouts", _rollouts(mine), "You have asked for none of those that run now."),
+        *_part("Other rollouts", _rollouts(others), "No other rollout is running."),
+        *_part("Decided lately", _decisions(decided), "Nothing was decided yet."),
+        blocks.context(f"`{desk.command} list` shows every experiment, `{desk.command} help` everything else."),
     ]
     return {"type": "home", "blocks": body[:HOME_BLOCKS]}
+
+
+def _part(title: str, found: Iterable[Block], otherwise: str) -> list[Block]:
+    shown = list(found)
+    return [blocks.header(title), *(shown or [blocks.context(otherwise)])]
+
+
+def _waiting(desk: Desk, actor: Actor, found: Sequence[RequestCard]) -> list[Block]:
+    """The requests that this person may decide, with the buttons; the others only named."""
+    can: list[RequestCard] = []
+    cannot: list[RequestCard] = []
+    for card in found:
+        against = approval.objection(
+            card.action, requester=card.requester, actor=actor, approvers=desk.people.approvers
+        )
+        (cannot if against else can).append(card)
+    names = ", ".join(f"#{card.id}" for card in cannot)
+    rest = [blocks.context(f"Waiting for others: {names}, in {desk.approvals}.")] if cannot else []
+    return [*(block for card in can[:MOST] for block in screens.request_short(card)), *rest]
+
+
+def _rollouts(found: Sequence[DigestLine]) -> list[Block]:
+    return [blocks.section(digests.line(one), accessory=digests.why_button(one)) for one in found[:MOST]]
+
+
+def _decisions(found: Sequence[HistoryLine]) -> list[Block]:
+    lines = (f"{blocks.moment(line.at)}  {screens.deed(line, with_changes=False)}" for line in found)
+    return blocks.listing(lines)

@@ -11,6 +11,7 @@ SCOPES = (
     "commands",
     "groups:history",  # the same two for private channels
     "groups:read",
+    "im:write",  # a direct message to those on call
     "usergroups:read",  # members of approver groups
     "users:read",  # handles of approvers -> ids
 )

@@ -216,20 +216,42 @@ def read_rollback(values: Values, session: Session) -> Ask:
 # --- Reject ---------------------------------------------------------------------------------------------------------
 
 
-def reject(request_id: str, response_url: str) -> Block:
+def reject(request_id: str) -> Block:
     """The form that asks why a request is rejected."""
-    return modal(
-        f"Reject #{request_id}",
-        "reject",
-        [_typed("reason", "Why", "The person who asked will read it.", multiline=True)],
-        submit="Reject",
-        about=json.dumps({"request": request_id, "response_url": response_url}),
-    )
+    why = _typed("reason", "Why", "The person who asked will read it.", multiline=True)
+    return modal(f"Reject #{request_id}", "reject", [why], submit="Reject", about=json.dumps({"id": request_id}))
 
 
 def reason_of(values: Values) -> str:
-    """The reason in a submitted reject form."""
+    """The reason in a submitted form."""
     return _required(values, "reason")
+
+
+# --- Hold and dismiss -----------------------------------------------------------------------------------------------
+
+
+def hold(rollout_id: int, variant: str, *, is_held: bool) -> Block:
+    """The form that asks how long a rollout is held, and why."""
+    lengths = {"4h": "For 4 hours", "1d": "For a day", "3d": "For 3 days", "7d": "For a week"}
+    lift = {"0": "Lift the hold now"} if is_held else {}
+    options = [_option(text, key) for key, text in (lift | lengths).items()]
+    why = _typed("reason", "Why", "Everybody who follows it will read it.", multiline=True)
+    about = json.dumps({"id": str(rollout_id)})
+    body = [blocks.section(f"{blocks.name(variant)} stays at its share meanwhile. Alerts go on as ever.")]
+    return modal("Hold", "hold", [*body, _select("length", "How long", options), why], submit="Save", about=about)
+
+
+def read_hold(values: Values) -> tuple[str, str]:
+    """How long and why, from a submitted hold form."""
+    return _required(values, "length"), _required(values, "reason")
+
+
+def dismiss(alert_id: str) -> Block:
+    """The form that asks why an alert is no reason to act."""
+    why = _typed(
+        "reason", "Why it is no reason to act", "Kept with the alert and counted in the scorecard.", multiline=True
+    )
+    return modal(f"Dismiss alert {alert_id}", "dismiss", [why], submit="Dismiss", about=json.dumps({"id": alert_id}))
 
 
 # --- Policy version -------------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from slack_sdk import WebClient
@@ -28,13 +28,15 @@ def _pages(method: Any, key: str, **arguments: Any) -> Iterator[Mapping[str, Any
 
 
 class People:
-    """Who the configured approvers are, by user id, and which groups a person is in."""
+    """Who the configured approvers and those on call are, and which groups a person is in."""
 
-    def __init__(self, client: WebClient, approvers: Sequence[str]) -> None:
+    def __init__(self, client: WebClient, approvers: Sequence[str], on_call: Sequence[str] = ()) -> None:
         self._client = client
-        self._wanted = tuple(approvers)
+        self._approvers, self._on_call = tuple(approvers), tuple(on_call)
         self._groups: Mapping[str, frozenset[str]] = {}
         self.approvers: frozenset[str] = frozenset(entry for entry in approvers if not entry.startswith("@"))
+        self.on_call: tuple[str, ...] = tuple(entry for entry in on_call if not entry.startswith("@"))
+        """User and group ids, in the order of the configuration."""
 
     def actor(self, user_id: str, name: str = "") -> Actor:
         """The person behind a click or a command, with the groups known at the last refresh."""
@@ -42,26 +44,44 @@ class People:
             user_id, name or user_id, frozenset(g for g, members in self._groups.items() if user_id in members)
         )
 
+    def members_on_call(self) -> tuple[str, ...]:
+        """The users on call, those of groups too, each once."""
+        found = (member for entry in self.on_call for member in sorted(self._groups.get(entry, {entry})))
+        return tuple(dict.fromkeys(found))
+
+    def mentions(self, spared: Collection[str]) -> tuple[str, ...]:
+        """Mentions of those on call without the `spared` people: of a group with one of them only its other members."""
+        found: list[str] = []
+        for entry in self.on_call:
+            members = self._groups.get(entry)
+            if members is not None and members.isdisjoint(spared):
+                found.append(f"<!subteam^{entry}>")
+            else:
+                found += [f"<@{member}>" for member in sorted(members or {entry}) if member not in spared]
+        return tuple(dict.fromkeys(found))
+
     def refresh(self) -> None:
         """Reads handles and group members from Slack; where groups cannot be read, the listed users still count."""
-        groups = self._read_groups()
+        wanted = self._approvers + self._on_call
+        groups = self._read_groups(wanted)
         handles = {f"@{handle}": group for group, (handle, _) in groups.items()}
-        if any(entry.startswith("@") and entry not in handles for entry in self._wanted):
+        if any(entry.startswith("@") and entry not in handles for entry in wanted):
             handles |= {f"@{user['name']}": user["id"] for user in _pages(self._client.users_list, "members")}
-        for entry in self._wanted:
+        for entry in wanted:
             if entry.startswith("@") and entry not in handles:
-                log.warning("no such user or group in the workspace: approver %s", entry)
+                log.warning("no such user or group in the workspace: %s", entry)
         self._groups = {group: members for group, (_, members) in groups.items()}
-        self.approvers = frozenset(handles.get(entry, entry) for entry in self._wanted)
+        self.approvers = frozenset(handles.get(entry, entry) for entry in self._approvers)
+        self.on_call = tuple(handles.get(entry, entry) for entry in self._on_call)
 
-    def _read_groups(self) -> dict[str, tuple[str, frozenset[str]]]:
-        if not any(entry.startswith(("S", "@")) for entry in self._wanted):
+    def _read_groups(self, wanted: Sequence[str]) -> dict[str, tuple[str, frozenset[str]]]:
+        if not any(entry.startswith(("S", "@")) for entry in wanted):
             return {}
         try:
             found = self._client.usergroups_list(include_users=True)["usergroups"]
         except SlackApiError as error:
             if error.response["error"] not in CLOSED:
                 raise
-            log.warning("user groups could not be read (%s); only listed users may approve", error.response["error"])
+            log.warning("user groups could not be read (%s); only listed users count", error.response["error"])
             return {}
         return {group["id"]: (group["handle"], frozenset(group.get("users") or ())) for group in found}

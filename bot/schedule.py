@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
+import uuid
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.cron import CronTrigger
 from apscheduler.triggers.interval import IntervalTrigger
 
 from bot.desk import Desk
-from core import db, recommendations, rollup, steps
+from core import alerts, db, digests, rollup, steps
+from core.db import Session
+from core.rollouts import Talk
+from core.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +28,7 @@ class Job:
     """One job: when it runs, and what it does."""
 
     id: str
-    trigger: IntervalTrigger | CronTrigger
+    trigger: Callable[[Settings], IntervalTrigger | CronTrigger]
     run: Callable[[Desk], None]
     at_start: bool = False
     """Whether it runs as soon as the bot does, to catch up."""
@@ -61,27 +66,59 @@ def sweep(desk: Desk) -> None:
         rollup.purge(session)
 
 
-def recommend(desk: Desk) -> None:
-    """Each candidate's daily look is made, unless it was made today; one experiment, one transaction."""
-    with desk.transaction() as session:
-        active = recommendations.active(session)
-    for experiment in active:
+def _each(
+    desk: Desk, wanted: Iterable[tuple[uuid.UUID, str]], work: Callable[[Session, uuid.UUID, Talk], object]
+) -> None:
+    """Does something for one experiment after another, a transaction each; one that fails keeps nobody waiting."""
+    for experiment, name in wanted:
         if desk.stopping.is_set():
             return
         try:
             with desk.transaction(patience_ms=db.BACKGROUND_MS) as session:
-                recommendations.recommend_all(session, experiment, desk.settings.terms)
+                work(session, experiment, desk.talk(name))
         except Exception:
-            log.exception("experiment %s could not be looked at; it is tried again at the next look", experiment)
+            log.exception("experiment %s could not be looked at; it is tried again at the next look", name)
+
+
+def watch(desk: Desk) -> None:
+    """Every active experiment is looked at: cards and alerts follow; each candidate's daily look is made when due."""
+    with desk.transaction() as session:
+        wanted = digests.watched(session)
+    _each(desk, wanted, lambda session, one, talk: alerts.watch(session, one, terms=desk.settings.terms, talk=talk))
+
+
+def recommend(desk: Desk) -> None:
+    """The day's recommendations whose time has come are made, then the digests that list them."""
+    with desk.transaction() as session:
+        wanted = digests.due(session, desk.settings.schedule_of)
+    terms = desk.settings.terms
+    _each(desk, wanted, lambda session, one, talk: digests.recommend_due(session, one, terms=terms, talk=talk))
+    with desk.transaction() as session:
+        digests.put_digests(session)
+
+
+def escalate(desk: Desk) -> None:
+    """Critical alerts that nobody has answered are brought up again."""
+    with desk.transaction() as session:
+        alerts.escalate(session, desk.settings.alerts.escalates_after)
+
+
+def every(minutes: int) -> Callable[[Settings], IntervalTrigger]:
+    """A job that runs again and again."""
+    return lambda settings: IntervalTrigger(minutes=minutes)
 
 
 JOBS: tuple[Job, ...] = (
-    Job("people", IntervalTrigger(minutes=5), refresh_people),
-    Job("measure", IntervalTrigger(minutes=1), measure, at_start=True),
-    Job("assigned", IntervalTrigger(hours=1), count_assigned, at_start=True),
-    Job("recommend", IntervalTrigger(minutes=15), recommend),
-    Job("sweep", CronTrigger(hour=3, minute=17), sweep),
+    Job("people", every(5), refresh_people),
+    Job("measure", every(1), measure, at_start=True),
+    Job("assigned", every(60), count_assigned, at_start=True),
+    Job("watch", lambda settings: IntervalTrigger(minutes=settings.alerts.every_minutes), watch, at_start=True),
+    Job("recommend", every(1), recommend, at_start=True),
+    Job("escalate", every(1), escalate, at_start=True),
+    Job("sweep", lambda settings: CronTrigger(hour=3, minute=17), sweep),
 )
+THREADS = 2
+"""Jobs that run at once; each holds a connection to the database."""
 
 
 def _guarded(job: Job, desk: Desk) -> None:
@@ -102,9 +139,10 @@ def _catch_up(desk: Desk) -> None:
 def scheduled(desk: Desk) -> Iterator[None]:
     """Runs every job at its times until the end of the block."""
     late = {"coalesce": True, "max_instances": 1, "misfire_grace_time": None}
-    scheduler = BackgroundScheduler(timezone="UTC", job_defaults=late)
+    threads = {"default": ThreadPoolExecutor(THREADS)}
+    scheduler = BackgroundScheduler(timezone="UTC", job_defaults=late, executors=threads)
     for job in JOBS:
-        scheduler.add_job(_guarded, job.trigger, args=(job, desk), id=job.id)
+        scheduler.add_job(_guarded, job.trigger(desk.settings), args=(job, desk), id=job.id)
     scheduler.start()
     # Not as jobs of their own: the scheduler stumbles over jobs that end while it is shut down.
     threading.Thread(target=_catch_up, args=(desk,), name="catch up", daemon=True).start()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 
 from bot import verdicts
 from bot.blocks import (
@@ -161,6 +162,13 @@ def request(card: RequestCard) -> Answer:
     return Answer(f"#{card.id} {escaped(title(card))}: {state}", fitted(blocks, last=_decision(card)))
 
 
+def request_short(card: RequestCard) -> list[Block]:
+    """A request on the Home tab: what would change, who asks, and the buttons."""
+    asked = f"*#{card.id} {escaped(title(card))}*, asked by {person(card.requester)} {moment(card.created_at)}"
+    lines = [change_line(change) for change in card.changes if change.before != change.after]
+    return [section("\n".join([asked, *lines])), _decide_buttons(card)]
+
+
 def asked(card: RequestCard, where: str) -> Answer:
     """What the requester is told: what was asked, where it is decided, and for a rollback the button right here."""
     waits = (
@@ -310,6 +318,14 @@ DEEDS = {
     "qualify": "qualified",
     "override": "overrode the evaluation of",
     "create_policy_version": "created",
+    "hold": "put on hold",
+    "unhold": "lifted the hold of",
+    "alert": "raised",
+    "alert confirmed": "answered with a rollback",
+    "alert dismissed": "dismissed",
+    "alert recovered": "saw the end of",
+    "alert superseded": "closed",
+    "snooze": "snoozed",
 }
 
 
@@ -357,6 +373,13 @@ def notice(news: News, command: str) -> Answer:
     is_plain = line.experiment is not None and re.fullmatch(r"[\w.-]{1,60}", line.experiment)
     blocks = [section(text), *([context(f"See `{command} status {line.experiment}`")] if is_plain else [])]
     return Answer(cut(text, 300), blocks)
+
+
+def held(variant: str, until: datetime | None) -> Answer:
+    """What the person is told who put a rollout on hold, or lifted it."""
+    if until is None:
+        return plain(f":arrow_forward: {name(variant)} is not on hold any more.")
+    return plain(f":double_vertical_bar: {name(variant)} is on hold until {moment(until)}.")
 
 
 def applied(card: RequestCard) -> Answer:

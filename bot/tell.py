@@ -11,7 +11,6 @@ from slack_sdk import WebClient
 from slack_sdk.errors import SlackApiError
 from slack_sdk.webhook import WebhookClient
 
-from bot import blocks
 from bot.blocks import Answer, Block
 
 log = logging.getLogger(__name__)
@@ -49,29 +48,23 @@ def _posted(hook: WebhookClient, body: dict[str, Any]) -> str | None:
     return None if answered.status_code == 200 else f"{answered.status_code} {answered.body[:200]}"
 
 
-def open_view(client: WebClient, trigger_id: str, view: Block, url: str) -> str | None:
-    """Opens a modal and returns its id; where Slack does not open it, says so in private."""
+def open_view(client: WebClient, trigger_id: str, view: Block) -> str | None:
+    """Opens a modal and returns its id; None where Slack does not open it."""
     try:
         return str(client.views_open(trigger_id=trigger_id, view=view)["view"]["id"])
     except (SlackApiError, *LOST) as error:
         log.warning("a form could not be opened: %s", why(error))
-        privately(client, url, blocks.literal("⚠️ Slack did not open the form in time. Try once more."))
         return None
 
 
-def open_form(client: WebClient, trigger_id: str, view: Block, url: str) -> None:
-    """Opens a modal that needs nothing afterwards."""
-    open_view(client, trigger_id, view, url)
-
-
-def update_view(client: WebClient, view_id: str, view: Block, url: str, answer: Answer) -> None:
-    """Shows a view in place of another; where that was closed meanwhile, an answer with words is told in private."""
+def update_view(client: WebClient, view_id: str, view: Block) -> bool:
+    """Shows a view in place of another; False where that was closed meanwhile."""
     try:
         client.views_update(view_id=view_id, view=view)
     except (SlackApiError, *LOST) as error:
         log.info("a form could not be updated: %s", why(error))
-        if answer.text:
-            privately(client, url, answer)
+        return False
+    return True
 
 
 def publish(client: WebClient, user: str, view: Block) -> None:

@@ -66,14 +66,25 @@ NEXT = {
 RULES = {"calibrated": "calibrated rule", "document": "the document's rule on point estimates"}
 
 
-def _metric_line(found: Finding) -> str:
-    """One metric on one line of a phone, or two."""
+def metric_line(found: Finding, *, is_full: bool = False) -> str:
+    """One metric on one line of a phone, or two; in full with its limit and its state in words."""
     shown, mark, title = found.overall, STATE_MARKS[found.state], escaped(found.metric.title)
     if found.state == "not measurable":
         return f"{mark} {title}  _{escaped(shown.problem or 'not measurable')}_"
     values = f"*{format_value(found.metric, shown.candidate)}* vs {format_value(found.metric, shown.baseline)}"
     change = f" · {_unbroken(wording.change(shown))}" if shown.is_measurable else " · no interval"
-    return f"{mark} {title}  {values}{change}"
+    more = f"{_limit(found)} · _{found.state}_" if is_full else ""
+    return f"{mark} {title}  {values}{change}{more}"
+
+
+def _limit(found: Finding) -> str:
+    """How much worse than the baseline is accepted, or the absolute bound."""
+    metric = found.metric
+    if metric.limit is not None:
+        return f" · limit {_unbroken(format_value(metric, metric.limit))}"
+    if metric.tolerance is None:
+        return ""
+    return f" · limit\u00a0{'−' if metric.higher_is_better else '+'}{metric.tolerance:.0%}".replace("%", "\u00a0%")
 
 
 def _unbroken(change: str) -> str:
@@ -95,13 +106,15 @@ def _price(price: Price) -> str:
     return f"Waiting costs {', '.join(parts)}{until}.{least}"
 
 
-def _headline(card: CandidateCard) -> str:
+def headline(card: CandidateCard) -> str:
+    """The verdict and whose it is."""
     action = card.decision.action
     to = f" to {percent(card.next_step)}" if action == "increase" and card.next_step is not None else ""
     return f"{MARKS[action]} *{WORDS[action]}{to}*  {name(card.variant)}"
 
 
-def _small_print(card: CandidateCard) -> str:
+def small_print(card: CandidateCard) -> str:
+    """How long it has been at its share, how new the data are, by which rule."""
     parts = [
         f"Day {card.days:.1f} of {card.minimum_days} at {percent(card.share)}",
         f"data up to {moment(card.decision.seen_until)}",
@@ -119,17 +132,24 @@ def _doubts(found: Decision) -> list[str]:
     return [f":raised_hand: {escaped(concern.why)}" for concern in found.concerns if concern.why != found.why]
 
 
-def candidate(card: CandidateCard) -> list[Block]:
-    """The verdict, why in one sentence, a line a metric, and the small print."""
+def remarks(card: CandidateCard) -> list[Block]:
+    """What else there is to know: doubts about the data, absolute limits, the price of waiting, the other rule."""
     found = card.decision
     return [
-        section(f"{_headline(card)}\n{escaped(found.why)}"),
-        section("\n".join(_metric_line(finding) for finding in found.findings)),
         *_lines(_doubts(found)),
         *_lines(f":rotating_light: {escaped(alert)}" for alert in found.alerts),
         *([context(_price(found.price))] if found.price else []),
         *([context(escaped(found.difference))] if found.difference else []),
-        context(_small_print(card)),
+    ]
+
+
+def candidate(card: CandidateCard) -> list[Block]:
+    """The verdict, why in one sentence, a line a metric, and the small print."""
+    return [
+        section(f"{headline(card)}\n{escaped(card.decision.why)}"),
+        section("\n".join(metric_line(finding) for finding in card.decision.findings)),
+        *remarks(card),
+        context(small_print(card)),
     ]
 
 
@@ -214,7 +234,7 @@ def why(card: WhyCard) -> Answer:
         *_flaws(card.flaws),
         context(LEGEND),
     ]
-    return Answer(f"Why: {WORDS[found.action]}", fitted(blocks, [context(f"{_small_print(shown)} · {_daily(card)}")]))
+    return Answer(f"Why: {WORDS[found.action]}", fitted(blocks, [context(f"{small_print(shown)} · {_daily(card)}")]))
 
 
 def _daily(card: WhyCard) -> str:

@@ -6,6 +6,7 @@ import html
 import re
 import shlex
 from dataclasses import dataclass
+from datetime import timedelta
 from decimal import Decimal, InvalidOperation
 
 from bot import blocks
@@ -88,3 +89,22 @@ def share(text: str) -> Decimal:
     if not number.is_finite():
         raise refused
     return number / 100 if text.endswith("%") or number > 1 else number
+
+
+_LENGTH = re.compile(r"^(?P<many>\d{1,3})\s*(?P<unit>h|d|w)?$", re.IGNORECASE)
+_HOURS = {"h": 1, "d": 24, "w": 168}
+
+
+def length(text: str) -> timedelta:
+    """A length of time as people type it: `4h`, `2d`, `1w`; `0` is none.
+
+    Raises:
+        Refused: where it is none, or longer than 30 days.
+    """
+    found = _LENGTH.match(text)
+    if found is None or (found["unit"] is None and int(found["many"])):
+        raise Refused(f"`{text}` is no length of time. Write it like 4h, 2d or 1w; 0 lifts a hold.")
+    hours = int(found["many"]) * _HOURS[(found["unit"] or "h").lower()]
+    if hours > 30 * 24:
+        raise Refused("A hold lasts at most 30 days; look again then.")
+    return timedelta(hours=hours)

@@ -142,6 +142,12 @@ def open_requests(session: Session) -> list[RequestCard]:
     return [request_card(session, number) for number in found]
 
 
+def asked_by(session: Session, person: str) -> frozenset[str]:
+    """The names of the experiments in which somebody has asked for a change that was not turned down."""
+    query = select(Experiment.name).join(Request, Request.experiment_id == Experiment.id)
+    return frozenset(session.scalars(query.where(Request.requester == person, Request.state.in_(("open", "applied")))))
+
+
 # --- The record -----------------------------------------------------------------------------------------------------
 
 
@@ -160,7 +166,7 @@ def _history_line(entry: LedgerEntry, experiment: str | None) -> HistoryLine:
     )
 
 
-def history(session: Session, experiment: str, *, limit: int = 15) -> list[HistoryLine]:
+def history(session: Session, experiment: str | uuid.UUID, *, limit: int = 15) -> list[HistoryLine]:
     """What happened to an experiment, newest first.
 
     Raises:
@@ -168,6 +174,16 @@ def history(session: Session, experiment: str, *, limit: int = 15) -> list[Histo
     """
     place = find_experiment(session, experiment, lock=False)
     return [_history_line(e, place.name) for e in ledger.entries(session, experiment_id=place.id, limit=limit)]
+
+
+DECISIONS = ("approve", "reject", "hold", "alert confirmed", "alert dismissed", "pause", "resume")
+
+
+def decisions(session: Session, *, limit: int) -> list[HistoryLine]:
+    """What people decided last, in any experiment, newest first."""
+    query = select(LedgerEntry, Experiment.name).outerjoin(Experiment, Experiment.id == LedgerEntry.experiment_id)
+    newest = query.where(LedgerEntry.action.in_(DECISIONS)).order_by(LedgerEntry.id.desc()).limit(limit)
+    return [_history_line(entry, name) for entry, name in session.execute(newest)]
 
 
 @dataclass(frozen=True)

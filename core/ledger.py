@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from core.tables import LedgerEntry
@@ -41,6 +41,11 @@ def record(
     session.add(entry)
     session.flush()
     return entry
+
+
+def newest(session: Session) -> int:
+    """The number of the newest row; 0 where there is none."""
+    return session.scalar(select(func.max(LedgerEntry.id))) or 0
 
 
 Pauses = Sequence[tuple[datetime, datetime]]

@@ -108,7 +108,7 @@ def read(
         is_daily=False,
         units={names.get(key, str(key)): units.get(key, 0) for key in present.shares},
         shares={names.get(key, str(key)): share for key, share in present.shares.items()},
-        traffic=_traffic(fresh, since, now),
+        traffic=traffic(fresh, since, now),
         history=_history(session, experiment.id, baseline.id, variant.id, now.date(), terms),
         constraint_respect=respect.get(variant.id),
         baseline_constraint_respect=respect.get(baseline.id),
@@ -152,7 +152,7 @@ def _step(step: StepSamples, baseline_id: uuid.UUID, variant_id: uuid.UUID) -> S
     )
 
 
-def _traffic(fresh: Freshness, since: datetime, now: datetime) -> Traffic:
+def traffic(fresh: Freshness, since: datetime, now: datetime) -> Traffic:
     """How events arrive. What counts is now: measuring that stands still is as bad as events that stay away."""
     last = since if fresh.last_plan_at is None else fresh.last_plan_at + SLOT
     return Traffic(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -105,6 +106,12 @@ def put_card(session: Session, *, request_id: int, why: str) -> None:
 def put_notice(session: Session, *, ledger_id: int) -> None:
     """Asks for one ledger row to be told to the people who follow rollouts."""
     put(session, kind="notice", subject="notices", key=f"notice:{ledger_id}", ledger_id=ledger_id)
+
+
+def put_follow(session: Session, *, experiment_id: uuid.UUID, why: str) -> None:
+    """Asks for what people follow of an experiment to be brought in line with its shares; `why` names the occasion."""
+    subject = f"experiment:{experiment_id}"
+    put(session, kind="follow", subject=subject, key=f"follow:{experiment_id}:{why}", experiment=str(experiment_id))
 
 
 class Later(Exception):

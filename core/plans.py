@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from sqlalchemy.orm import Session
 
-from core import evidence, experiments, promotions, stages
+from core import evidence, experiments, promotions, rollouts, stages
 from core.errors import Refused
 from core.rules import allocation
 from core.rules.decision import CheckRow, Terms
@@ -95,7 +95,7 @@ def _measured_params(seen: Look) -> dict[str, Any]:
 def _plan_increase(session: Session, place: Experiment, ask: Ask, look: Look | None, terms: Terms) -> Plan:
     seen = _seen(session, place, look)
     after = promotions.next_shares(session, place, seen.variant, terms)
-    return Plan(_measured_params(seen), _by_id(after), seen.rows, _against(seen, "wait", "hold", "rollback"))
+    return Plan(_measured_params(seen), _by_id(after), seen.rows, _against(session, seen))
 
 
 _ADVICE: Mapping[Advice, str] = {
@@ -105,9 +105,12 @@ _ADVICE: Mapping[Advice, str] = {
 }
 
 
-def _against(seen: Look, *verdicts: Advice) -> tuple[str, ...]:
-    """What the rule has against it, where its verdict is one of these."""
-    return (f"The rollout rule says: {_ADVICE[seen.verdict]} {seen.why}",) if seen.verdict in verdicts else ()
+def _against(session: Session, seen: Look) -> tuple[str, ...]:
+    """What the rule has against moving on, and the person who put the rollout on hold."""
+    by_rule = [f"The rollout rule says: {_ADVICE[seen.verdict]} {seen.why}"] if seen.verdict in _ADVICE else []
+    held = rollouts.held(session, seen.variant.id)
+    by_person = [f"It is on hold until {held.hold_until:%Y-%m-%d %H:%M} UTC: {held.hold_reason}"] if held else []
+    return (*by_rule, *by_person)
 
 
 def _plan_promote(session: Session, place: Experiment, ask: Ask, look: Look | None, terms: Terms) -> Plan:
@@ -119,7 +122,7 @@ def _plan_promote(session: Session, place: Experiment, ask: Ask, look: Look | No
             f"{seen.variant.name} is in stage “{stages.of(session, version.id)}”, not in the experiment stage."
         )
     short = promotions.failing(seen.rows)
-    objections = (*_against(seen, "wait", "hold", "rollback"), *(f"{row.title}: {row.detail}" for row in short))
+    objections = (*_against(session, seen), *(f"{row.title}: {row.detail}" for row in short))
     after = allocation.all_to(shares(session, place), seen.variant.id)
     params = _measured_params(seen) | {"policy_version_id": str(version.id)}
     return Plan(params, _by_id(after), seen.rows, objections)

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from core import experiments, ledger, outbox, plans, recommendations
+from core import alerts, experiments, ledger, outbox, plans, promotions, recommendations
 from core.errors import Refused
 from core.plans import Ask, Plan
 from core.rules import approval
@@ -203,9 +203,44 @@ def approve(session: Session, request_id: int, *, actor: Actor, approvers: Colle
     _close(session, request, "applied", by=actor.id, why=None)
     number = _record(session, place, request, actor=actor.id, action="approve")
     plans.ACTIONS[request.action].apply(session, place, request, actor.id, terms)
+    _tell_of_change(session, place, request, actor)
     outbox.put_card(session, request_id=request.id, why="applied")
     outbox.put_notice(session, ledger_id=number)
     return Decided("applied", f"Approved. {place.name} is changed.")
+
+
+def _tell_of_change(session: Session, place: Experiment, request: Request, actor: Actor) -> None:
+    """What people follow is brought in line with the new shares; alerts that this answers end."""
+    if any(change["before"] != change["after"] for change in request.changes):
+        rolled_back = uuid.UUID(request.params["variant_id"]) if request.action == "rollback" else None
+        alerts.settle(session, place, variant_id=rolled_back, by=actor.id, request_id=request.id)
+        outbox.put_follow(session, experiment_id=place.id, why=f"request-{request.id}")
+
+
+def confirm(
+    session: Session,
+    alert_id: int,
+    *,
+    scope: promotions.Scope,
+    actor: Actor,
+    approvers: Collection[str],
+    terms: Terms,
+) -> Decided:
+    """Carries out the rollback that an alert proposes: one person's click asks for it and confirms it.
+
+    Where it would leave other shares than the card in the chat shows, nothing is done and the card is redrawn.
+
+    Raises:
+        Refused: where the alert has ended or proposes nothing, or this person may not confirm it.
+    """
+    alert, place = alerts.open_one(session, alert_id)
+    if alert.variant_id is None:
+        raise Refused("This alert is not about one candidate alone, so there is nothing to roll back from here.")
+    if not alerts.is_as_drawn(session, place, alert, scope):
+        return Decided("redrawn", "The shares have changed since this card was drawn. Look again, then decide.")
+    wish = Ask("rollback", place.id, reason=alert.why, variant=alert.variant_id, scope=scope)
+    request = ask(session, wish, requester=actor.id, terms=terms)
+    return approve(session, request.id, actor=actor, approvers=approvers, terms=terms)
 
 
 def _note_decision(session: Session, request: Request, actor: Actor, decision: str) -> None:

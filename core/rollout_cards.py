@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -94,7 +95,8 @@ def _alone(measured: VariantMetrics | None) -> dict[str, str]:
     return {m.title: decision.format_value(m, getattr(measured, m.name)) for m in METRICS}
 
 
-def _candidate_card(experiment: Experiment, look: Standing, terms: Terms) -> CandidateCard:
+def candidate_card(experiment: Experiment, look: Standing, terms: Terms) -> CandidateCard:
+    """A candidate as it was looked at."""
     return CandidateCard(
         experiment=experiment.name,
         variant=look.variant.name,
@@ -143,7 +145,7 @@ def experiment_card(session: Session, experiment: str, *, terms: Terms, measured
             _variant_line(session, v, base, found.get(v.id, measure.NOTHING).sample_size / total if total else None)
             for v in there
         ),
-        candidates=tuple(_candidate_card(place, look, terms) for look in looks),
+        candidates=tuple(candidate_card(place, look, terms) for look in looks),
         baseline_metrics=_alone(found.get(base.id)) if base is not None and not looks else {},
         open_request=session.scalar(
             select(Request.id).where(Request.experiment_id == place.id, Request.state == "open")
@@ -186,10 +188,12 @@ def recommended(session: Session, experiment: str, *, terms: Terms) -> tuple[Can
     base, running = recommendations.running(session, place)
     if base is None or not running:
         candidate(session, place)  # says what is missing
-    return tuple(_candidate_card(place, evidence.standing(session, place, v, terms), terms) for v in running)
+    return tuple(candidate_card(place, evidence.standing(session, place, v, terms), terms) for v in running)
 
 
-def why_card(session: Session, experiment: str, variant: str | None, *, terms: Terms) -> WhyCard:
+def why_card(
+    session: Session, experiment: str | uuid.UUID, variant: str | uuid.UUID | None, *, terms: Terms
+) -> WhyCard:
     """Everything behind the verdict on a candidate.
 
     Raises:
@@ -200,7 +204,7 @@ def why_card(session: Session, experiment: str, variant: str | None, *, terms: T
     flaws = {kind: sum(days.values()) for kind, days in measure.flaws(session, place.id).items()}
     steps = _steps(look.seen, look.variant, baseline(session, place))
     daily = recommendations.recomputed(session, look.recommended) if look.recommended else None
-    return WhyCard(_candidate_card(place, look, terms), daily, steps, flaws)
+    return WhyCard(candidate_card(place, look, terms), daily, steps, flaws)
 
 
 def _steps(seen: Seen, variant: Variant, base: Variant) -> tuple[StepLine, ...]:

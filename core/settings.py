@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import time, timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo
 
 from pydantic import (
     AfterValidator,
@@ -26,7 +28,8 @@ from pydantic_settings import (
 )
 
 from core.errors import Refused
-from core.rules import allocation, metrics
+from core.rules import allocation, calendar, metrics
+from core.rules.calendar import Schedule
 from core.rules.decision import Rule, Terms
 from core.rules.metrics import Collected, Metric, Quantile
 
@@ -141,10 +144,66 @@ class MetricsSection(Section):
         return value
 
 
-class ExperimentSection(Section):
-    """What is different for one experiment."""
+def _zone(value: str) -> str:
+    try:
+        ZoneInfo(value)
+    except (ValueError, OSError):
+        raise ValueError(f"{value} is no time zone; write it like Europe/Berlin or UTC") from None
+    return value
 
-    rule: Rule
+
+Zone = Annotated[str, AfterValidator(_zone)]
+Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+Weekdays = Annotated[tuple[Weekday, ...], Field(min_length=1)]
+
+
+class RecommendationsSection(Section):
+    """When people get the day's recommendation."""
+
+    at: time = time(9)
+    timezone: Zone = "UTC"
+    weekdays: Weekdays = calendar.WEEKDAYS
+
+    @field_validator("at")
+    @classmethod
+    def _is_local(cls, value: time) -> time:
+        if value.tzinfo is not None:
+            raise ValueError('write the time like "09:00"; its zone is `timezone`')
+        return value
+
+
+class AlertsSection(Section):
+    """How often running steps are looked at, and who is told when nobody answers a critical alert, after how long."""
+
+    every_minutes: Annotated[int, Field(ge=1, le=60)] = 15
+    on_call: tuple[str, ...] = ()
+    """Slack user ids, user group ids or handles, as for approvers."""
+    thread_after_minutes: Annotated[int, Field(ge=1)] = 10
+    group_after_minutes: Annotated[int, Field(ge=1)] = 20
+    direct_after_minutes: Annotated[int, Field(ge=1)] = 40
+
+    @model_validator(mode="after")
+    def _rises(self) -> AlertsSection:
+        if not self.thread_after_minutes <= self.group_after_minutes <= self.direct_after_minutes:
+            raise ValueError("thread_after_minutes, group_after_minutes, direct_after_minutes must not fall")
+        return self
+
+    @property
+    def escalates_after(self) -> tuple[timedelta, ...]:
+        """How long an alert may be unanswered before each step of its escalation."""
+        minutes = (self.thread_after_minutes, self.group_after_minutes, self.direct_after_minutes)
+        return tuple(timedelta(minutes=each) for each in minutes)
+
+
+class ExperimentSection(Section):
+    """What is different for one experiment; what is left out is as for all."""
+
+    rule: Rule | None = None
+    channel: str | None = None
+    """Where its cards, alerts and digest go."""
+    at: time | None = None
+    timezone: Zone | None = None
+    weekdays: Weekdays | None = None
 
 
 class Settings(BaseSettings):
@@ -164,6 +223,8 @@ class Settings(BaseSettings):
     slack: SlackSection = SlackSection()
     rollout: RolloutSection = RolloutSection()
     metrics: MetricsSection = MetricsSection()
+    recommendations: RecommendationsSection = RecommendationsSection()
+    alerts: AlertsSection = AlertsSection()
     experiments: dict[str, ExperimentSection] = {}
     """By the experiment's name."""
 
@@ -181,8 +242,22 @@ class Settings(BaseSettings):
             self.metrics.price_per_1000_tokens,
             metrics=(*metrics.METRICS, *(custom.metric(name) for name, custom in self.metrics.custom.items())),
             rule=self.rollout.rule,
-            rules={name: experiment.rule for name, experiment in self.experiments.items()},
+            rules={name: one.rule for name, one in self.experiments.items() if one.rule is not None},
         )
+
+    def schedule_of(self, experiment: str) -> Schedule:
+        """When the recommendation of an experiment is due."""
+        own, usual = self.experiments.get(experiment, ExperimentSection()), self.recommendations
+        return Schedule(
+            own.at or usual.at,
+            ZoneInfo(own.timezone or usual.timezone),
+            frozenset(own.weekdays or usual.weekdays),
+        )
+
+    def channel_of(self, experiment: str) -> str:
+        """The channel in which an experiment is talked about."""
+        own = self.experiments.get(experiment)
+        return (own and own.channel) or self.slack.rollouts_channel
 
     @property
     def collected(self) -> tuple[Collected, ...]:

@@ -7,7 +7,7 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import FetchedValue, ForeignKey, Numeric
+from sqlalchemy import ARRAY, BigInteger, FetchedValue, ForeignKey, Numeric
 from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
@@ -302,3 +302,82 @@ class Recommendation(Base):
     look: Mapped[Json]
     previous_id: Mapped[int | None]
     memory: Mapped[Json]
+
+
+class Rollout(Base):
+    """One run of a candidate in an experiment, and what its living card last told people.
+
+    `shown` is what a digest says of it; `posted_on` is the local day of the card's present message.
+    """
+
+    __tablename__ = "rollouts"
+    __table_args__ = {"schema": "promotion"}
+
+    id: Mapped[int] = mapped_column(primary_key=True, server_default=_generated())
+    experiment_id: Mapped[uuid.UUID]
+    variant_id: Mapped[uuid.UUID]
+    first_step_id: Mapped[int]
+    variant: Mapped[str]
+    channel: Mapped[str]
+    action: Mapped[str]
+    shown: Mapped[Json]
+    told_at: Mapped[datetime] = mapped_column(server_default=_generated())
+    posted_on: Mapped[date]
+    edits: Mapped[int] = mapped_column(server_default=_generated())
+    hold_until: Mapped[datetime | None]
+    held_by: Mapped[str | None]
+    hold_reason: Mapped[str | None]
+    ended_at: Mapped[datetime | None]
+
+
+class DailyRecommendation(Base):
+    """That the recommendation of an experiment's local day was made, about which rollouts, and whether in time."""
+
+    __tablename__ = "daily_recommendations"
+    __table_args__ = {"schema": "promotion"}
+
+    experiment_id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    day: Mapped[date] = mapped_column(primary_key=True)
+    due_at: Mapped[datetime]
+    made_at: Mapped[datetime] = mapped_column(server_default=_generated())
+    is_late: Mapped[bool]
+    channel: Mapped[str]
+    rollouts: Mapped[list[int]] = mapped_column(ARRAY(BigInteger))
+
+
+class Alert(Base):
+    """Trouble with a rollout that people were told of, until it ended one way or another.
+
+    `proposals` are the shares, by what is given back, that a rollback would leave, and `drawn` those that the card in
+    the chat shows; `began_at` is when the trouble can have
+    begun at the earliest, `seen_at` when it was seen last.
+    """
+
+    __tablename__ = "alerts"
+    __table_args__ = {"schema": "promotion"}
+
+    id: Mapped[int] = mapped_column(primary_key=True, server_default=_generated())
+    experiment_id: Mapped[uuid.UUID]
+    variant_id: Mapped[uuid.UUID | None]
+    variant: Mapped[str | None]
+    channel: Mapped[str]
+    cause: Mapped[str]
+    whose: Mapped[str]
+    is_critical: Mapped[bool]
+    why: Mapped[str]
+    numbers: Mapped[list[Any]]
+    proposals: Mapped[Json]
+    drawn: Mapped[Json | None]
+    state: Mapped[str] = mapped_column(server_default=_generated())
+    step_id: Mapped[int]
+    began_at: Mapped[datetime]
+    opened_at: Mapped[datetime] = mapped_column(server_default=_generated())
+    seen_at: Mapped[datetime] = mapped_column(server_default=_generated())
+    looks: Mapped[int] = mapped_column(server_default=_generated())
+    snoozed_until: Mapped[datetime | None]
+    snoozed_by: Mapped[str | None]
+    escalated: Mapped[int] = mapped_column(server_default=_generated())
+    request_id: Mapped[int | None]
+    ended_at: Mapped[datetime | None]
+    ended_by: Mapped[str | None]
+    end_reason: Mapped[str | None]

@@ -1,0 +1,214 @@
+"""Alerts -> what people are shown: the card with its buttons, the list, the scorecard. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
+
+from bot.blocks import (
+    Answer,
+    Block,
+    button,
+    confirmation,
+    context,
+    cut,
+    escaped,
+    fitted,
+    moment,
+    name,
+    one_line,
+    person,
+    plain,
+    quoted,
+    section,
+)
+from bot.verdicts import STATE_MARKS
+from core.alert_cards import AlertCard, Score
+from core.rules.decision import percent
+
+TITLES: Mapping[str, str] = {
+    "candidate": ":rotating_light: *Roll back {variant}?*",
+    "both": ":warning: *Not only the candidate: both arms are bad*",
+    "data": ":satellite_antenna: *The data cannot be trusted*",
+    "assignment": ":twisted_rightwards_arrows: *Units are not assigned as configured*",
+}
+KINDS: Mapping[str, str] = {
+    "candidate": "Only the candidate: the baseline is as it was, events arrive, units are assigned as configured.",
+    "both": "Both arms: look at what they share, such as a back end or a release. A rollback would not help.",
+    "data": "Data missing or late: nothing can be said about the candidate until events arrive again.",
+    "assignment": "Assignment: the arms are not what the shares say, so they cannot be compared.",
+}
+STATES: Mapping[str, str] = {
+    "confirmed": ":rewind: *Rolled back*",
+    "dismissed": ":no_bell: *Dismissed*",
+    "recovered": ":large_green_circle: *Recovered*",
+    "superseded": ":heavy_minus_sign: *Settled otherwise*",
+}
+SNOOZES: Mapping[str, str] = {"1h": "for 1 hour", "4h": "for 4 hours", "morning": "until tomorrow 9:00"}
+ESCALATIONS = (
+    "Nobody has answered this for {minutes:.0f} minutes.",
+    "Still unanswered after {minutes:.0f} minutes. {people}",
+    "A critical alert has been unanswered for {minutes:.0f} minutes.",
+)
+
+Proposal = Mapping[str, tuple[Decimal, Decimal]]
+
+
+# --- The card -------------------------------------------------------------------------------------------------------
+
+
+def card(shown: AlertCard) -> Answer:
+    """An alert: whose trouble it is, why, the numbers, and what one can do about it."""
+    blocks = [
+        section(f"{_title(shown)}\n{escaped(shown.why)}"),
+        context(f"{name(shown.experiment)} · alert {shown.id} · {KINDS[shown.whose]}"),
+        *_numbers(shown),
+        *(_offer(shown) if shown.state == "open" else []),
+    ]
+    return Answer(_sentence(shown), fitted(blocks, _last(shown)))
+
+
+def _title(shown: AlertCard) -> str:
+    variant = name(shown.variant) if shown.variant else "the candidate"
+    return TITLES[shown.whose].format(variant=variant)
+
+
+def _sentence(shown: AlertCard) -> str:
+    state = "" if shown.state == "open" else f" ({shown.state})"
+    what = f"{shown.variant} in {shown.experiment}" if shown.variant else shown.experiment
+    return escaped(cut(f"Alert {shown.id}{state} about {one_line(what)}: {shown.why}", 300))
+
+
+def _numbers(shown: AlertCard) -> list[Block]:
+    lines = [f"{STATE_MARKS[state]} {escaped(title)}: {escaped(words)}" for state, title, words in shown.numbers]
+    return [section("\n".join(lines))] if lines else []
+
+
+def changes(proposal: Proposal) -> str:
+    """Shares before and after, those that change."""
+    moved = [f"{cut(v, 40)} {percent(a)} → {percent(b)}" for v, (a, b) in proposal.items() if a != b]
+    return ", ".join(moved)
+
+
+def _offer(shown: AlertCard) -> list[Block]:
+    """What the buttons would do, in shares, and the buttons."""
+    everything, own = shown.proposals.get("all", {}), shown.proposals.get("share", {})
+    value, elements, lines = str(shown.id), [], []
+    if shown.whose == "candidate" and everything:
+        sure = confirmation("Confirm rollback", f"{changes(everything)}. MLflow follows.", "Roll back")
+        elements.append(button("Confirm rollback", "alert_rollback", value, style="danger", confirm=sure))
+        lines.append(f"*Confirm rollback* gives: {escaped(changes(everything))}")
+    if shown.whose == "candidate" and own and own != everything:
+        sure = confirmation("Return only this share", f"{changes(own)}. Other candidates keep theirs.", "Return it")
+        elements.append(button("Return only this share", "alert_share", value, confirm=sure))
+        lines.append(f"*Return only this share* gives: {escaped(changes(own))}")
+    buttons: Block = {
+        "type": "actions",
+        "elements": [*elements, button("Dismiss…", "alert_dismiss", value), _snooze(value)],
+    }
+    rests = (
+        f":zzz: Snoozed until {moment(shown.snoozed_until)} by {person(shown.snoozed_by or '?')}."
+        if shown.snoozed_until
+        else ""
+    )
+    return [*([section("\n".join(lines))] if lines else []), *([context(rests)] if rests else []), buttons]
+
+
+def _snooze(value: str) -> Block:
+    options = [
+        {"text": {"type": "plain_text", "text": t.capitalize()}, "value": f"{value}:{k}"} for k, t in SNOOZES.items()
+    ]
+    placeholder = {"type": "plain_text", "text": "Snooze"}
+    return {"type": "static_select", "action_id": "alert_snooze", "placeholder": placeholder, "options": options}
+
+
+def _last(shown: AlertCard) -> list[Block]:
+    if shown.state != "open":
+        return [section(_ending(shown))]
+    times = f", seen {shown.looks} times, last {moment(shown.seen_at)}" if shown.looks > 1 else ""
+    return [
+        context(
+            f"Raised {moment(shown.opened_at)}{times}. It can have begun after {moment(shown.began_at)}. "
+            "Nothing rolls back without a click."
+        )
+    ]
+
+
+def _ending(shown: AlertCard) -> str:
+    is_person = shown.state in ("confirmed", "dismissed")
+    by = f" by {person(shown.ended_by)}" if shown.ended_by and is_person else ""
+    took = f" after {lasted((shown.ended_at - shown.opened_at).total_seconds() / 60)}" if shown.ended_at else ""
+    why = f"\n{quoted(shown.end_reason)}" if shown.end_reason else ""
+    request = f" · request #{shown.request_id}" if shown.request_id is not None else ""
+    return f"{STATES[shown.state]}{by}{took}{request}{why}"
+
+
+def lasted(minutes: float) -> str:
+    """A length of time as people say it."""
+    if minutes < 1:
+        return "less than a minute"
+    if minutes < 90:
+        return f"{minutes:.0f} min"
+    return f"{minutes / 60:.1f} h" if minutes < 48 * 60 else f"{minutes / 1440:.1f} days"
+
+
+def escalation(shown: AlertCard, step: int, minutes: float, people: Iterable[str]) -> Answer:
+    """A reminder of an unanswered alert, for its thread or for one person."""
+    text = ESCALATIONS[step].format(minutes=minutes, people=" ".join(people)).strip()
+    about = f"{_title(shown)} {name(shown.experiment)}\n{escaped(cut(shown.why, 300))}"
+    return Answer(cut(f"{text} {_sentence(shown)}", 300), [section(f"{text}\n{about}")])
+
+
+def short(shown: AlertCard) -> list[Block]:
+    """An alert on the Home tab: what it says, the shares it proposes, and the buttons."""
+    return [section(line(shown)), *_offer(shown)]
+
+
+# --- The list and the scorecard -------------------------------------------------------------------------------------
+
+
+def line(shown: AlertCard) -> str:
+    """An open alert in two lines."""
+    rests = " · :zzz: snoozed" if shown.snoozed_until else ""
+    return f"{_title(shown)} {name(shown.experiment)} · alert {shown.id}{rests}\n{escaped(cut(shown.why, 200))}"
+
+
+def listed(found: Sequence[AlertCard], where: str) -> Answer:
+    """The open alerts."""
+    if not found:
+        return plain(":large_green_circle: No alert is open.")
+    count = f"{len(found)} open alert{'s' if len(found) > 1 else ''}"
+    return Answer(count, fitted([section(line(one)) for one in found], [context(f"Their cards are in {where}.")]))
+
+
+def scorecard(found: Sequence[Score]) -> Answer:
+    """How good the alerts have been."""
+    if not found:
+        return plain("No alert was raised yet, so there is nothing to score.")
+    total = found[0]
+    text = f"{total.raised} alerts: {_precision(total)}, {_times(total)}."
+    blocks = [section(_score(score)) for score in found]
+    legend = (
+        "Precision: confirmed, of those that a person confirmed or dismissed. To detect: from when the trouble can have"
+        " begun at the earliest to the alert. To decide: from the alert to the person's click. Medians."
+    )
+    return Answer(text, fitted(blocks, [context(legend)]))
+
+
+def _score(score: Score) -> str:
+    states = ", ".join(f"{count} {state}" for state, count in score.by_state.items())
+    title = "All alerts" if score.cause == "all" else score.cause.capitalize()
+    return f"*{title}*  {score.raised} raised: {states}\n{_precision(score)} · {_times(score)}"
+
+
+def _precision(score: Score) -> str:
+    if score.precision is None:
+        return "precision unknown, nobody judged one"
+    judged = score.by_state.get("confirmed", 0) + score.by_state.get("dismissed", 0)
+    return f"precision {percent(round(score.precision, 3))} of {judged} judged"
+
+
+def _times(score: Score) -> str:
+    detect = "–" if score.minutes_to_detect is None else lasted(score.minutes_to_detect)
+    decide = "–" if score.minutes_to_decide is None else lasted(score.minutes_to_decide)
+    return f"to detect {detect}, to decide {decide}"

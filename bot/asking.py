@@ -1,0 +1,19 @@
+"""Asking for a change, from wherever it is asked: a verb, a form, a button."""
+
+from __future__ import annotations
+
+from bot import screens
+from bot.blocks import Answer
+from bot.desk import Desk
+from core import cards, requests
+from core.plans import Ask
+from core.rules.approval import Actor
+
+
+def ask(desk: Desk, wish: Ask, actor: Actor, *, is_slow: bool = True) -> Answer:
+    """Opens a request and says where it is decided; the look it rests on counts also where it is then refused."""
+    with desk.reading() as session:
+        requests.measure(session, wish, terms=desk.settings.terms)
+    with desk.reading() if is_slow else desk.transaction() as session:
+        request = requests.ask(session, wish, requester=actor.id, terms=desk.settings.terms)
+        return screens.asked(cards.request_card(session, request.id), desk.approvals)

@@ -1,0 +1,222 @@
+"""Followed rollouts -> what a channel is shown: the living card of each, and one digest a day. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from bot import verdicts
+from bot.blocks import (
+    Answer,
+    Block,
+    button,
+    context,
+    cut,
+    escaped,
+    fitted,
+    header,
+    moment,
+    name,
+    one_line,
+    person,
+    section,
+)
+from bot.screens import check_lines
+from core.alert_cards import RolloutCard
+from core.digests import Digest, DigestLine
+from core.rules.decision import percent
+
+DIVIDER: Block = {"type": "divider"}
+ASKS: Mapping[str, str] = {
+    "increase": "Ask for {next}",
+    "promote": "Ask for production",
+    "rollback": "Ask for the rollback",
+}
+"""What the first button of a card says, by verdict; the others have nothing to ask for."""
+ENDINGS: Mapping[str | None, str] = {
+    "promote": ":checkered_flag: *In production*",
+    "rollback": ":rewind: *Rolled back*",
+    None: ":white_circle: *No traffic any more*",
+}
+MOST_LINES = 25
+"""Rollouts that a digest spells out; a list longer than this is not read."""
+MOST_NAMES = 60
+
+
+# --- The living card ------------------------------------------------------------------------------------------------
+
+
+def card(shown: RolloutCard) -> Answer:
+    """A rollout as its card shows it: the verdict, why, what one can do, each metric, the checklist."""
+    if shown.candidate is None:
+        return _ended(shown)
+    found = shown.candidate.decision
+    where = f"{verdicts.headline(shown.candidate)} in {name(shown.experiment)}"
+    passed = sum(row.passed is True for row in shown.checklist)
+    blocks = [
+        section(f"{where}\n{escaped(found.why)}"),
+        *_circumstances(shown),
+        _buttons(shown),
+        section("\n".join(verdicts.metric_line(finding, is_full=True) for finding in found.findings)),
+        *verdicts.remarks(shown.candidate),
+        section(f"*Checklist*, {passed} of {len(shown.checklist)} passed\n{check_lines(shown.checklist)}"),
+    ]
+    late = " · :alarm_clock: late, the bot was away at its time" if shown.is_late else ""
+    last = [context(f"{verdicts.small_print(shown.candidate)}{late}")]
+    return Answer(_sentence(shown), fitted(blocks, last))
+
+
+def _sentence(shown: RolloutCard) -> str:
+    candidate = shown.candidate
+    verdict = verdicts.WORDS[candidate.decision.action] if candidate else "Ended"
+    why = f": {candidate.decision.why}" if candidate else "."
+    return escaped(cut(f"{verdict} {_short(shown.variant)} in {_short(shown.experiment)}{why}", 300))
+
+
+def _short(text: str) -> str:
+    return cut(one_line(text), 60)
+
+
+def _circumstances(shown: RolloutCard) -> list[Block]:
+    """What is under way already: a hold, a request, alerts."""
+    lines = []
+    if shown.hold_until is not None:
+        by = person(shown.held_by or "?")
+        lines.append(
+            f":double_vertical_bar: On hold until {moment(shown.hold_until)} by {by}: "
+            f"{escaped(cut(one_line(shown.hold_reason or ''), 300))}"
+        )
+    if shown.open_request is not None:
+        lines.append(f":inbox_tray: Request #{shown.open_request} waits for a decision.")
+    if shown.open_alerts:
+        lines.append(f":rotating_light: Open: alert {', '.join(map(str, shown.open_alerts))}.")
+    return [context(line) for line in lines]
+
+
+def _buttons(shown: RolloutCard) -> Block:
+    candidate, value = shown.candidate, str(shown.id)
+    action = candidate.decision.action if candidate else "wait"
+    asks = []
+    if action in ASKS and shown.hold_until is None and shown.open_request is None:
+        step = candidate.next_step if candidate else None
+        words = ASKS[action].format(next=percent(step) if step is not None else "the next step")
+        asks = [button(words, "ask_step", value, style="danger" if action == "rollback" else "primary")]
+    hold = "Change the hold" if shown.hold_until is not None else "Hold…"
+    return {
+        "type": "actions",
+        "elements": [
+            *asks,
+            button(hold, "hold", value),
+            button("Why", "why", value),
+            button("Chart", "chart", value),
+            button("History", "history", value),
+        ],
+    }
+
+
+def _ended(shown: RolloutCard) -> Answer:
+    end = f" · {moment(shown.ended_at)}" if shown.ended_at else ""
+    whose = f"{name(shown.variant)} in {name(shown.experiment)}"
+    line = f"{ENDINGS[shown.ending]}  {whose}, last at {percent(shown.share)}{end}"
+    buttons: Block = {"type": "actions", "elements": [button("History", "history", str(shown.id))]}
+    return Answer(_sentence(shown), [section(line), buttons])
+
+
+def moved(shown: RolloutCard) -> Answer:
+    """What stays of a card where it stood, once it goes on in a newer message."""
+    words = f"{name(shown.variant)} in {name(shown.experiment)} goes on in a newer card; this thread stays."
+    return Answer(words, [context(f":arrow_heading_down: {words}")])
+
+
+def turned(shown: RolloutCard, before: str) -> Answer:
+    """A changed verdict, for the thread of the card."""
+    after = shown.candidate.decision if shown.candidate else None
+    if after is None:
+        return Answer(_sentence(shown), [section(escaped(_sentence(shown)))])
+    text = f"{verdicts.WORDS[before]} → *{verdicts.WORDS[after.action]}*. {escaped(after.why)}"
+    return Answer(cut(text, 300), [section(text)])
+
+
+# --- The digest -----------------------------------------------------------------------------------------------------
+
+
+def digest(shown: Digest, command: str) -> Answer:
+    """A channel's day on one screen: those that need somebody spelled out, the others by name."""
+    urgent = [line for line in shown.lines if line.needs_somebody]
+    rest = [line for line in shown.lines if not line.needs_somebody]
+    summary = _summary(urgent, rest)
+    blocks = [
+        header(f"Rollouts on {shown.day:%A, %d %B}"),
+        section(summary),
+        *(section(line(one)) for one in urgent[:MOST_LINES]),
+        *(
+            [context(f"{len(urgent) - MOST_LINES} more need somebody: `{command} alerts` and `{command} list`.")]
+            if len(urgent) > MOST_LINES
+            else []
+        ),
+        *_resting(rest),
+    ]
+    late = [context(f":alarm_clock: Made late for {shown.late}: the bot was away at their time.")] if shown.late else []
+    return Answer(f"{_plain(summary)} {_first(urgent)}".strip(), fitted(blocks, late))
+
+
+def _summary(urgent: Sequence[DigestLine], rest: Sequence[DigestLine]) -> str:
+    total = len(urgent) + len(rest)
+    count = f"{total} rollout" + ("s" if total != 1 else "")
+    if not urgent:
+        return f"*{count}*, none needs anybody today."
+    return f"*{count}*: *{len(urgent)}* need{'s' if len(urgent) == 1 else ''} somebody, {len(rest)} can go on alone."
+
+
+def _plain(text: str) -> str:
+    return text.replace("*", "")
+
+
+def _first(urgent: Sequence[DigestLine]) -> str:
+    if not urgent:
+        return ""
+    line = urgent[0]
+    return escaped(f"First: {verdicts.WORDS[line.action].lower()} {_short(line.variant)} in {_short(line.experiment)}.")
+
+
+def line(line: DigestLine) -> str:
+    """A rollout in two lines: the verdict, and why."""
+    to = f" to {percent(line.next_step)}" if line.action == "increase" and line.next_step is not None else ""
+    whose = f"{name(line.variant)} in {name(line.experiment)}"
+    head = f"{verdicts.MARKS[line.action]} *{verdicts.WORDS[line.action]}{to}*  {whose}"
+    notes = [
+        *(
+            [f":rotating_light: {line.open_alerts} open alert{'s' if line.open_alerts > 1 else ''}"]
+            if line.open_alerts
+            else []
+        ),
+        *([f":inbox_tray: #{line.open_request} waits"] if line.open_request is not None else []),
+        escaped(cut(one_line(line.why), 160)),
+    ]
+    return f"{head}\n{' · '.join(notes)}"
+
+
+def _resting(rest: Sequence[DigestLine]) -> list[Block]:
+    """The rollouts that go on alone, by name with how long they still take."""
+    if not rest:
+        return []
+    names = [f"{name(line.experiment, 40)} {_progress(line)}" for line in rest[:MOST_NAMES]]
+    more = [f"and {len(rest) - MOST_NAMES} more"] if len(rest) > MOST_NAMES else []
+    lines, shown = [], ""
+    for each in [*names, *more]:
+        if len(shown) + len(each) > 1800:
+            lines.append(shown)
+            shown = ""
+        shown += (" · " if shown else "") + each
+    return [context(line) for line in [*lines, shown]]
+
+
+def _progress(line: DigestLine) -> str:
+    if line.held_until is not None:
+        return f"on hold until {line.held_until:%d %b}"
+    left = f", {line.days_left:.0f} d left" if line.days_left is not None and line.days_left >= 1 else ""
+    return f"{percent(line.share)}, day {line.days:.0f} of {line.minimum_days}{left}"
+
+
+def why_button(line: DigestLine) -> Block:
+    """Asks why, from a line."""
+    return button("Why", "why", str(line.rollout))

@@ -1,0 +1,263 @@
+"""Alerts and followed rollouts -> the frozen values that people are shown."""
+
+from __future__ import annotations
+
+import statistics
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Final
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from core import evidence, recommendations, rollout_cards, rollouts
+from core.rollout_cards import CandidateCard
+from core.rules.decision import CheckRow, Terms
+from core.tables import Alert, DailyRecommendation, Experiment, LedgerEntry, Request, Rollout
+from core.variants import find_experiment
+
+# --- Alerts ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class AlertCard:
+    """An alert as its card shows it; `proposals` are shares before and after a rollback, by what is given back."""
+
+    id: int
+    experiment: str
+    variant: str | None
+    cause: str
+    whose: str
+    is_critical: bool
+    why: str
+    numbers: tuple[tuple[str, str, str], ...]
+    proposals: Mapping[str, Mapping[str, tuple[Decimal, Decimal]]]
+    state: str
+    began_at: datetime
+    opened_at: datetime
+    seen_at: datetime
+    looks: int
+    snoozed_until: datetime | None
+    snoozed_by: str | None
+    request_id: int | None
+    ended_at: datetime | None
+    ended_by: str | None
+    end_reason: str | None
+    channel: str
+
+    @property
+    def is_snoozed(self) -> bool:
+        """True where it rests; who reads it sees until when."""
+        return self.state == "open" and self.snoozed_until is not None
+
+
+def alert_card(session: Session, alert_id: int) -> AlertCard:
+    """One alert as it is now."""
+    alert = session.get_one(Alert, alert_id, populate_existing=True)
+    return _alert_card(session, alert, rollouts.now_of(session))
+
+
+def _alert_card(session: Session, alert: Alert, now: datetime) -> AlertCard:
+    place = session.get(Experiment, alert.experiment_id)
+    is_resting = alert.snoozed_until is not None and alert.snoozed_until > now
+    proposals = {
+        scope: {name: (Decimal(before), Decimal(after)) for name, (before, after) in changes.items()}
+        for scope, changes in alert.proposals.items()
+    }
+    return AlertCard(
+        id=alert.id,
+        experiment=place.name if place else "?",
+        variant=alert.variant,
+        cause=alert.cause,
+        whose=alert.whose,
+        is_critical=alert.is_critical,
+        why=alert.why,
+        numbers=tuple((state, title, words) for state, title, words in alert.numbers),
+        proposals=proposals,
+        state=alert.state,
+        began_at=alert.began_at,
+        opened_at=alert.opened_at,
+        seen_at=alert.seen_at,
+        looks=alert.looks,
+        snoozed_until=alert.snoozed_until if is_resting else None,
+        snoozed_by=alert.snoozed_by,
+        request_id=alert.request_id,
+        ended_at=alert.ended_at,
+        ended_by=alert.ended_by,
+        end_reason=alert.end_reason,
+        channel=alert.channel,
+    )
+
+
+def open_alerts(session: Session, experiment: str | None = None) -> list[AlertCard]:
+    """The open alerts, of one experiment or of all, the critical ones first.
+
+    Raises:
+        Refused: where there is no such experiment.
+    """
+    query = select(Alert).where(Alert.state == "open").order_by(Alert.is_critical.desc(), Alert.id)
+    if experiment is not None:
+        query = query.where(Alert.experiment_id == find_experiment(session, experiment, lock=False).id)
+    now = rollouts.now_of(session)
+    return [_alert_card(session, alert, now) for alert in session.scalars(query)]
+
+
+def acted_lately(session: Session, experiment_id: uuid.UUID) -> frozenset[str]:
+    """The people who did something with an experiment within the last hour: they need no reminding."""
+    hour_ago = func.now() - func.make_interval(0, 0, 0, 0, 1)
+    query = select(LedgerEntry.actor).where(LedgerEntry.experiment_id == experiment_id, LedgerEntry.at > hour_ago)
+    return frozenset(session.scalars(query))
+
+
+def experiment_of(session: Session, alert_id: int) -> uuid.UUID:
+    """The experiment that an alert is about."""
+    return session.get_one(Alert, alert_id).experiment_id
+
+
+# --- Scorecard ------------------------------------------------------------------------------------------------------
+
+CAUSES: Final = (
+    "regression", "constraints", "limit", "silence", "both arms", "baseline", "sample ratio", "lingering",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Score:
+    """How the alerts of one cause fared: counts by state, and medians in minutes (None where there are none)."""
+
+    cause: str
+    raised: int
+    by_state: Mapping[str, int]
+    minutes_to_detect: float | None
+    minutes_to_decide: float | None
+
+    @property
+    def precision(self) -> float | None:
+        """The part of the alerts that people judged which they confirmed; None where nobody judged any."""
+        right, wrong = self.by_state.get("confirmed", 0), self.by_state.get("dismissed", 0)
+        return right / (right + wrong) if right + wrong else None
+
+
+def scorecard(session: Session, experiment: str | None = None) -> list[Score]:
+    """How good the alerts have been, over all causes and then cause by cause; empty before the first alert.
+
+    Raises:
+        Refused: where there is no such experiment.
+    """
+    query = select(Alert)
+    if experiment is not None:
+        query = query.where(Alert.experiment_id == find_experiment(session, experiment, lock=False).id)
+    found = session.scalars(query).all()
+    parts = [(cause, [alert for alert in found if alert.cause == cause]) for cause in CAUSES]
+    return [_score(cause, alerts) for cause, alerts in [("all", list(found)), *parts] if alerts]
+
+
+def _score(cause: str, alerts: Sequence[Alert]) -> Score:
+    states = [alert.state for alert in alerts]
+    return Score(
+        cause,
+        len(alerts),
+        {state: states.count(state) for state in sorted(set(states))},
+        _minutes([(a.began_at, a.opened_at) for a in alerts]),
+        _minutes([(a.opened_at, a.ended_at) for a in alerts if a.state in ("confirmed", "dismissed")]),
+    )
+
+
+def _minutes(spans: Sequence[tuple[datetime, datetime | None]]) -> float | None:
+    lasted = [(end - start).total_seconds() / 60 for start, end in spans if end is not None]
+    return statistics.median(lasted) if lasted else None
+
+
+# --- Rollouts -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class RolloutCard:
+    """The living card of a rollout; without a candidate where it has ended."""
+
+    id: int
+    experiment: str
+    variant: str
+    candidate: CandidateCard | None
+    checklist: tuple[CheckRow, ...]
+    share: Decimal
+    hold_until: datetime | None
+    held_by: str | None
+    hold_reason: str | None
+    open_request: int | None
+    open_alerts: tuple[int, ...]
+    is_late: bool
+    told_at: datetime
+    ended_at: datetime | None
+    ending: str | None
+    """How it ended, in the words of the record: promote, rollback; None where others changed the shares."""
+    message_key: str
+    channel: str
+
+
+def rollout_card(session: Session, rollout_id: int, *, terms: Terms) -> RolloutCard:
+    """A rollout as it stands now, with its verdict, numbers and checklist.
+
+    Raises:
+        Refused: where it is not on record any more.
+    """
+    rollout = rollouts.one(session, rollout_id)
+    place = find_experiment(session, rollout.experiment_id, lock=False)
+    candidate, rows = (None, ()) if rollout.ended_at else _as_it_stands(session, place, rollout, terms)
+    is_open = Request.experiment_id == place.id, Request.state == "open"
+    alerts = select(Alert.id).where(Alert.experiment_id == place.id, Alert.state == "open").order_by(Alert.id)
+    made = select(DailyRecommendation.is_late).where(DailyRecommendation.experiment_id == place.id)
+    is_held = rollouts.is_held(session, rollout)
+    return RolloutCard(
+        id=rollout.id,
+        experiment=place.name,
+        variant=rollout.variant,
+        candidate=candidate,
+        checklist=rows,
+        share=Decimal(rollout.shown["share"]),
+        hold_until=rollout.hold_until if is_held else None,
+        held_by=rollout.held_by if is_held else None,
+        hold_reason=rollout.hold_reason if is_held else None,
+        open_request=session.scalar(select(Request.id).where(*is_open)),
+        open_alerts=tuple(session.scalars(alerts)),
+        is_late=bool(session.scalar(made.order_by(DailyRecommendation.day.desc()).limit(1))),
+        told_at=rollout.told_at,
+        ended_at=rollout.ended_at,
+        ending=_ending(session, rollout) if rollout.ended_at else None,
+        message_key=rollouts.message_key(rollout),
+        channel=rollout.channel,
+    )
+
+
+def _as_it_stands(
+    session: Session, place: Experiment, rollout: Rollout, terms: Terms
+) -> tuple[CandidateCard | None, tuple[CheckRow, ...]]:
+    """The verdict and the checklist; nothing where the candidate has lost its traffic a moment ago."""
+    base, running = recommendations.running(session, place)
+    variant = next((v for v in running if v.id == rollout.variant_id), None)
+    if base is None or variant is None:
+        return None, ()
+    look = recommendations.standing(session, place, variant, base, terms)
+    return rollout_cards.candidate_card(place, look, terms), evidence.checklist(session, place, variant, terms, look)
+
+
+def _ending(session: Session, rollout: Rollout) -> str | None:
+    query = select(LedgerEntry.action).where(
+        LedgerEntry.experiment_id == rollout.experiment_id,
+        LedgerEntry.action.in_(("promote", "rollback")),
+        LedgerEntry.at >= rollout.told_at,
+    )
+    return session.scalar(query.order_by(LedgerEntry.id.desc()).limit(1))
+
+
+def thread_key(session: Session, experiment: str) -> str | None:
+    """The key of the message in whose thread the news of an experiment belong: the card of its newest rollout."""
+    place = find_experiment(session, experiment, lock=False)
+    newest = (
+        select(Rollout).where(Rollout.experiment_id == place.id).order_by(Rollout.ended_at.desc(), Rollout.id.desc())
+    )
+    found = session.scalar(newest.limit(1))
+    return rollouts.message_key(found) if found else None

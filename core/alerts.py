@@ -1,0 +1,339 @@
+"""Alerts: opened where a look finds trouble, one per experiment and cause, and ended by a person or by the data."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any, Final
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from core import ledger, looks, measure, outbox, promotions, recommendations, rollouts
+from core.errors import Refused
+from core.recommendations import Standing
+from core.rollouts import Talk
+from core.rules import troubles
+from core.rules.decision import Terms
+from core.rules.findings import Finding
+from core.rules.troubles import Trouble
+from core.rules.wording import compared
+from core.tables import Alert, Experiment, Recommendation, Variant
+from core.variants import find_experiment, named_shares, shares, variants
+
+RECOVERS_AFTER: Final = timedelta(minutes=30)
+"""Trouble that was not seen for as long as this is over: one quiet look is not enough."""
+DISMISSED_FOR: Final = timedelta(hours=24)
+"""How long a dismissed cause stays quiet, unless the shares change."""
+LINGERS_AFTER: Final = timedelta(hours=24)
+"""Units keep the variant they were assigned; after as long as this at 0 % somebody should know."""
+
+
+# --- Looking --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Trouble with what its alert keeps of it."""
+
+    trouble: Trouble
+    variant: Variant | None
+    step_id: int
+    began_at: datetime
+    numbers: list[list[str]]
+    proposals: dict[str, Any]
+
+
+def watch(session: Session, experiment_id: uuid.UUID, *, terms: Terms, talk: Talk) -> list[Alert]:
+    """Looks at an experiment and brings its cards and alerts in line with what is found; returns the open alerts.
+
+    The same trouble seen again goes on in its alert. What a person dismissed stays quiet for a day at the same shares.
+    """
+    found = recommendations.recommend_all(session, experiment_id, terms)
+    place, now = find_experiment(session, experiment_id), rollouts.now_of(session)
+    rollouts.tell(session, place, found, terms, talk, is_daily=False)
+    there: list[_Found] = []
+    if place.status == "active":
+        there += [each for one in found for each in _of_candidate(session, place, one)]
+        there += _of_place(session, place, now)
+    known = {(alert.cause, alert.variant_id): alert for alert in _open(session, experiment_id)}
+    seen = [alert for each in there if (alert := _noted(session, place, talk.channel, each, known, now))]
+    for alert in known.values():
+        if alert not in seen:
+            _quieted(session, place, alert, {each.trouble.whose for each in there}, now)
+    session.flush()
+    return seen
+
+
+def _open(session: Session, experiment_id: uuid.UUID) -> list[Alert]:
+    query = select(Alert).where(Alert.experiment_id == experiment_id, Alert.state == "open").order_by(Alert.id)
+    return list(session.scalars(query.with_for_update().execution_options(populate_existing=True)))
+
+
+def _of_candidate(session: Session, place: Experiment, found: Standing) -> list[_Found]:
+    began = _last_clean_look(session, found) or found.seen.since
+    return [
+        _Found(
+            trouble,
+            found.variant if trouble.whose == "candidate" else None,
+            found.seen.step_id,
+            max(began, found.seen.since),
+            _numbers(found.decision.findings),
+            _proposals(session, place, found.variant) if trouble.whose == "candidate" else {},
+        )
+        for trouble in troubles.of_candidate(found.seen.look, found.decision)
+    ]
+
+
+def _last_clean_look(session: Session, found: Standing) -> datetime | None:
+    query = select(func.max(Recommendation.made_at)).where(
+        Recommendation.variant_id == found.variant.id,
+        Recommendation.first_step_id == found.seen.first_step_id,
+        Recommendation.action.not_in(("rollback", "hold")),
+    )
+    return session.scalar(query)
+
+
+def _numbers(findings: Sequence[Finding]) -> list[list[str]]:
+    """State, title and words of each metric, the harmed ones first."""
+    ordered = sorted(findings, key=lambda f: f.state != "worse")
+    return [[f.state, f.metric.title, compared(f.overall)] for f in ordered]
+
+
+def _of_place(session: Session, place: Experiment, now: datetime) -> list[_Found]:
+    """Trouble that has nothing to do with any one candidate."""
+    step = next(iter(measure.steps(session, place.id)[-1:]), None)
+    if step is None:
+        return []
+    fresh = measure.freshness(session, place.id)
+    is_silent_by_habit = fresh.last_plan_at is None and _has_aggregates(session, place, step)
+    traffic = None if is_silent_by_habit else looks.traffic(fresh, step.started_at, now)
+    lingering = _lingering(session, place, step.started_at, now)
+    return [_Found(t, None, step.id, step.started_at, [], {}) for t in troubles.of_place(traffic, lingering)]
+
+
+def _has_aggregates(session: Session, place: Experiment, step: Any) -> bool:
+    return measure.from_aggregates(session, place.id, since=step.started_at) is not None
+
+
+def _lingering(session: Session, place: Experiment, since: datetime, now: datetime) -> list[str]:
+    """The variants at 0 % that served plans today, though their share was taken more than a day ago."""
+    if now - since < LINGERS_AFTER:
+        return []
+    served = {day.variant_id for day in measure.daily(session, place.id, since=now.date()) if day.sample.plans}
+    return [v.name for v in variants(session, place) if v.allocation == 0 and v.id in served]
+
+
+def _proposals(session: Session, place: Experiment, failed: Variant) -> dict[str, Any]:
+    """The shares after a rollback by what is given back, as pairs before and after by variant; empty without a way."""
+    try:
+        way = promotions.retreat(session, place, failed, None)
+    except Refused:
+        return {}
+    before = named_shares(session, place)
+    names = {v.id: v.name for v in variants(session, place)}
+    present: Mapping[str, Decimal] = {names[key]: share for key, share in shares(session, place).items()}
+    scopes: tuple[promotions.Scope, ...] = ("all", "share")
+    after = {s: promotions.retreat_shares(present, failed.name, way.target_name, s) for s in scopes}
+    return {
+        scope: {name: [before.get(name, "0"), str(share)] for name, share in wanted.items()}
+        for scope, wanted in after.items()
+    }
+
+
+def _noted(
+    session: Session,
+    place: Experiment,
+    channel: str,
+    found: _Found,
+    known: Mapping[tuple[str, uuid.UUID | None], Alert],
+    now: datetime,
+) -> Alert | None:
+    """The alert of this trouble, gone on with or opened; None where it was dismissed."""
+    variant_id = found.variant.id if found.variant else None
+    alert = known.get((found.trouble.cause, variant_id))
+    if alert is not None:
+        is_new = (alert.why, alert.proposals) != (found.trouble.why, found.proposals)
+        alert.why, alert.numbers, alert.proposals = found.trouble.why, found.numbers, found.proposals
+        alert.seen_at, alert.looks = now, alert.looks + 1
+        if is_new:
+            redraw(session, alert, f"look-{alert.looks}")
+        return alert
+    if _was_dismissed(session, place, found, now):
+        return None
+    alert = Alert(
+        experiment_id=place.id,
+        variant_id=variant_id,
+        variant=found.variant.name if found.variant else None,
+        channel=channel,
+        cause=found.trouble.cause,
+        whose=found.trouble.whose,
+        is_critical=found.trouble.is_critical,
+        why=found.trouble.why,
+        numbers=found.numbers,
+        proposals=found.proposals,
+        step_id=found.step_id,
+        began_at=found.began_at,
+    )
+    session.add(alert)
+    session.flush()
+    _record(session, alert, "alert", by="promotion-bot", reason=alert.why)
+    redraw(session, alert, "opened")
+    return alert
+
+
+def _was_dismissed(session: Session, place: Experiment, found: _Found, now: datetime) -> bool:
+    query = select(Alert.id).where(
+        Alert.experiment_id == place.id,
+        Alert.cause == found.trouble.cause,
+        Alert.variant_id.is_not_distinct_from(found.variant.id if found.variant else None),
+        Alert.step_id == found.step_id,
+        Alert.state == "dismissed",
+        Alert.ended_at > now - DISMISSED_FOR,
+    )
+    return session.scalar(query.limit(1)) is not None
+
+
+def _quieted(session: Session, place: Experiment, alert: Alert, whose: set[str], now: datetime) -> None:
+    """What becomes of an alert whose trouble a look did not show."""
+    step = next(iter(measure.steps(session, place.id)[-1:]), None)
+    if place.status != "active":
+        _end(session, alert, "superseded", by="promotion-bot", why=f"The experiment is {place.status}.")
+    elif step is not None and step.id != alert.step_id and alert.whose == "candidate":
+        _end(session, alert, "superseded", by="promotion-bot", why="The shares were changed.")
+    elif alert.whose == "candidate" and whose - {"candidate"}:
+        _end(session, alert, "superseded", by="promotion-bot", why="The trouble is not the candidate's alone any more.")
+    elif now - alert.seen_at >= RECOVERS_AFTER:
+        _end(session, alert, "recovered", by="promotion-bot", why="It was not seen any more for half an hour.")
+
+
+def redraw(session: Session, alert: Alert, why: str) -> None:
+    """Asks for the card of an alert to be drawn as things are then; `why` names the occasion, once each."""
+    outbox.put(session, kind="alert", subject=f"alert:{alert.id}", key=f"alert:{alert.id}:{why}", alert=alert.id)
+
+
+def _record(session: Session, alert: Alert, action: str, *, by: str, reason: str | None, **more: Any) -> None:
+    ledger.record(
+        session,
+        actor=by,
+        action=action,
+        subject=f"alert {alert.id} {alert.cause}",
+        experiment_id=alert.experiment_id,
+        reason=reason,
+        **more,
+    )
+
+
+def _end(
+    session: Session, alert: Alert, state: str, *, by: str | None, why: str | None, request_id: int | None = None
+) -> None:
+    alert.state, alert.ended_by, alert.end_reason, alert.request_id = state, by, why, request_id
+    alert.ended_at = func.now()
+    _record(session, alert, f"alert {state}", by=by or "promotion-bot", reason=why)
+    session.flush()
+    redraw(session, alert, state)
+
+
+# --- Deciding -------------------------------------------------------------------------------------------------------
+
+
+def open_one(session: Session, alert_id: int) -> tuple[Alert, Experiment]:
+    """An open alert and its experiment, both locked, the experiment first as in every change.
+
+    Raises:
+        Refused: where there is no such alert, or it has ended.
+    """
+    place_id = session.scalar(select(Alert.experiment_id).where(Alert.id == alert_id))
+    if place_id is None:
+        raise Refused(f"There is no alert {alert_id}.")
+    place = find_experiment(session, place_id)
+    alert = session.get_one(Alert, alert_id, with_for_update=True, populate_existing=True)
+    if alert.state != "open":
+        raise Refused(f"This alert has ended already ({alert.state}). Its card shows by whom.")
+    return alert, place
+
+
+def is_as_drawn(session: Session, place: Experiment, alert: Alert, scope: promotions.Scope) -> bool:
+    """True where a rollback would now leave the very shares that the card in the chat shows; else it is redrawn."""
+    failed = next((v for v in variants(session, place) if v.id == alert.variant_id), None)
+    now = _proposals(session, place, failed) if failed else {}
+    if scope in now and now[scope] == (alert.drawn or {}).get(scope):
+        return True
+    alert.proposals = now
+    redraw(session, alert, f"proposal-{ledger.newest(session)}")
+    return False
+
+
+def drawn(session: Session, alert_id: int) -> None:
+    """Keeps that the card in the chat shows the shares which are proposed now."""
+    alert = session.get_one(Alert, alert_id)
+    alert.drawn = alert.proposals
+    session.flush()
+
+
+def settle(session: Session, place: Experiment, *, variant_id: uuid.UUID | None, by: str, request_id: int) -> None:
+    """Ends the alerts that a change of shares answers: a rollback of the candidate confirms them, anything else puts
+    the candidate in another place."""
+    for alert in _open(session, place.id):
+        if alert.whose == "candidate":
+            is_answer = variant_id is not None and alert.variant_id == variant_id
+            state, why = ("confirmed", None) if is_answer else ("superseded", "The shares were changed.")
+            _end(session, alert, state, by=by, why=why, request_id=request_id)
+
+
+def dismiss(session: Session, alert_id: int, *, by: str, reason: str) -> Alert:
+    """Ends an alert as no reason to act; it stays quiet for a day, unless the shares change.
+
+    Raises:
+        Refused: without a reason, or where it has ended.
+    """
+    if not reason.strip():
+        raise Refused("Say why it is no reason to act; whoever sees the next one will read it.")
+    alert, _ = open_one(session, alert_id)
+    _end(session, alert, "dismissed", by=by, why=reason.strip())
+    return alert
+
+
+def snooze(session: Session, alert_id: int, *, by: str, until: datetime) -> Alert:
+    """Lets an alert rest: until then nobody is reminded, while the card goes on showing how it stands.
+
+    Raises:
+        Refused: where it has ended.
+    """
+    alert, _ = open_one(session, alert_id)
+    alert.snoozed_until, alert.snoozed_by, alert.escalated = until, by, 0
+    _record(session, alert, "snooze", by=by, reason=None, after={"until": until.isoformat()})
+    redraw(session, alert, f"snoozed-{until.isoformat()}")
+    return alert
+
+
+# --- When nobody answers --------------------------------------------------------------------------------------------
+
+
+def escalate(session: Session, after: Sequence[timedelta]) -> int:
+    """Takes the next steps for critical alerts that nobody has answered for long enough; returns how many.
+
+    The time counts from the opening, or from the end of the last snooze.
+    """
+    now = rollouts.now_of(session)
+    query = select(Alert).where(Alert.state == "open", Alert.is_critical, Alert.escalated < len(after))
+    taken = 0
+    for alert in session.scalars(query.order_by(Alert.id).with_for_update(skip_locked=True)):
+        since = max(filter(None, (alert.opened_at, alert.snoozed_until)))
+        for step in range(alert.escalated, len(after)):
+            if now - since < after[step]:
+                break
+            alert.escalated, taken = step + 1, taken + 1
+            key = f"escalation:{alert.id}:{since.isoformat()}:{step}"
+            outbox.put(session, kind="escalation", subject=f"alert:{alert.id}", key=key, alert=alert.id, step=step)
+    session.flush()
+    return taken
+
+
+def put_direct(session: Session, alert_id: int, person: str, *, occasion: str) -> None:
+    """Asks for one person on call to be told of an alert in a direct message."""
+    key = f"{occasion}:{person}"
+    outbox.put(session, kind="direct", subject=f"person:{person}", key=key, alert=alert_id, person=person)

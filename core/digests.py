@@ -1,0 +1,221 @@
+"""The day's recommendation: made once per experiment and local day, and told in one digest a channel and day."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from decimal import Decimal
+
+from sqlalchemy import func, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from core import outbox, recommendations, rollouts
+from core.rollouts import NEEDS_SOMEBODY, Talk
+from core.rules import calendar
+from core.rules.calendar import Schedule
+from core.rules.decision import Terms
+from core.tables import Alert, AllocationStep, DailyRecommendation, Experiment, Request, Rollout, Variant
+from core.variants import find_experiment
+
+Names = list[tuple[uuid.UUID, str]]
+
+
+def watched(session: Session) -> Names:
+    """The experiments that are to be looked at: the active ones, and those with an alert or a card that may end."""
+    followed = select(Rollout.experiment_id).where(Rollout.ended_at.is_(None))
+    alerted = select(Alert.experiment_id).where(Alert.state == "open")
+    wanted = (Experiment.status == "active") | Experiment.id.in_(followed) | Experiment.id.in_(alerted)
+    query = select(Experiment.id, Experiment.name).where(wanted).order_by(Experiment.name)
+    return [(row.id, row.name) for row in session.execute(query)]
+
+
+def due(session: Session, schedule_of: Callable[[str], Schedule]) -> Names:
+    """The active experiments with several variants at work whose latest day has no recommendation yet."""
+    serving = (
+        select(Variant.experiment_id)
+        .where(Variant.allocation > 0)
+        .group_by(Variant.experiment_id)
+        .having(func.count() > 1)
+    )
+    newest = (
+        select(DailyRecommendation.experiment_id, func.max(DailyRecommendation.day).label("day"))
+        .group_by(DailyRecommendation.experiment_id)
+        .subquery()
+    )
+    query = (
+        select(Experiment.id, Experiment.name, newest.c.day)
+        .outerjoin(newest, newest.c.experiment_id == Experiment.id)
+        .where(Experiment.status == "active", Experiment.id.in_(serving))
+        .order_by(Experiment.name)
+    )
+    now = rollouts.now_of(session)
+    found = [(row, calendar.latest_due(schedule_of(row.name), now)) for row in session.execute(query)]
+    return [(row.id, row.name) for row, day in found if day is not None and (row.day is None or row.day < day.day)]
+
+
+def recommend_due(session: Session, experiment_id: uuid.UUID, *, terms: Terms, talk: Talk) -> bool:
+    """Makes the recommendation of the latest day whose time has come; False where it is made already, or not due.
+
+    Days that were slept through are not made up for, but the latest of them is, marked late. Two schedulers at once
+    meet at the row of the day: the second waits for the first, then finds it made.
+    """
+    now = rollouts.now_of(session)
+    due = calendar.latest_due(talk.schedule, now)
+    if due is None or _is_made(session, experiment_id, due.day):
+        return False
+    place = find_experiment(session, experiment_id, lock=False)
+    if place.status != "active" or not _ran_at(session, experiment_id, due.at):
+        return False
+    base, running = recommendations.running(session, place)
+    if base is None or not running:
+        return False
+    row = {
+        "experiment_id": experiment_id,
+        "day": due.day,
+        "due_at": due.at,
+        "is_late": due.is_late(now),
+        "channel": talk.channel,
+        "rollouts": [],
+    }
+    made = insert(DailyRecommendation).values(row).on_conflict_do_nothing().returning(DailyRecommendation.day)
+    if session.scalar(made) is None:
+        return False
+    found = recommendations.recommend_all(session, experiment_id, terms)
+    told = rollouts.tell(session, place, found, terms, talk, is_daily=True)
+    kept = session.get_one(DailyRecommendation, (experiment_id, due.day), populate_existing=True)
+    kept.rollouts = [rollout.id for rollout in told]
+    session.flush()
+    return True
+
+
+def _is_made(session: Session, experiment_id: uuid.UUID, day: date) -> bool:
+    query = select(func.max(DailyRecommendation.day)).where(DailyRecommendation.experiment_id == experiment_id)
+    newest = session.scalar(query)
+    return newest is not None and newest >= day
+
+
+def _ran_at(session: Session, experiment_id: uuid.UUID, at: datetime) -> bool:
+    """True where there were shares at that moment: nothing was missed before."""
+    query = select(func.min(AllocationStep.started_at)).where(AllocationStep.experiment_id == experiment_id)
+    first = session.scalar(query)
+    return first is not None and first <= at
+
+
+def put_digests(session: Session) -> None:
+    """Asks for the digests of the last days to be brought in line with what was recommended; each change once."""
+    query = (
+        select(DailyRecommendation.channel, DailyRecommendation.day, func.count())
+        .where(DailyRecommendation.day >= func.current_date() - 2)
+        .group_by(DailyRecommendation.channel, DailyRecommendation.day)
+    )
+    for channel, day, many in session.execute(query):
+        key = message_key(channel, day)
+        outbox.put(session, kind="digest", subject=key, key=f"{key}:{many}", channel=channel, day=day.isoformat())
+
+
+def message_key(channel: str, day: date) -> str:
+    """The key of a digest's message: one a channel and day."""
+    return f"digest:{channel}:{day.isoformat()}"
+
+
+# --- Reading --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class DigestLine:
+    """One rollout in a digest."""
+
+    rollout: int
+    experiment: str
+    variant: str
+    action: str
+    why: str
+    share: Decimal
+    next_step: Decimal | None
+    days: float
+    minimum_days: int
+    days_left: float | None
+    held_until: datetime | None
+    open_request: int | None
+    open_alerts: int
+
+    @property
+    def needs_somebody(self) -> bool:
+        """True where a person has to act or decide."""
+        if self.open_alerts or self.open_request is not None:
+            return True
+        return self.action in NEEDS_SOMEBODY and self.held_until is None
+
+
+@dataclass(frozen=True)
+class Digest:
+    """A channel's day: every rollout, those that need somebody first."""
+
+    channel: str
+    day: date
+    lines: tuple[DigestLine, ...]
+    late: int
+    """Of how many experiments the recommendation came late."""
+
+
+def digest(session: Session, channel: str, day: date) -> Digest:
+    """What was recommended in a channel on a day, as it stands now."""
+    made = session.scalars(
+        select(DailyRecommendation).where(DailyRecommendation.channel == channel, DailyRecommendation.day == day)
+    ).all()
+    wanted = [number for row in made for number in row.rollouts]
+    found = lines(session, session.scalars(select(Rollout).where(Rollout.id.in_(wanted))).all())
+    return Digest(channel, day, found, sum(row.is_late for row in made))
+
+
+_ORDER: Mapping[str, int] = {"rollback": 0, "hold": 1, "promote": 2, "increase": 3, "wait": 4}
+
+
+def lines(session: Session, chosen: Sequence[Rollout]) -> tuple[DigestLine, ...]:
+    """Rollouts as lines, those that need somebody first, the most urgent on top."""
+    places = {rollout.experiment_id for rollout in chosen}
+    named = session.execute(select(Experiment.id, Experiment.name).where(Experiment.id.in_(places)))
+    is_open = Request.experiment_id.in_(places) & (Request.state == "open")
+    asked = session.execute(select(Request.experiment_id, Request.id).where(is_open))
+    names = {row[0]: row[1] for row in named}
+    requests = {row[0]: row[1] for row in asked}
+    alerts = _open_alerts(session, places)
+    now = rollouts.now_of(session)
+    found = [
+        DigestLine(
+            rollout=r.id,
+            experiment=names.get(r.experiment_id, "?"),
+            variant=r.variant,
+            action=r.action,
+            why=r.shown["why"],
+            share=Decimal(r.shown["share"]),
+            next_step=Decimal(r.shown["next"]) if r.shown["next"] else None,
+            days=r.shown["days"],
+            minimum_days=r.shown["minimum_days"],
+            days_left=r.shown["days_left"],
+            held_until=r.hold_until if r.hold_until and r.hold_until > now else None,
+            open_request=requests.get(r.experiment_id),
+            open_alerts=alerts.get(r.experiment_id, 0),
+        )
+        for r in chosen
+    ]
+    return tuple(
+        sorted(found, key=lambda x: (not x.needs_somebody, -x.open_alerts, _ORDER[x.action], x.experiment, x.variant))
+    )
+
+
+def _open_alerts(session: Session, places: Collection[uuid.UUID]) -> dict[uuid.UUID, int]:
+    query = (
+        select(Alert.experiment_id, func.count())
+        .where(Alert.experiment_id.in_(places), Alert.state == "open")
+        .group_by(Alert.experiment_id)
+    )
+    return {row[0]: row[1] for row in session.execute(query)}
+
+
+def running(session: Session) -> tuple[DigestLine, ...]:
+    """All rollouts that people follow at the moment."""
+    return lines(session, session.scalars(select(Rollout).where(Rollout.ended_at.is_(None))).all())
