@@ -1,4 +1,7 @@
-"""The real parts every test stands on: PostgreSQL from a wheel, one template database, a clone for each test."""
+"""The real parts every test stands on: PostgreSQL from a wheel, one template database, a clone for each test.
+
+Time in them is `now()` of the database, which `clock.advance(engine, days=3)` puts forward.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, create_engine, text
 
+from bot.demo import clock
 from core import db
 
 _numbers = itertools.count()
@@ -59,6 +63,7 @@ def _with_template(url: str) -> str:
         connection.execute(text(f"CREATE DATABASE {name}"))
     admin.dispose()
     engine = db.connect(_named(url, name))
+    clock.install(engine)
     db.migrate(engine)
     engine.dispose()
     return url
@@ -71,6 +76,7 @@ def database_url(postgres: str) -> Iterator[str]:
     admin = _admin(postgres)
     with admin.connect() as connection:
         connection.execute(text(f"CREATE DATABASE {name} TEMPLATE template_promotion_{os.getpid()}"))
+        clock.use(connection, name)
     yield _named(postgres, name)
     with admin.connect() as connection:
         connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))

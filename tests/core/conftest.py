@@ -12,6 +12,7 @@ from mlflow import MlflowClient
 from sqlalchemy import Engine, create_engine, func, text
 from sqlalchemy.orm import Session
 
+from bot.demo import clock
 from core import db
 from core.registry import Registry
 from core.rules.lifecycle import Stage
@@ -32,6 +33,7 @@ def emptied(postgres: str) -> Iterator[tuple[str, Engine]]:
             connection.execute(text("ALTER SYSTEM SET fsync = off"))
             connection.execute(text("SELECT pg_reload_conf()"))
         connection.execute(text(f"CREATE DATABASE {name} TEMPLATE template_promotion_{os.getpid()}"))
+        clock.use(connection, name)
     engine = create_engine(url.set(database=name))
     yield url.set(database=name).render_as_string(hide_password=False), engine
     engine.dispose()
@@ -56,6 +58,7 @@ def database_url(emptied: tuple[str, Engine]) -> Iterator[str]:
         connection.execute(text("SET LOCAL session_replication_role = replica"))  # the ledger's trigger would refuse
         connection.execute(text(f"TRUNCATE {tables} RESTART IDENTITY"))
         connection.execute(text("INSERT INTO promotion.measure_cursor DEFAULT VALUES"))
+        connection.execute(text("UPDATE clock.passed SET ahead = '0'"))
 
 
 @pytest.fixture(scope="session")

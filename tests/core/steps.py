@@ -12,6 +12,7 @@ from mlflow import MlflowClient
 from sqlalchemy import Engine, select, text
 from sqlalchemy.orm import Session
 
+from bot.demo import clock
 from core import db, outbox, plans, requests, rollup, stages
 from core.registry import Registry
 from core.rules.approval import Actor
@@ -121,17 +122,8 @@ def events(engine: Engine) -> list[tuple[str, dict[str, Any], list[Any]]]:
 
 
 def days_pass(engine: Engine, days: float) -> None:
-    """Everything that happened so far happened that much earlier."""
-    moved = (("promotion.allocation_steps", "started_at"), ("exp.events", "timestamp"))
-    with engine.begin() as connection:
-        for table, column in moved:
-            connection.execute(
-                text(f"UPDATE {table} SET {column} = {column} - make_interval(secs => :s)"), {"s": days * 86_400}
-            )
-        connection.execute(text("DELETE FROM promotion.samples_daily"))  # its days have no raw events any more
-        connection.execute(text("UPDATE promotion.recommendations SET day = day - CAST(:d AS int)"), {"d": int(days)})
-    with db.transaction(engine, patience_ms=30_000) as session:
-        rollup.rebuild(session)
+    """The clock goes on; whatever was served before is as old as that."""
+    clock.advance(engine, days=days)
     serve_all(engine, 100)  # traffic goes on
 
 
