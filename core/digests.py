@@ -98,10 +98,12 @@ def _is_made(session: Session, experiment_id: uuid.UUID, day: date) -> bool:
 
 
 def _ran_at(session: Session, experiment_id: uuid.UUID, at: datetime) -> bool:
-    """True where there were shares at that moment: nothing was missed before."""
-    query = select(func.min(AllocationStep.started_at)).where(AllocationStep.experiment_id == experiment_id)
-    first = session.scalar(query)
-    return first is not None and first <= at
+    """True where a candidate had traffic at that moment: nothing was missed before."""
+    query = select(AllocationStep.shares).where(
+        AllocationStep.experiment_id == experiment_id, AllocationStep.started_at <= at
+    )
+    shares = session.scalar(query.order_by(AllocationStep.started_at.desc(), AllocationStep.id.desc()).limit(1))
+    return sum(float(share) > 0 for share in (shares or {}).values()) > 1
 
 
 def put_digests(session: Session) -> None:

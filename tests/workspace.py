@@ -218,6 +218,10 @@ class Person:
     def home(self, timeout: float = 10, text: str = "") -> Json:
         """Open the app's Home tab: what it shows once it shows something (with this text in it)."""
         self._ws.post("home_opened", user=self.id)
+        return self.at_home(timeout, text)
+
+    def at_home(self, timeout: float = 10, text: str = "") -> Json:
+        """What the Home tab that is open shows, once this text is in it."""
 
         def look() -> Json | None:
             view: Json | None = self._ws.get("home", user=self.id)["view"]

@@ -22,6 +22,12 @@ def aloud(person: Person, channel: str) -> list[Json]:
     return [message for message in person.sees(channel) if not message.get("ephemeral")]
 
 
+def notices(person: Person) -> list[Json]:
+    """What followers of rollouts were told of the record, in threads or not; cards have buttons and are left out."""
+    said = aloud(person, ROLLOUTS)
+    return [message for message in said if all(block["type"] != "actions" for block in message["blocks"])]
+
+
 def answer(person: Person, typed: str) -> str:
     """What only this person is told after typing a command."""
     before = len(told(person))

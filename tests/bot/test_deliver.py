@@ -9,7 +9,7 @@ from sqlalchemy import Engine, text
 
 from bot.deliver import EVENT_TYPE
 from core.settings import Settings
-from tests.bot.acts import aloud, answer, approve, ask, redrawn
+from tests.bot.acts import aloud, answer, approve, ask, notices, redrawn
 from tests.bot.conftest import APPROVALS, ROLLOUTS, Bot, broken, effects, hurry
 from tests.core import steps
 from tests.core.conftest import EXPERIMENT
@@ -40,7 +40,7 @@ def test_one_card_and_one_notice_under(
     hurry(desk)
     redrawn(bob, card, "Approved")
     redrawn(bob, card, ":white_check_mark: MLflow tags and alias")
-    assert aloud(bob, ROLLOUTS) == [tried_again]
+    assert notices(bob) == [tried_again]
     assert len(aloud(bob, APPROVALS)) == 1
 
 

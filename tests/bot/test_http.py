@@ -56,7 +56,7 @@ def test_the_same_bot_by_http(served: httpx.Client, workspace: Workspace, desk: 
     alice, bob = workspace.person("alice"), workspace.person("bob")
     approve(bob, ask(alice))
     assert steps.shares(desk) == steps.shares_of(control="0.9", candidate_v3="0.1")
-    assert "Waiting for a decision" in str(bob.home())
+    assert "Waiting for you" in str(bob.home())
     assert served.get("/healthz").text == "ok"
 
 

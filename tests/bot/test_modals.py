@@ -8,7 +8,7 @@ from sqlalchemy import Engine, text
 
 from core import db
 from core.tables import Experiment
-from tests.bot.acts import answer, approve, ask, told
+from tests.bot.acts import answer, ask, told
 from tests.bot.conftest import APPROVALS, ROLLOUTS, Bot, broken
 from tests.core import steps
 from tests.core.conftest import EXPERIMENT, MODEL, add_variant
@@ -134,9 +134,11 @@ def test_many_and_long_names_can_be_chosen(bot: Bot, alice: Person, desk: Engine
 
 
 def test_home_shows_what_waits_and_how_it_stands(bot: Bot, alice: Person, bob: Person) -> None:
-    assert "Nothing waits at the moment." in text_of(bob.home())
-    card = ask(alice)
-    shown = text_of(bob.home(text="*#1* Start candidate_v3"))
-    assert "`control` *100 % → 90 %*" in shown
-    approve(bob, card)
-    assert "`control` 90 % · `candidate_v3` 10 %" in text_of(bob.home(text="Nothing waits"))
+    assert "Nothing waits for you at the moment." in text_of(bob.home())
+    ask(alice)
+    assert "Waiting for others: #1" in text_of(alice.home(text="#1"))
+    shown = bob.home(text="*#1 Start candidate_v3")
+    assert "`control` *100 % → 90 %*" in text_of(shown)
+    bob.clicks(shown, "Approve")
+    assert ": done." in text_of(bob.at_home(text="Nothing waits for you"))
+    assert "candidate_v3" in text_of(alice.home(text="*Wait*"))

@@ -73,7 +73,7 @@ def test_an_app_without_the_scope_for_groups(caplog: pytest.LogCaptureFixture) -
     with make_sandbox(manifest=less, groups={"ml-approvers": ("bob",)}) as sandbox, Workspace(sandbox) as workspace:
         web = WebClient(token=sandbox.bot_token, base_url=sandbox.api_url, retry_handlers=[])
         assert may(read(web, "@ml-approvers", "@carol"), workspace) == ["carol"]
-    assert "no such user or group in the workspace: approver @ml-approvers" in caplog.text
+    assert "no such user or group in the workspace: @ml-approvers" in caplog.text
 
 
 @pytest.mark.parametrize("method", ["usergroups.list", "users.list"])

@@ -6,7 +6,7 @@ from mlflow import MlflowClient
 from sqlalchemy import Engine
 
 from core.rules.evaluation import SCORES
-from tests.bot.acts import aloud, answer, approve, ask, redrawn
+from tests.bot.acts import aloud, answer, approve, ask, notices, redrawn
 from tests.bot.conftest import APPROVALS, ROLLOUTS, Bot
 from tests.core import steps
 from tests.core.conftest import EXPERIMENT, MODEL
@@ -91,5 +91,5 @@ def test_from_trained_to_production_and_back(
     said = answer(alice, f"history {EXPERIMENT}")
     deeds = ("#6 retire", "#5 rollback", "#4 promote", "#3 increase", "#2 increase", "#1 start")
     assert sorted(deeds, key=said.index) == list(deeds)
-    waits_until(lambda: len(aloud(bob, ROLLOUTS)) == 7, 10, "six decisions and a qualification")
+    waits_until(lambda: len(notices(bob)) == 7, 10, "six decisions and a qualification")
     assert len(aloud(bob, APPROVALS)) == 6

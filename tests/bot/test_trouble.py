@@ -103,6 +103,8 @@ def test_an_unexpected_error_gives_a_reference(
     assert 'relation "exp.variants" does not exist' in caplog.text
     everything = str(alice.sees(ROLLOUTS))
     assert not re.search(r"Traceback|psycopg|SELECT|exp\.variants|\.py", everything)
+    with desk.begin() as connection:
+        connection.execute(text("ALTER TABLE promotion.alerts RENAME TO away"))
     assert "went wrong" in text_of(alice.home())
 
 

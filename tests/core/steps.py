@@ -13,18 +13,21 @@ from sqlalchemy import Engine, select, text
 from sqlalchemy.orm import Session
 
 from bot.demo import clock
-from core import db, outbox, plans, requests, rollup, stages
+from core import alerts, db, outbox, plans, requests, rollup, stages
 from core.registry import Registry
+from core.rollouts import Talk
 from core.rules.approval import Actor
+from core.rules.calendar import Schedule
 from core.rules.decision import Terms
 from core.rules.lifecycle import Stage
 from core.rules.metrics import Collected
-from core.tables import Event, Experiment, LedgerEntry, PolicyVersion, Qualification, Variant
+from core.tables import Alert, Event, Experiment, LedgerEntry, PolicyVersion, Qualification, Variant
 from core.variants import find_experiment, find_policy_version, find_variant, variants
 from tests.core.conftest import EXPERIMENT, MODEL
 
 T = TypeVar("T")
 TERMS = Terms()
+TALK = Talk("ml-rollouts", Schedule())
 ALICE, BOB, CAROL = Actor("U1", "alice"), Actor("U2", "bob"), Actor("U3", "carol")
 APPROVERS = {BOB.id, CAROL.id}
 BECAUSE = "the numbers are made up"
@@ -194,6 +197,18 @@ def serve_all(engine: Engine, plans_served: int, **candidate: float) -> None:
     """Plans for every variant by its present share; what is given is how the variants beside `control` differ."""
     for name, share in shares(engine).items():
         serve(engine, name, int(plans_served * share), **({} if name == "control" else candidate))
+
+
+def goes_wrong(engine: Engine) -> None:
+    """The candidate's plans are hardly accepted any more."""
+    serve(engine, "control", 3600)
+    serve(engine, "candidate_v3", 400, accepted=0.3)
+
+
+def watch(engine: Engine) -> list[Alert]:
+    """One look for trouble; the alerts that are open then."""
+    with db.transaction(engine, patience_ms=30_000) as session:
+        return alerts.watch(session, place(session).id, terms=TERMS, talk=TALK)
 
 
 def long_ago(session: Session, days: float) -> datetime:

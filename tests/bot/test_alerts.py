@@ -1,0 +1,151 @@
+"""Alerts in the workspace: their card, its buttons, the reminders, and the Home tab."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine
+
+from bot.demo import clock
+from core import alerts, db
+from core.settings import AlertsSection, Settings
+from tests.bot.acts import aloud, answer, reply, told
+from tests.bot.conftest import ROLLOUTS, Bot, configure
+from tests.core import steps
+from tests.core.conftest import EXPERIMENT
+from tests.workspace import Person, text_of, waits_until
+
+Json = dict[str, Any]
+
+
+@pytest.fixture
+def configured(sandbox: object, mlflow_uri: str, tmp_path: object) -> Settings:
+    """Settings with bob and carol on call."""
+    more: dict[str, Any] = {"mlflow_tracking_uri": mlflow_uri, "promotion_bot_data": tmp_path}
+    return configure(sandbox, alerts=AlertsSection(on_call=("@bob", "@carol")), **more)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def alarmed(bot: Bot, desk: Engine, carol: Person) -> Json:
+    """The card of an alert: a candidate at 10 % that does great harm."""
+    steps.change(desk, "start")
+    steps.serve_all(desk, 4000)
+    clock.advance(desk, hours=1)
+    steps.goes_wrong(desk)
+    steps.watch(desk)
+    return carol.waits_for("Roll back `candidate_v3`?", ROLLOUTS)
+
+
+def later(person: Person, card: Json, text: str) -> Json:
+    """The same card once this text stands in it."""
+
+    def look() -> Json | None:
+        there = next(message for message in person.sees(ROLLOUTS) if message["ts"] == card["ts"])
+        return there if text in text_of(there) else None
+
+    return waits_until(look, 10, f"{text!r} on the card")
+
+
+def in_thread(person: Person, card: Json, text: str) -> Json:
+    """What is answered in the thread of a card."""
+    found = person.waits_for(text, ROLLOUTS)
+    assert found["thread_ts"] == card["ts"]
+    return found
+
+
+def test_the_card_says_whose_trouble_it_is_and_what_a_click_would_do(alarmed: Json) -> None:
+    said = text_of(alarmed)
+    assert "Only the candidate: the baseline is as it was" in said
+    assert "*Confirm rollback* gives: control 90 % → 100 %, candidate_v3 10 % → 0 %" in said
+    assert "Nothing rolls back without a click." in said
+    buttons = next(block for block in alarmed["blocks"] if block["type"] == "actions")["elements"]
+    assert [button["action_id"] for button in buttons] == ["alert_rollback", "alert_dismiss", "alert_snooze"]
+    assert buttons[0]["confirm"]["text"]["text"].startswith("control 90 % → 100 %, candidate_v3 10 % → 0 %")
+    assert alarmed["text"].startswith(f"Alert 1 about candidate_v3 in {EXPERIMENT}: Acceptance is worse")
+
+
+def test_one_confirmed_click_rolls_back(alarmed: Json, carol: Person, desk: Engine) -> None:
+    said = reply(carol, lambda: carol.clicks(alarmed, "Confirm rollback", confirm=True), ROLLOUTS)
+    assert "is changed" in said
+    assert steps.shares(desk) == steps.shares_of(control="1", candidate_v3="0")
+    card = later(carol, alarmed, f"*Rolled back* by <@{carol.id}>")
+    assert all(block["type"] != "actions" for block in card["blocks"])
+    assert "No alert is open." in answer(carol, "alerts")
+    assert "precision 100 % of 1 judged" in answer(carol, "scorecard")
+
+
+def test_dismissing_needs_a_reason(alarmed: Json, carol: Person) -> None:
+    carol.clicks(alarmed, "Dismiss…")
+    form = carol.modal(text="Why it is no reason to act")
+    carol.submits(form, {"reason": "a replay of old traffic"})
+    card = later(carol, alarmed, f"*Dismissed* by <@{carol.id}>")
+    assert "a replay of old traffic" in text_of(card)
+
+
+@pytest.mark.parametrize("choice", ["For 1 hour", "For 4 hours", "Until tomorrow 9:00"])
+def test_snoozing(choice: str, alarmed: Json, carol: Person) -> None:
+    assert "Alert 1 rests until" in reply(carol, lambda: carol.chooses(alarmed, "alert_snooze", choice), ROLLOUTS)
+    card = later(carol, alarmed, "Snoozed until")
+    assert f"by <@{carol.id}>" in text_of(card)
+    assert "Confirm rollback" in str(card), "whoever wants to act still can"
+
+
+def test_unanswered_it_goes_to_the_thread_the_group_and_in_person_but_not_to_who_just_acted(
+    alarmed: Json, carol: Person, bob: Person, desk: Engine, configured: Settings
+) -> None:
+    after = configured.alerts.escalates_after
+    with db.transaction(desk) as session:
+        alerts.snooze(session, 1, by=bob.id, until=clock.now(desk))
+    for minutes, text in ((11, "Nobody has answered this for 10 minutes."), (10, "Still unanswered after 20 minutes.")):
+        clock.advance(desk, minutes=minutes)
+        with db.transaction(desk) as session:
+            alerts.escalate(session, after)
+        said = in_thread(carol, alarmed, text)
+    assert f"<@{carol.id}>" in text_of(said)
+    assert f"<@{bob.id}>" not in text_of(said), "bob has just acted"
+    clock.advance(desk, minutes=20)
+    with db.transaction(desk) as session:
+        alerts.escalate(session, after)
+    assert "unanswered for 40 minutes" in text_of(carol.waits_for("A critical alert", "app"))
+    assert not any("A critical alert" in text_of(message) for message in bob.sees("app"))
+
+
+def test_it_recovers_in_sight(bot: Bot, carol: Person, desk: Engine) -> None:
+    steps.change(desk, "start")
+    steps.serve_all(desk, 4000)
+    clock.advance(desk, minutes=90)
+    steps.roll_up(desk)
+    steps.watch(desk)
+    card = carol.waits_for("No events for an hour.", ROLLOUTS)
+    assert "The data cannot be trusted" in text_of(card)
+    assert "Confirm rollback" not in str(card["blocks"])
+    clock.advance(desk, minutes=31)
+    steps.serve_all(desk, 4000)
+    steps.watch(desk)
+    later(carol, card, "*Recovered*")
+
+
+def test_the_home_tab_shows_it_and_its_buttons_work_there(alarmed: Json, carol: Person, desk: Engine) -> None:
+    home = carol.home(text="Roll back `candidate_v3`?")
+    carol.clicks(home, "Dismiss…")
+    carol.submits(carol.modal(text="Why it is no reason"), {"reason": "seen before"})
+    home = carol.at_home(text="Alert 1 is dismissed.")
+    assert "No alert is open." in text_of(home)
+    assert f"<@{carol.id}> dismissed `alert 1 regression`" in text_of(home)
+
+
+def test_a_rollback_from_the_home_tab(alarmed: Json, carol: Person, desk: Engine) -> None:
+    carol.clicks(carol.home(text="Roll back `candidate_v3`?"), "Confirm rollback", confirm=True)
+    assert "is changed" in text_of(carol.at_home(text="is changed"))
+    assert steps.shares(desk) == steps.shares_of(control="1", candidate_v3="0")
+
+
+def test_all_of_it_is_one_message_besides_the_card_of_the_rollout(alarmed: Json, carol: Person, desk: Engine) -> None:
+    for _ in range(3):
+        steps.goes_wrong(desk)
+        steps.watch(desk)
+    carol.waits_for("Alert 1", ROLLOUTS)
+    top = [message for message in aloud(carol, ROLLOUTS) if not message.get("thread_ts")]
+    assert len(top) == 2, [text_of(message)[:80] for message in top]
+    assert not told(carol)
