@@ -102,7 +102,9 @@ def _shares(step: Row[Any]) -> dict[uuid.UUID, Decimal]:
 def priced(sample: Sample, price_per_1000_tokens: Decimal | None) -> Sample:
     """Where plans logged tokens and no cost, their cost at this price; exact, whatever the price was before."""
     rest = {name: values for name, values in sample.sums.items() if name not in (TOKENS, TOKEN_PLANS)}
-    if len(rest) == len(sample.sums) or price_per_1000_tokens is None:
+    if len(rest) == len(sample.sums):
+        return sample
+    if price_per_1000_tokens is None:
         return Sample.of(rest, sample.histograms)
     nano = int(price_per_1000_tokens * NANO)
     cost = np.array([int(tokens) * nano // 1000 for tokens in sample.sum_of(TOKENS)], dtype=np.int64)

@@ -11,7 +11,7 @@ from typing import Final, Literal
 from scipy.special import chdtrc, pdtr  # type: ignore[import-untyped]
 
 from core.rules.estimates import COVERAGE_GAP, SURELY_SOME, Comparison, Step, compare
-from core.rules.metrics import Metric, Quantile
+from core.rules.metrics import Metric, Quantile, value_of
 from core.rules.samples import Sample
 
 MISMATCH_CHANCE: Final = 0.001
@@ -96,13 +96,28 @@ def freshness(traffic: Traffic) -> Concern | None:
 
 def _upset(metrics: Sequence[Metric], week: Sample, day: Sample) -> list[Metric]:
     """The metrics in which one day is far worse than the week before it, beyond chance."""
-    return [found.metric for found in compare([Step(baseline=week, candidate=day)], metrics) if _is_upset(found)]
+    moved = [metric for metric in metrics if _has_moved(metric, week, day)]
+    if not moved:
+        return []
+    return [found.metric for found in compare([Step(baseline=week, candidate=day)], moved) if _is_upset(found)]
+
+
+def _has_moved(metric: Metric, week: Sample, day: Sample) -> bool:
+    """False on nearly every day, at a small part of what it costs to ask about chance; true at half of what counts."""
+    before, now = (value_of(metric, sample) for sample in (week, day))
+    if not before or now is None:
+        return False
+    return abs(now / before - 1) > _upset_change(metric) / 2
+
+
+def _upset_change(metric: Metric) -> float:
+    return UPSET_TOLERANCES * (metric.tolerance or 0.2)
 
 
 def _is_upset(found: Comparison) -> bool:
     if not found.is_measurable or found.z < UPSET_Z or found.ratio is None:
         return False
-    allowed = UPSET_TOLERANCES * (found.metric.tolerance or 0.2)
+    allowed = _upset_change(found.metric)
     return found.ratio < 1 - allowed if found.metric.higher_is_better else found.ratio > 1 + allowed
 
 
@@ -124,12 +139,12 @@ def _has_stopped(metric: Metric, before: Sample, day: Sample) -> bool:
     if not before.plans or not day.plans:
         return False
     if isinstance(metric.source, Quantile):
-        over = [int(s.counts_of(metric.source.histogram).by_bucket.sum()) for s in (before, day)]
+        over = [s.counts_of(metric.source.histogram).many for s in (before, day)]
         return over[0] / before.plans - over[1] / day.plans > COVERAGE_GAP
-    over = [int(s.sum_of(metric.source.denominator).sum()) for s in (before, day)]
+    over = [s.total_of(metric.source.denominator) for s in (before, day)]
     if over[0] / before.plans - over[1] / day.plans > COVERAGE_GAP:
         return True
-    total = [int(s.sum_of(metric.source.numerator).sum()) for s in (before, day)]
+    total = [s.total_of(metric.source.numerator) for s in (before, day)]
     events = total[0] if metric.source.scale == 1 else over[0]
     return total[0] > 0 and total[1] == 0 and over[0] > 0 and events / over[0] * over[1] >= SURELY_SOME
 

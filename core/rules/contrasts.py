@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from core.rules.samples import BUCKETS, Floats
 
@@ -14,7 +15,7 @@ class Contrast:
     """The combined contrasts of several rows at once; arrays of shape (rows,) and (rows, BUCKETS).
 
     `count_df` is `df` for sums of single events. `mix` is the candidate's share of the plans; `squares` and `cubes`
-    sum each arm's part in `psi`, (2, rows).
+    sum each arm's part, (2, rows). `influence` is each bucket's part in a contrast, of length one.
     """
 
     difference: Floats
@@ -24,7 +25,7 @@ class Contrast:
     df: Floats
     count_df: Floats
     skew: Floats
-    psi: Floats
+    influence: npt.NDArray[np.float32]
     ratio_se: Floats
     mix: Floats
     squares: Floats
@@ -70,7 +71,7 @@ def contrast(y: Floats, n: Floats) -> Contrast:
         df=degrees(squares, fourths),
         count_df=degrees(squares, fourths - single),
         skew=divided((psi2 * psi).sum(axis=-1), squares**1.5),
-        psi=psi,
+        influence=divided(psi, np.sqrt(squares)[:, None]).astype(np.float32),
         ratio_se=divided(np.sqrt(scale * ratio_squares), levels[0]),
         mix=(weight * divided(plans[:, 1], plans.sum(axis=1))).sum(axis=0),
         squares=scale * parts2.sum(axis=-1),

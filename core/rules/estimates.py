@@ -123,11 +123,16 @@ class _Spread:
         return abs(_share_over(self.value_c / factor, self.baseline) - _share_over(self.value_c, self.baseline))
 
 
-def _spread(metric: Metric, source: Quantile, steps: Sequence[Step]) -> _Spread | None:
-    found = np.array([[arm.counts_of(source.histogram).by_bin for arm in (s.baseline, s.candidate)] for s in steps])
+def _mixed(histogram: str, steps: Sequence[Step]) -> Floats:
+    """The weighted histogram of each arm, of sum one or empty; shape (2, BINS)."""
+    found = np.array([[arm.counts_of(histogram).by_bin for arm in (s.baseline, s.candidate)] for s in steps])
     plans = found.sum(axis=-1).astype(np.float64)
     weight = weights(plans[..., None])
-    mixed = np.einsum("kr,kab->ab", weight, divided(found.astype(np.float64), plans[..., None]))
+    mixed: Floats = np.einsum("kr,kab->ab", weight, divided(found.astype(np.float64), plans[..., None]))
+    return mixed
+
+
+def _spread(metric: Metric, source: Quantile, mixed: Floats) -> _Spread | None:
     value_c, value_v = (value_at(1 - source.q, by_bin) for by_bin in mixed)
     if value_c is None or value_v is None:
         return None
@@ -179,24 +184,26 @@ def _scored(metric: Metric, found: Contrast, row: int) -> tuple[float, float] | 
 
 @dataclass(frozen=True, eq=False)
 class _Logged:
-    """How each arm logged each row, over all steps; all of shape (2 arms, rows) but `plans`, (2,)."""
+    """How each arm logged each row, over all steps: a pair of baseline and candidate for each row."""
 
-    plans: Floats
-    over: Floats
-    total: Floats
-    is_any: npt.NDArray[np.bool_]
-    filled: npt.NDArray[np.int64]
+    plans: Sequence[float]
+    over: Sequence[Sequence[float]]
+    total: Sequence[Sequence[float]]
+    is_any: Sequence[Sequence[bool]]
+    fewest: Sequence[int]
+    """Buckets with traffic, in the arm that has fewer."""
 
     @staticmethod
     def of(steps: Sequence[Step], y: Floats, n: Floats) -> _Logged:
-        plans = np.array([[arm.plans for arm in (s.baseline, s.candidate)] for s in steps], dtype=np.float64)
+        arms = zip(*((step.baseline, step.candidate) for step in steps), strict=True)
+        plans = [float(sum(sample.plans for sample in arm)) for arm in arms]
         y, n = y.sum(axis=0), n.sum(axis=0)
-        any_y, filled = (y != 0).any(axis=-1), (n > 0).sum(axis=-1)
-        return _Logged(plans.sum(axis=0), n.sum(axis=-1), y.sum(axis=-1), any_y, filled)
+        over, total, is_any = (values.T.tolist() for values in (n.sum(axis=-1), y.sum(axis=-1), (y != 0).any(axis=-1)))
+        return _Logged(plans, over, total, is_any, (n > 0).sum(axis=-1).min(axis=0).tolist())
 
     def gap(self, metric: Metric, row: int) -> str | None:
         """Why the sums of a row cannot be compared, from how they were logged."""
-        base, mine = self.over[:, row].tolist()
+        base, mine = self.over[row]
         if not base and not mine:
             return "nobody logs it"
         if not base or not mine:
@@ -204,17 +211,17 @@ class _Logged:
         covered = [over / plans if plans > 0 else 0.0 for over, plans in zip((base, mine), self.plans, strict=True)]
         if abs(covered[0] - covered[1]) > COVERAGE_GAP:
             return f"logged for {covered[1]:.0%} of the candidate's plans and {covered[0]:.0%} of the baseline's"
-        if not self.is_any[:, row].any() and not isinstance(metric.source, Quantile):
+        if not any(self.is_any[row]) and not isinstance(metric.source, Quantile):
             return "none was recorded in either arm"
         return "recorded for the baseline, never for the candidate" if self._has_fallen_silent(metric, row) else None
 
     def _has_fallen_silent(self, metric: Metric, row: int) -> bool:
         """True where the candidate's sum is zero though at the baseline's rate there had to be some."""
-        if isinstance(metric.source, Quantile) or metric.higher_is_better or self.is_any[1, row]:
+        if isinstance(metric.source, Quantile) or metric.higher_is_better or self.is_any[row][1]:
             return False
-        base, mine = self.over[:, row].tolist()
-        events = float(self.total[0, row]) if metric.source.scale == 1 else base
-        return bool(events * mine / base >= SURELY_SOME)
+        base, mine = self.over[row]
+        events = self.total[row][0] if metric.source.scale == 1 else base
+        return events * mine / base >= SURELY_SOME
 
     def problem(self, metric: Metric, row: int, *, is_flat: bool) -> str | None:
         """Why a row is no evidence; None where it is."""
@@ -222,10 +229,9 @@ class _Logged:
             return f"{int(self.plans[1])} of the {FEWEST_PLANS} plans needed for any test"
         if (gap := self.gap(metric, row)) is not None:
             return gap
-        fewest = int(self.filled[:, row].min())
-        if fewest < FEWEST_BUCKETS:
-            return f"too few different units: they fill {fewest} of {BUCKETS} buckets"
-        if metric.higher_is_better and not self.is_any[0, row]:
+        if self.fewest[row] < FEWEST_BUCKETS:
+            return f"too few different units: they fill {self.fewest[row]} of {BUCKETS} buckets"
+        if metric.higher_is_better and not self.is_any[row][0]:
             return "none was recorded for the baseline"
         return "all values are equal" if is_flat else None
 
@@ -267,11 +273,6 @@ class _Harm:
         return student(sequence_z(self.tolerance_z), self.df)
 
 
-def _direction(psi: Floats) -> npt.NDArray[np.float32]:
-    length = float(np.sqrt((psi**2).sum()))
-    return (psi / length if length > 0 else psi).astype(np.float32)
-
-
 def _ratio_compared(metric: Metric, found: Contrast, row: int) -> Comparison:
     value, base = float(found.candidate[row]), float(found.baseline[row])
     bound = metric.bound(base)
@@ -297,11 +298,11 @@ def _ratio_compared(metric: Metric, found: Contrast, row: int) -> Comparison:
         room_z=harm.room_z,
         alarm_z=alarm_z,
         alarm_tolerance_z=min(harm.tolerance / alarm_se, SUREST),
-        influence=_direction(found.psi[row]),
+        influence=found.influence[row],
     )
 
 
-def _spread_compared(spread: _Spread, found: Contrast, row: int, limit_row: int, plans: Floats) -> Comparison:
+def _spread_compared(spread: _Spread, found: Contrast, row: int, limit_row: int, plans: Sequence[float]) -> Comparison:
     metric = spread.metric
     harm = _Harm.of(found, row, metric, spread.tolerance)
     beyond_c = _share_above(spread.bound_edge, spread.baseline)
@@ -329,7 +330,7 @@ def _spread_compared(spread: _Spread, found: Contrast, row: int, limit_row: int,
         room_z=harm.room_z,
         alarm_z=z,
         alarm_tolerance_z=min(harm.tolerance / se, SUREST),
-        influence=_direction(found.psi[row]),
+        influence=found.influence[row],
     )
 
 
@@ -337,7 +338,12 @@ def compare(steps: Sequence[Step], metrics: Sequence[Metric] = METRICS) -> tuple
     """Every metric over all the steps given, one comparison each, in order; nothing in them is ever NaN or infinite."""
     if not steps:
         return tuple(Comparison(metric, "no traffic yet") for metric in metrics)
-    spreads = [_spread(m, m.source, steps) if isinstance(m.source, Quantile) else None for m in metrics]
+    mixed = {
+        name: _mixed(name, steps) for name in {m.source.histogram for m in metrics if isinstance(m.source, Quantile)}
+    }
+    spreads = [
+        _spread(m, m.source, mixed[m.source.histogram]) if isinstance(m.source, Quantile) else None for m in metrics
+    ]
     main = [(m, s.edge + 1 if s else 0) for m, s in zip(metrics, spreads, strict=True)]
     limits = [(s.metric, s.bound_edge + 1) for s in spreads if s]
     y, n = _rows(steps, main + limits)
@@ -355,8 +361,8 @@ def _compared(
 ) -> Comparison:
     small = 1e-9 * abs(float(found.baseline[row]))
     is_flat = bool(found.se[row] <= small and abs(found.difference[row]) <= small)
-    problem, over = logged.problem(metric, row, is_flat=is_flat), logged.over[:, row]
-    if not over.all():
+    problem, over = logged.problem(metric, row, is_flat=is_flat), logged.over[row]
+    if not all(over):
         return Comparison(metric, problem)
     shown = _spread_compared(spread, found, row, limit_row, over) if spread else _ratio_compared(metric, found, row)
     if problem is None:

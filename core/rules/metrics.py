@@ -153,8 +153,8 @@ def value_of(metric: Metric, sample: Sample) -> float | None:
     if isinstance(metric.source, Quantile):
         by_bin = sample.counts_of(metric.source.histogram).by_bin
         return value_at(1 - metric.source.q, by_bin.astype(np.float64))
-    over = int(sample.sum_of(metric.source.denominator).sum())
-    return int(sample.sum_of(metric.source.numerator).sum()) / over * metric.source.scale if over > 0 else None
+    over = sample.total_of(metric.source.denominator)
+    return sample.total_of(metric.source.numerator) / over * metric.source.scale if over > 0 else None
 
 
 def variant_metrics(sample: Sample) -> VariantMetrics:

@@ -68,21 +68,23 @@ class Counts:
         return Counts.of_dense(dense)
 
     @staticmethod
-    def of_dense(dense: Ints) -> Counts:
-        """From one count per cell; shape (BINS x BUCKETS,)."""
-        cells = np.flatnonzero(dense)
-        return Counts(_frozen(cells), _frozen(dense[cells]))
+    def of_dense(dense: Ints, *, first: int = 0) -> Counts:
+        """From one count per cell, from the cell `first` on."""
+        at = np.flatnonzero(dense)
+        return Counts(_frozen(at + first), _frozen(dense[at]))
 
     @staticmethod
     def total(parts: Iterable[Counts]) -> Counts:
         """The sum of histograms."""
         filled = [part for part in parts if len(part.cells)]
-        if len(filled) == 1:
-            return filled[0]
-        dense = np.zeros(_CELLS, dtype=np.int64)
+        if len(filled) < 2:
+            return filled[0] if filled else _NO_COUNTS
+        # Latencies fill a small part of all cells, and what is slow is going over memory.
+        first, last = (int(end(part.cells[at] for part in filled)) for end, at in ((min, 0), (max, -1)))
+        dense = np.zeros(last + 1 - first, dtype=np.int64)
         for part in filled:
-            dense[part.cells] += part.counts
-        return Counts.of_dense(dense)
+            dense[part.cells - first] += part.counts
+        return Counts.of_dense(dense, first=first)
 
     @cached_property
     def by_bin(self) -> Ints:
@@ -101,6 +103,11 @@ class Counts:
     @cached_property
     def _slower(self) -> dict[int, Ints]:
         return {}
+
+    @cached_property
+    def many(self) -> int:
+        """All values together."""
+        return int(self.counts.sum())
 
     @cached_property
     def by_bucket(self) -> Ints:
@@ -130,6 +137,8 @@ class Sample:
 
     sums: Mapping[str, Ints] = field(default_factory=dict)
     histograms: Mapping[str, Counts] = field(default_factory=dict)
+    stored: bytes | None = field(default=None, repr=False)
+    """What it was read from, so that it need not be packed again."""
 
     @staticmethod
     def empty() -> Sample:
@@ -155,6 +164,8 @@ class Sample:
     def total(parts: Iterable[Sample]) -> Sample:
         """The sum of samples, faster than adding them one by one."""
         found = list(parts)
+        if len(found) == 1:
+            return found[0]
         names = {name for part in found for name in part.sums}
         kinds = {name for part in found for name in part.histograms}
         return Sample.of(
@@ -190,13 +201,23 @@ class Sample:
         """The histogram of that name; empty where nothing was ever kept."""
         return self.histograms.get(name, _NO_COUNTS)
 
+    @cached_property
+    def _totals(self) -> dict[str, int]:
+        return {name: int(values.sum()) for name, values in self.sums.items()}
+
+    def total_of(self, name: str) -> int:
+        """The sum over all buckets; zero where nothing of that name was ever kept."""
+        return self._totals.get(name, 0)
+
     @property
     def plans(self) -> int:
         """How many plans were served."""
-        return int(self.sum_of(PLANS).sum())
+        return self.total_of(PLANS)
 
     def to_bytes(self) -> bytes:
         """A compact, deterministic form for storage; `from_bytes` reads it back to the last bit."""
+        if self.stored is not None:
+            return self.stored
         packed = [_packed(values) for values in self.sums.values()]
         for part in self.histograms.values():
             packed += [_packed(np.diff(part.cells, prepend=0)), _packed(part.counts)]
@@ -226,7 +247,7 @@ class Sample:
             name: Counts(_frozen(np.cumsum(read.next(size), dtype=np.int64)), _frozen(read.next(size)))
             for name, size in header["histograms"]
         }
-        return Sample(sums, histograms)
+        return Sample(sums, histograms, stored)
 
 
 _FORMAT: Final = 1
