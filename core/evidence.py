@@ -32,7 +32,7 @@ def _steps(session: Session, experiment: Experiment) -> list[AllocationStep]:
 
 def _periods(session: Session, experiment: Experiment, variant: Variant) -> list[tuple[Decimal, float]]:
     steps, now = _steps(session, experiment), session.execute(select(func.now())).scalar_one()
-    pauses = ledger.pauses(session, experiment.id, until=now)
+    pauses = ledger.pauses(session, [experiment.id], until=now)[experiment.id]
     ends = [*(step.started_at for step in steps[1:]), now]
     return [
         (Decimal(step.shares.get(str(variant.id), "0")), ledger.days_at_work(step.started_at, end, pauses))

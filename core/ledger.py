@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -51,15 +51,21 @@ def newest(session: Session) -> int:
 Pauses = Sequence[tuple[datetime, datetime]]
 
 
-def pauses(session: Session, experiment_id: uuid.UUID, *, until: datetime) -> Pauses:
-    """When an experiment was paused, as pairs of beginning and end; a pause that lasts ends with `until`."""
-    wanted = ("pause", "resume")
-    query = select(LedgerEntry.action, LedgerEntry.at).where(
-        LedgerEntry.experiment_id == experiment_id, LedgerEntry.action.in_(wanted)
+def pauses(session: Session, experiments: Collection[uuid.UUID], *, until: datetime) -> dict[uuid.UUID, Pauses]:
+    """When each of some experiments was paused, as pairs of beginning and end; a pause that lasts ends with `until`."""
+    query = select(LedgerEntry.experiment_id, LedgerEntry.action, LedgerEntry.at).where(
+        LedgerEntry.experiment_id.in_(experiments), LedgerEntry.action.in_(("pause", "resume"))
     )
+    found: dict[uuid.UUID, list[tuple[str, datetime]]] = {experiment: [] for experiment in experiments}
+    for row in session.execute(query.order_by(LedgerEntry.id)):
+        found[row.experiment_id].append((row.action, row.at))
+    return {experiment: _paired([*there, ("resume", until)]) for experiment, there in found.items()}
+
+
+def _paired(entries: Sequence[tuple[str, datetime]]) -> Pauses:
     found: list[tuple[datetime, datetime]] = []
     began: datetime | None = None
-    for action, at in [*session.execute(query.order_by(LedgerEntry.id)), ("resume", until)]:
+    for action, at in entries:
         if action == "pause":
             began = at
         elif began is not None:

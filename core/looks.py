@@ -10,20 +10,19 @@ from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
 
-from sqlalchemy import Row, select, text
+from sqlalchemy import select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from core import ledger, measure
-from core.measure import Freshness, StepSamples
+from core.measure import DaySample, Freshness, StepSamples
 from core.rules.checks import History, Traffic
-from core.rules.decision import Terms
+from core.rules.decision import Rule, Terms
 from core.rules.estimates import FEWEST_PLANS, Step
 from core.rules.metrics import Metric, Quantile, Ratio, VariantMetrics
 from core.rules.samples import Sample
 from core.rules.verdict import Aggregates, Look
 from core.tables import Evidence, Experiment, Variant
-from core.variants import variants
 
 WEEK: Final = timedelta(days=7)
 SLOT: Final = timedelta(minutes=15)
@@ -54,10 +53,20 @@ UNKNOWN: Final = 0
 """Stands for a step that is not on record yet: the shares were changed by others a moment ago."""
 
 
-def _first_of_run(steps: Sequence[Row[Any]], variant_id: uuid.UUID) -> int | None:
-    """The step with which the candidate last joined; whatever came before a step without a share of its own is void."""
+@dataclass(frozen=True)
+class Pair:
+    """A candidate, what it is compared with, and all variants of their experiment."""
+
+    experiment: Experiment
+    variant: Variant
+    baseline: Variant
+    there: Sequence[Variant]
+
+
+def _first_of_run(steps: measure.Steps, variant_id: uuid.UUID) -> int:
+    """Where the candidate last joined; whatever came before a step without a share of its own is void."""
     without = [n for n, step in enumerate(steps[:-1], 1) if not float(step.shares.get(str(variant_id), 0))]
-    return steps[max(without, default=0)].id if steps else None
+    return max(without, default=0)
 
 
 def _known(
@@ -77,27 +86,66 @@ def _run(steps: Sequence[StepSamples], variant_id: uuid.UUID) -> Sequence[StepSa
     return steps[max(without, default=0) :]
 
 
-def read(
-    session: Session,
-    experiment: Experiment,
-    variant: Variant,
-    baseline: Variant,
-    terms: Terms,
-    *,
-    now: datetime,
-) -> Seen:
-    """What is known of a candidate against its baseline, from samples alone."""
-    there, price = variants(session, experiment), terms.price_per_1000_tokens
-    first_id = _first_of_run(measure.steps(session, experiment.id), variant.id)
-    found = measure.samples(session, experiment.id, since_step=first_id, price_per_1000_tokens=price)
-    run = _run(_known(experiment, there, found, now), variant.id)
-    present = run[-1]
+def read(session: Session, pairs: Sequence[Pair], terms: Terms, *, now: datetime) -> list[Seen]:
+    """What is known of candidates against their baselines, from samples alone; for all at once, by few queries."""
+    runs = _runs(session, pairs, terms, now)
+    facts = _facts(session, pairs, runs, terms, now)
+    found = []
+    for pair, run, respect in zip(pairs, runs, _constraint_respect(session, pairs, runs, now), strict=True):
+        seen = Seen(_look(pair, run, respect, facts), run[0].step_id, run[-1].step_id, run[-1].started_at or now, run)
+        if not any(step.candidate.plans or step.baseline.plans for step in seen.look.steps):
+            seen = replace(seen, look=_with_aggregates(session, seen.look, pair, since=seen.since, now=now))
+        found.append(seen)
+    return found
+
+
+def _runs(session: Session, pairs: Sequence[Pair], terms: Terms, now: datetime) -> list[Sequence[StepSamples]]:
+    """The steps of each candidate's present run; what came before the first of an experiment's runs is not read."""
+    steps = measure.steps_of(session, {pair.experiment.id for pair in pairs})
+    first: dict[uuid.UUID, int] = {}
+    for pair in pairs:
+        key = pair.experiment.id
+        at = _first_of_run(steps[key], pair.variant.id)
+        first[key] = min(at, first.get(key, at))
+    wanted = {key: steps[key][at:] for key, at in first.items()}
+    found = measure.samples_of(session, wanted, price_per_1000_tokens=terms.price_per_1000_tokens)
+    return [
+        _run(_known(pair.experiment, pair.there, found[pair.experiment.id], now), pair.variant.id) for pair in pairs
+    ]
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """What is read beside the steps, by experiment; the days by variant."""
+
+    now: datetime
+    fresh: Mapping[uuid.UUID, Freshness]
+    pauses: Mapping[uuid.UUID, ledger.Pauses]
+    units: Mapping[uuid.UUID, measure.Units]
+    days: Mapping[uuid.UUID, Sequence[DaySample]]
+
+
+def _facts(
+    session: Session, pairs: Sequence[Pair], runs: Sequence[Sequence[StepSamples]], terms: Terms, now: datetime
+) -> _Facts:
+    experiments = {pair.experiment.id for pair in pairs}
+    present = {pair.experiment.id: run[-1:] for pair, run in zip(pairs, runs, strict=True)}
+    return _Facts(
+        now,
+        measure.freshness_of(session, experiments),
+        ledger.pauses(session, experiments, until=now),
+        measure.assigned_units(session, present),
+        _days(session, pairs, now.date(), terms),
+    )
+
+
+def _look(pair: Pair, run: Sequence[StepSamples], respect: Mapping[uuid.UUID, float], facts: _Facts) -> Look:
+    experiment, variant, baseline, now = pair.experiment.id, pair.variant, pair.baseline, facts.now
+    present, names = run[-1], {one.id: one.name for one in pair.there}
     since, first = (step.started_at or now for step in (present, run[0]))
-    fresh, pauses = measure.freshness(session, experiment.id), ledger.pauses(session, experiment.id, until=now)
-    units = _newcomers(session, experiment, run)
-    names = {one.id: one.name for one in there}
-    respect = _constraint_respect(session, experiment.id, first)
-    look = Look(
+    fresh, pauses = facts.fresh[experiment], facts.pauses[experiment]
+    units = _newcomers(present, facts.units[experiment])
+    return Look(
         steps=tuple(
             _step(step, baseline.id, variant.id) for step in run if variant.id in step.variants or step is present
         ),
@@ -109,27 +157,16 @@ def read(
         units={names.get(key, str(key)): units.get(key, 0) for key in present.shares},
         shares={names.get(key, str(key)): share for key, share in present.shares.items()},
         traffic=traffic(fresh, since, now),
-        history=_history(session, experiment.id, baseline.id, variant.id, now.date(), terms),
+        history=_history(facts.days.get(baseline.id, ()), facts.days.get(variant.id, ()), now.date()),
         constraint_respect=respect.get(variant.id),
         baseline_constraint_respect=respect.get(baseline.id),
     )
-    if not any(step.candidate.plans or step.baseline.plans for step in look.steps):
-        look = _with_aggregates(session, look, experiment, variant, baseline, since=since, now=now)
-    return Seen(look, run[0].step_id, present.step_id, since, run)
 
 
-def _with_aggregates(
-    session: Session,
-    look: Look,
-    experiment: Experiment,
-    variant: Variant,
-    baseline: Variant,
-    *,
-    since: datetime,
-    now: datetime,
-) -> Look:
+def _with_aggregates(session: Session, look: Look, pair: Pair, *, since: datetime, now: datetime) -> Look:
     """The look of a team that keeps aggregates instead of events; unchanged where there are none either."""
-    found = measure.from_aggregates(session, experiment.id, since=since)
+    variant, baseline = pair.variant, pair.baseline
+    found = measure.from_aggregates(session, pair.experiment.id, since=since)
     if found is None or not {variant.id, baseline.id} <= found.variants.keys():
         return look
     behind = max((now - found.until).total_seconds() / 3600, 0.0)
@@ -138,12 +175,11 @@ def _with_aggregates(
     return replace(look, aggregated=aggregated, seen_until=min(found.until, now), traffic=None, history=None)
 
 
-def _newcomers(session: Session, experiment: Experiment, run: Sequence[StepSamples]) -> Mapping[uuid.UUID, int]:
+def _newcomers(present: StepSamples, units: measure.Units) -> Mapping[uuid.UUID, int]:
     """The units that came to each variant in the present step; none where its shares or its beginning are a guess."""
-    present = run[-1]
     if present.step_id == UNKNOWN or present.source == "reconstructed":
         return {}
-    return measure.assigned_units(session, experiment.id, run).by_step.get(present.step_id, {})
+    return units.by_step.get(present.step_id, {})
 
 
 def _step(step: StepSamples, baseline_id: uuid.UUID, variant_id: uuid.UUID) -> Step:
@@ -163,50 +199,70 @@ def traffic(fresh: Freshness, since: datetime, now: datetime) -> Traffic:
     )
 
 
-def _history(
-    session: Session, experiment_id: uuid.UUID, baseline_id: uuid.UUID, variant_id: uuid.UUID, today: date, terms: Terms
-) -> History | None:
-    """The last day of both arms, with yesterday where today has too little yet, and the baseline's week before."""
-    parts = measure.daily(
-        session,
-        experiment_id,
-        since=today - WEEK - timedelta(days=1),
-        price_per_1000_tokens=terms.price_per_1000_tokens,
-    )
+def _days(session: Session, pairs: Sequence[Pair], today: date, terms: Terms) -> dict[uuid.UUID, Sequence[DaySample]]:
+    """The parts of the last days by variant: of candidates since yesterday, of baselines with the week before that."""
+    yesterday = today - timedelta(days=1)
+    since = {pair.variant.id: yesterday for pair in pairs} | {pair.baseline.id: yesterday - WEEK for pair in pairs}
+    found: dict[uuid.UUID, list[DaySample]] = {}
+    for part in measure.days_of(session, since, price_per_1000_tokens=terms.price_per_1000_tokens):
+        found.setdefault(part.variant_id, []).append(part)
+    return dict(found)
 
-    def total(variant: uuid.UUID, wanted: Callable[[date], bool]) -> Sample:
-        return Sample.total(part.sample for part in parts if part.variant_id == variant and wanted(part.day))
+
+def _history(baseline: Sequence[DaySample], candidate: Sequence[DaySample], today: date) -> History | None:
+    """The last day of both arms, with yesterday where today has too little yet, and the baseline's week before."""
+
+    def total(parts: Sequence[DaySample], wanted: Callable[[date], bool]) -> Sample:
+        return Sample.total(part.sample for part in parts if wanted(part.day))
 
     first = today
-    if total(variant_id, lambda day: day >= today).plans < FEWEST_PLANS:
+    if sum(part.sample.plans for part in candidate if part.day >= today) < FEWEST_PLANS:
         first = today - timedelta(days=1)
-    week = total(baseline_id, lambda day: day < first)
+    week = total(baseline, lambda day: day < first)
     if not week.plans:
         return None
-    return History(week, total(baseline_id, lambda day: day >= first), total(variant_id, lambda day: day >= first))
+    return History(week, total(baseline, lambda day: day >= first), total(candidate, lambda day: day >= first))
 
 
 # A bucket counts where it ends after the beginning; what the hours of its other part saw cannot be told from it.
 _RESPECT = text("""
-SELECT variant_id, CAST(min(coalesce(min, mean)) AS float8) AS respect FROM exp.metric_aggregates
- WHERE experiment_id = :id AND metric_name = 'constraint_respect'
-   AND bucket_start > :since - CASE bucket_type WHEN 'daily' THEN interval '1 day' ELSE interval '1 hour' END
- GROUP BY variant_id
+SELECT k.n, m.variant_id, CAST(min(coalesce(m.min, m.mean)) AS float8) AS respect
+  FROM unnest(CAST(:ids AS uuid[]), CAST(:since AS timestamptz[])) WITH ORDINALITY k (experiment_id, since, n)
+  JOIN exp.metric_aggregates m USING (experiment_id)
+ WHERE m.metric_name = 'constraint_respect'
+   AND m.bucket_start > k.since - CASE m.bucket_type WHEN 'daily' THEN interval '1 day' ELSE interval '1 hour' END
+ GROUP BY 1, 2
 """)
 
 
-def _constraint_respect(session: Session, experiment_id: uuid.UUID, since: datetime) -> dict[uuid.UUID, float]:
-    """The lowest share of plans that respected all constraints, where the platform aggregates it."""
-    rows = session.execute(_RESPECT, {"id": experiment_id, "since": since})
-    return {row.variant_id: row.respect for row in rows if row.respect is not None}
+def _constraint_respect(
+    session: Session, pairs: Sequence[Pair], runs: Sequence[Sequence[StepSamples]], now: datetime
+) -> list[dict[uuid.UUID, float]]:
+    """The lowest share of plans that respected all constraints in each run, where the platform aggregates it."""
+    values = {"ids": [pair.experiment.id for pair in pairs], "since": [run[0].started_at or now for run in runs]}
+    found: list[dict[uuid.UUID, float]] = [{} for _ in pairs]
+    for row in session.execute(_RESPECT, values):
+        if row.respect is not None:
+            found[row.n - 1][row.variant_id] = row.respect
+    return found
 
 
 # --- Keeping --------------------------------------------------------------------------------------------------------
 
 
-def keep(session: Session, look: Look) -> dict[str, Any]:
-    """A look as a row keeps it; its samples go to `promotion.evidence`, each once."""
+def keep(session: Session, looks: Sequence[Look]) -> list[dict[str, Any]]:
+    """Looks as rows keep them; their samples go to `promotion.evidence`, each once."""
     contents: dict[str, bytes] = {}
+    kept = [_kept(look, contents) for look in looks]
+    # In this order everywhere, so that two who keep the same never wait for each other.
+    rows = [{"digest": key, "content": contents[key]} for key in sorted(contents)]
+    if rows:
+        session.execute(insert(Evidence).on_conflict_do_nothing(), rows)
+    return kept
+
+
+def _kept(look: Look, contents: dict[str, bytes]) -> dict[str, Any]:
+    """A look as a row keeps it; the samples that it names by digest are added to `contents`."""
 
     def digest(sample: Sample) -> str:
         content = sample.to_bytes()
@@ -214,7 +270,7 @@ def keep(session: Session, look: Look) -> dict[str, Any]:
         contents[key] = content
         return key
 
-    kept = {
+    return {
         "steps": [[digest(step.baseline), digest(step.candidate)] for step in look.steps],
         "share": str(look.share),
         "days": look.days,
@@ -229,9 +285,6 @@ def keep(session: Session, look: Look) -> dict[str, Any]:
         "baseline_constraint_respect": look.baseline_constraint_respect,
         "aggregated": asdict(look.aggregated) if look.aggregated else None,
     }
-    rows = [{"digest": key, "content": content} for key, content in contents.items()]
-    session.execute(insert(Evidence).on_conflict_do_nothing(), rows)
-    return kept
 
 
 def restore(session: Session, kept: Mapping[str, Any]) -> Look:
@@ -266,12 +319,12 @@ def _restored_aggregates(kept: Mapping[str, Any] | None) -> Aggregates | None:
 _SOURCES: Final = {"ratio": Ratio, "quantile": Quantile}
 
 
-def keep_terms(terms: Terms, experiment: str) -> dict[str, Any]:
-    """The terms of one verdict as a row keeps them; prices are in the samples already."""
+def keep_terms(terms: Terms, rule: Rule) -> dict[str, Any]:
+    """The terms of a verdict by one rule as a row keeps them; prices are in the samples already."""
     return {
         "steps": [str(step) for step in terms.steps],
         "minimum_samples": terms.minimum_samples,
-        "rule": terms.rule_of(experiment),
+        "rule": rule,
         "metrics": [
             asdict(metric) | {"source": {"kind": type(metric.source).__name__.lower(), **asdict(metric.source)}}
             for metric in terms.metrics

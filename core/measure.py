@@ -4,7 +4,7 @@ how many events or assignments there ever were."""
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
@@ -49,20 +49,31 @@ class StepSamples:
 
 
 _STEPS = text("""
-SELECT id, started_at, lead(started_at) OVER (ORDER BY started_at, id) AS until, shares, source
-  FROM promotion.allocation_steps WHERE experiment_id = :id ORDER BY started_at, id
+SELECT experiment_id, id, started_at, shares, source,
+       lead(started_at) OVER (PARTITION BY experiment_id ORDER BY started_at, id) AS until
+  FROM promotion.allocation_steps WHERE experiment_id = ANY(:ids) ORDER BY experiment_id, started_at, id
 """)
 _TOTALS = text("""
-SELECT s.step, a.variant_id, s.units, s.content
+SELECT e.experiment_id, s.step, a.variant_id, s.units, s.content
   FROM promotion.measure_experiments e JOIN promotion.measure_arms a ON a.experiment = e.id
   JOIN promotion.samples s ON s.arm = a.id
- WHERE e.experiment_id = :id AND (CAST(:steps AS bigint[]) IS NULL OR s.step = ANY(CAST(:steps AS bigint[])))
+ WHERE e.experiment_id = ANY(:ids) AND s.step = ANY(:steps)
 """)
+Steps = Sequence[Row[Any]]
+"""The allocation steps of an experiment in order, all or the last ones: id, started_at, until, shares, source."""
 
 
-def steps(session: Session, experiment_id: uuid.UUID) -> list[Row[Any]]:
-    """The allocation steps of an experiment in order: id, started_at, until, shares, source."""
-    return list(session.execute(_STEPS, {"id": experiment_id}))
+def steps(session: Session, experiment_id: uuid.UUID) -> Steps:
+    """The allocation steps of an experiment."""
+    return steps_of(session, [experiment_id])[experiment_id]
+
+
+def steps_of(session: Session, experiments: Collection[uuid.UUID]) -> dict[uuid.UUID, Steps]:
+    """The allocation steps of some experiments."""
+    found: dict[uuid.UUID, list[Row[Any]]] = {experiment: [] for experiment in experiments}
+    for row in session.execute(_STEPS, {"ids": list(experiments)}):
+        found[row.experiment_id].append(row)
+    return dict(found)
 
 
 def samples(
@@ -79,12 +90,24 @@ def samples(
     there = steps(session, experiment_id)
     if since_step is not None:
         there = there[next((n for n, step in enumerate(there) if step.id == since_step), len(there)) :]
-    wanted = None if since_step is None else [step.id for step in there]
-    found: dict[int, dict[uuid.UUID, Served]] = {}
-    for row in session.execute(_TOTALS, {"id": experiment_id, "steps": wanted}):
+    found = samples_of(session, {experiment_id: there}, price_per_1000_tokens=price_per_1000_tokens)[experiment_id]
+    return found if since_step is None else tuple(step for step in found if step.step_id)
+
+
+def samples_of(
+    session: Session, wanted: Mapping[uuid.UUID, Steps], *, price_per_1000_tokens: Decimal | None = None
+) -> dict[uuid.UUID, tuple[StepSamples, ...]]:
+    """The samples of some experiments in the steps that are wanted of each, with step 0 where there is one."""
+    values = {"ids": list(wanted), "steps": [0, *(step.id for there in wanted.values() for step in there)]}
+    found: dict[uuid.UUID, dict[int, dict[uuid.UUID, Served]]] = {experiment: {} for experiment in wanted}
+    for row in session.execute(_TOTALS, values):
         sample = priced(Sample.from_bytes(row.content), price_per_1000_tokens)
         if sample.plans:
-            found.setdefault(row.step, {})[row.variant_id] = Served(sample, row.units)
+            found[row.experiment_id].setdefault(row.step, {})[row.variant_id] = Served(sample, row.units)
+    return {experiment: _step_samples(there, found[experiment]) for experiment, there in wanted.items()}
+
+
+def _step_samples(there: Steps, found: Mapping[int, Mapping[uuid.UUID, Served]]) -> tuple[StepSamples, ...]:
     before = [StepSamples(0, None, there[0].started_at if there else None, {}, "none", found[0])] if 0 in found else []
     return (
         *before,
@@ -125,10 +148,27 @@ class DaySample:
 
 _DAYS = text("""
 SELECT d.step, a.variant_id, d.day, d.content
-  FROM promotion.measure_experiments e JOIN promotion.measure_arms a ON a.experiment = e.id
-  JOIN promotion.samples_daily d ON d.arm = a.id
- WHERE e.experiment_id = :id AND d.day >= :since
+  FROM unnest(CAST(:variants AS uuid[]), CAST(:since AS date[])) k (variant_id, since)
+  JOIN promotion.measure_arms a USING (variant_id)
+  JOIN promotion.samples_daily d ON d.arm = a.id AND d.day >= k.since
  ORDER BY d.day, d.step, a.variant_id
+""")
+
+
+def days_of(
+    session: Session, since: Mapping[uuid.UUID, date], *, price_per_1000_tokens: Decimal | None = None
+) -> tuple[DaySample, ...]:
+    """The daily parts of each variant from a day on, in order; they add up to the steps."""
+    values = {"variants": list(since), "since": list(since.values())}
+    return tuple(
+        DaySample(row.step, row.variant_id, row.day, priced(Sample.from_bytes(row.content), price_per_1000_tokens))
+        for row in session.execute(_DAYS, values)
+    )
+
+
+_ARMS = text("""
+SELECT a.variant_id FROM promotion.measure_arms a JOIN promotion.measure_experiments e ON e.id = a.experiment
+ WHERE e.experiment_id = :id
 """)
 
 
@@ -139,12 +179,9 @@ def daily(
     since: date = date.min,
     price_per_1000_tokens: Decimal | None = None,
 ) -> tuple[DaySample, ...]:
-    """The daily parts from the day `since` on, in order; they add up to the steps."""
-    values = {"id": experiment_id, "since": since}
-    return tuple(
-        DaySample(row.step, row.variant_id, row.day, priced(Sample.from_bytes(row.content), price_per_1000_tokens))
-        for row in session.execute(_DAYS, values)
-    )
+    """The daily parts of all variants of an experiment from the day `since` on."""
+    arms = session.scalars(_ARMS, {"id": experiment_id})
+    return days_of(session, dict.fromkeys(arms, since), price_per_1000_tokens=price_per_1000_tokens)
 
 
 # --- Whether the data can be trusted -----------------------------------------------------------------------------
@@ -166,7 +203,7 @@ class Freshness:
 
 _FRESHNESS = text("""
 WITH seen AS (SELECT seen_at, date_bin('15 minutes', seen_at, '2000-01-01Z') AS slot FROM promotion.measure_cursor)
-SELECT seen.seen_at AS seen_until,
+SELECT k.experiment_id, seen.seen_at AS seen_until,
        (SELECT max(slot) FROM promotion.measure_slots h
          WHERE h.experiment = e.id AND h.slot <= now() AND h.plans > 0) AS last_plan_at,
        (SELECT coalesce(CAST(sum(plans) AS bigint), 0) FROM promotion.measure_slots h WHERE h.experiment = e.id
@@ -176,13 +213,19 @@ SELECT seen.seen_at AS seen_until,
             THEN (SELECT coalesce(CAST(sum(plans) AS bigint), 0) FROM promotion.measure_slots h
                    WHERE h.experiment = e.id AND h.slot >= seen.slot - interval '169 hours'
                      AND h.slot < seen.slot - interval '168 hours') END AS plans_same_hour_last_week
-  FROM seen LEFT JOIN promotion.measure_experiments e ON e.experiment_id = :id
+  FROM seen CROSS JOIN unnest(CAST(:ids AS uuid[])) k (experiment_id)
+  LEFT JOIN promotion.measure_experiments e USING (experiment_id)
 """)
 
 
 def freshness(session: Session, experiment_id: uuid.UUID) -> Freshness:
-    """How new the data of an experiment is; reads at most a few hundred short rows."""
-    return Freshness(**session.execute(_FRESHNESS, {"id": experiment_id}).mappings().one())
+    """How new the data of an experiment is."""
+    return freshness_of(session, [experiment_id])[experiment_id]
+
+
+def freshness_of(session: Session, experiments: Collection[uuid.UUID]) -> dict[uuid.UUID, Freshness]:
+    """How new the data of some experiments is; reads at most a few hundred short rows of each."""
+    return {row[0]: Freshness(*row[1:]) for row in session.execute(_FRESHNESS, {"ids": list(experiments)})}
 
 
 @dataclass(frozen=True)
@@ -194,17 +237,24 @@ class Units:
 
 
 _ASSIGNED = text("""
-SELECT step, variant_id, units FROM promotion.measure_assigned WHERE experiment_id = :id
+SELECT experiment_id, step, variant_id, units FROM promotion.measure_assigned WHERE experiment_id = ANY(:ids)
 """)
 
 
-def assigned_units(session: Session, experiment_id: uuid.UUID, there: Sequence[StepSamples]) -> Units:
-    """How many units came to each variant in each of the steps that `samples` gave: newly assigned, as far as
-    `steps.count_assigned` counted last; where nobody keeps assignments, units whose first plan was in that step.
+def assigned_units(session: Session, there: Mapping[uuid.UUID, Sequence[StepSamples]]) -> dict[uuid.UUID, Units]:
+    """How many units came to each variant in each of the steps that `samples` gave of some experiments: newly
+    assigned, as far as `steps.count_assigned` counted last; where nobody keeps assignments, units whose first plan was
+    in that step.
 
     A unit that returns keeps its variant whatever the shares are by then, so newcomers alone can be held against them.
     """
-    counted = session.execute(_ASSIGNED, {"id": experiment_id}).all()
+    counted: dict[uuid.UUID, list[Row[Any]]] = {}
+    for row in session.execute(_ASSIGNED, {"ids": list(there)}):
+        counted.setdefault(row.experiment_id, []).append(row)
+    return {experiment: _units(counted.get(experiment, ()), found) for experiment, found in there.items()}
+
+
+def _units(counted: Sequence[Row[Any]], there: Sequence[StepSamples]) -> Units:
     if not counted:
         return Units("events", {step.step_id: {v: s.units for v, s in step.variants.items()} for step in there})
     by_step: dict[int, dict[uuid.UUID, int]] = {step.step_id: {} for step in there}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Collection
 from typing import Any
 
 from sqlalchemy import func, select, text
@@ -38,6 +39,14 @@ def of(session: Session, policy_version_id: uuid.UUID) -> Stage:
     """The stage of a policy version; NONE where nothing was decided yet."""
     found = session.scalar(select(PolicyStage.stage).where(PolicyStage.policy_version_id == policy_version_id))
     return Stage(found) if found else Stage.NONE
+
+
+def those_in_production(session: Session, policy_versions: Collection[uuid.UUID]) -> set[uuid.UUID]:
+    """Which of some policy versions are in production."""
+    if not policy_versions:
+        return set()
+    query = select(PolicyStage.policy_version_id).where(PolicyStage.policy_version_id.in_(policy_versions))
+    return set(session.scalars(query.where(PolicyStage.stage == Stage.PRODUCTION)))
 
 
 def in_production(session: Session, mlflow_model_name: str) -> PolicyVersion | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import uuid
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -14,7 +14,6 @@ from sqlalchemy.orm import Session
 
 from core import stages
 from core.errors import Refused
-from core.rules.lifecycle import Stage
 from core.tables import AllocationStep, Experiment, Policy, PolicyVersion, RetiredName, Variant
 
 NAME_LIMIT = 255
@@ -82,10 +81,18 @@ def find_experiment(session: Session, experiment: str | uuid.UUID | Experiment, 
     return found
 
 
+def variants_of(session: Session, experiments: Collection[uuid.UUID]) -> dict[uuid.UUID, list[Variant]]:
+    """The variants of some experiments, each in the order they joined."""
+    query = select(Variant).where(Variant.experiment_id.in_(experiments)).order_by(Variant.created_at, Variant.id)
+    found: dict[uuid.UUID, list[Variant]] = {experiment: [] for experiment in experiments}
+    for variant in session.scalars(query.execution_options(populate_existing=True)):
+        found[variant.experiment_id].append(variant)
+    return found
+
+
 def variants(session: Session, experiment: Experiment) -> list[Variant]:
     """The variants of an experiment in the order they joined."""
-    query = select(Variant).where(Variant.experiment_id == experiment.id).order_by(Variant.created_at, Variant.id)
-    return list(session.scalars(query.execution_options(populate_existing=True)))
+    return variants_of(session, [experiment.id])[experiment.id]
 
 
 def shares(session: Session, experiment: Experiment) -> dict[uuid.UUID, Decimal]:
@@ -141,9 +148,26 @@ def variant_serving(session: Session, there: list[Variant], policy_version: Poli
     return max(serving_it, key=lambda v: v.allocation, default=None)
 
 
-def _is_in_production(session: Session, variant: Variant) -> bool:
-    linked = linked_version(session, variant)
-    return linked is not None and stages.of(session, linked.id) == Stage.PRODUCTION
+def baselines(session: Session, there: Mapping[uuid.UUID, Sequence[Variant]]) -> dict[uuid.UUID, Variant]:
+    """What candidates are compared with in each of some experiments: the variant in production, else the one named
+    control or baseline. Those are missing that have neither."""
+    linked = {v.id: linked_version_id(v.config) for variants in there.values() for v in variants}
+    serving = stages.those_in_production(session, {version for version in linked.values() if version})
+    found = {
+        key: _baseline(variants, [v for v in variants if linked[v.id] in serving]) for key, variants in there.items()
+    }
+    return {key: base for key, base in found.items() if base}
+
+
+def _baseline(there: Sequence[Variant], in_production: Sequence[Variant]) -> Variant | None:
+    if in_production:  # an earlier try of the same version may have been left behind at 0 %
+        return max(in_production, key=lambda v: v.allocation)
+    named = [v for v in there if _is_named_baseline(v)]
+    return named[0] if len(named) == 1 else None
+
+
+def _is_named_baseline(variant: Variant) -> bool:
+    return variant.name.lower() in BASELINE_NAMES
 
 
 def baseline(session: Session, experiment: Experiment) -> Variant:
@@ -153,15 +177,13 @@ def baseline(session: Session, experiment: Experiment) -> Variant:
         Refused: where there is neither, with how to name one.
     """
     there = variants(session, experiment)
-    in_production = [v for v in there if _is_in_production(session, v)]
-    if in_production:  # an earlier try of the same version may have been left behind at 0 %
-        return max(in_production, key=lambda v: v.allocation)
-    named = [v for v in there if v.name.lower() in BASELINE_NAMES]
-    if len(named) == 1:
-        return named[0]
+    found = baselines(session, {experiment.id: there}).get(experiment.id)
+    if found is not None:
+        return found
+    is_named = any(_is_named_baseline(v) for v in there)
     raise Refused(
         f"{experiment.name} has no clear baseline: no variant is in production and "
-        f"{'both control and baseline exist' if named else 'none is named control or baseline'}. "
+        f"{'both control and baseline exist' if is_named else 'none is named control or baseline'}. "
         "Rename the variant to compare with to `control`."
     )
 

@@ -126,7 +126,7 @@ def _roll_up(engine: Engine, limit: int) -> tuple[float, int]:
 
 def _whole_look(session: Session, experiment: uuid.UUID) -> None:
     measure.freshness(session, experiment)
-    measure.assigned_units(session, experiment, measure.samples(session, experiment))
+    measure.assigned_units(session, {experiment: measure.samples(session, experiment)})
 
 
 LOOKS: dict[str, Callable[[Session, uuid.UUID], object]] = {

@@ -1,6 +1,6 @@
 """How long verdicts take: of one experiment, against gbstats on the same sums, and the daily ones of thousands.
 
-    python -m tests.benchmarks.verdicts [--experiments 1000] [--processes 2] [--rules-only]
+    python -m tests.benchmarks.verdicts [--experiments 1000] [--processes 2] [--at-once 25] [--rules-only]
 
 Each experiment has a candidate at 50 % in its third step, ten days of 2,000 plans a day behind it. The daily verdict is
 the whole of what the bot does each day for one: read samples, days, freshness and units, decide, keep the evidence.
@@ -125,22 +125,23 @@ def _fill(url: str, experiments: int, steps: list[Step], days: list[Step]) -> No
     engine.dispose()
 
 
-def _share(url: str, part: int, of: int) -> tuple[int, float]:
-    """The daily verdicts of every `of`-th experiment, as the scheduled job makes them."""
+def _share(url: str, part: int, of: int, at_once: int) -> tuple[int, float]:
+    """The daily verdicts of every `of`-th experiment, so many in one transaction."""
     from core import db, recommendations
 
     engine, terms = db.connect(url), Terms()
     with db.transaction(engine) as session:
         mine = recommendations.active(session)[part::of]
     began, made = time.perf_counter(), 0
-    for experiment in mine:
+    for start in range(0, len(mine), at_once):
         with db.transaction(engine, patience_ms=db.BACKGROUND_MS) as session:
-            made += len(recommendations.recommend_all(session, experiment, terms))
+            found = recommendations.recommend(session, mine[start : start + at_once], terms)
+            made += sum(len(candidates) for candidates in found.values())
     engine.dispose()
     return made, time.perf_counter() - began
 
 
-def daily(experiments: int, processes: int, steps: list[Step], days: list[Step]) -> None:
+def daily(experiments: int, processes: int, at_once: int, steps: list[Step], days: list[Step]) -> None:
     """The daily verdicts of that many experiments, shared by as many processes."""
     from concurrent.futures import ProcessPoolExecutor
 
@@ -150,7 +151,8 @@ def daily(experiments: int, processes: int, steps: list[Step], days: list[Step])
         _fill(url, experiments, steps, days)
         with ProcessPoolExecutor(processes) as pool:
             began = time.perf_counter()
-            found = list(pool.map(_share, [url] * processes, range(processes), [processes] * processes))
+            parts = ((url, part, processes, at_once) for part in range(processes))
+            found = list(pool.map(_share, *zip(*parts, strict=True)))
             took = time.perf_counter() - began
         made = sum(count for count, _ in found)
         print(
@@ -163,12 +165,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--experiments", type=int, default=1000)
     parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--at-once", type=int, default=25, help="experiments in one transaction")
     parser.add_argument("--rules-only", action="store_true", help="without a database")
     chosen = parser.parse_args()
     steps, days, present = _world()
     rules(steps, present)
     if not chosen.rules_only:
-        daily(chosen.experiments, chosen.processes, steps, days)
+        daily(chosen.experiments, chosen.processes, chosen.at_once, steps, days)
 
 
 if __name__ == "__main__":

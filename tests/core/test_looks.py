@@ -109,7 +109,7 @@ def test_steps_and_days_add_up(platform: Engine) -> None:
 
 
 def units(session: Session) -> measure.Units:
-    return measure.assigned_units(session, ONE, measure.samples(session, ONE))
+    return measure.assigned_units(session, {ONE: measure.samples(session, ONE)})[ONE]
 
 
 def test_units_by_assignment(platform: Engine) -> None:

@@ -14,7 +14,7 @@ from core.recommendations import Standing
 from core.rules.decision import Terms
 from core.rules.verdict import Decision
 from core.tables import AllocationStep, Evidence, Recommendation
-from core.variants import baseline
+from core.variants import baseline, variants
 from tests.core.steps import (
     TERMS,
     at_once,
@@ -363,8 +363,10 @@ def test_a_look_is_restored_to_the_last_bit(running: Engine) -> None:
     with db.transaction(running) as session:
         here = place(session)
         now = session.execute(text("SELECT now()")).scalar_one()
-        seen = looks.read(session, here, variant(session, CANDIDATE), baseline(session, here), TERMS, now=now)
-        assert looks.restore(session, looks.keep(session, seen.look)) == seen.look
+        pair = looks.Pair(here, variant(session, CANDIDATE), baseline(session, here), variants(session, here))
+        [seen] = looks.read(session, [pair], TERMS, now=now)
+        [kept] = looks.keep(session, [seen.look])
+        assert looks.restore(session, kept) == seen.look
         assert session.scalar(select(Evidence.digest).limit(1)) is not None
 
 
@@ -373,7 +375,7 @@ def test_silence_is_counted_from_now(running: Engine) -> None:
     with db.transaction(running) as session:
         fresh = measure.freshness(session, place(session).id)
         assert fresh.last_plan_at is not None
-        traffic = looks._traffic(fresh, fresh.last_plan_at, fresh.last_plan_at + timedelta(minutes=95))
+        traffic = looks.traffic(fresh, fresh.last_plan_at, fresh.last_plan_at + timedelta(minutes=95))
         assert traffic.minutes_since_last == 80
         session.execute(text("UPDATE promotion.measure_cursor SET seen_at = now() - interval '40 minutes'"))
     found = standing(running).decision
