@@ -138,9 +138,9 @@ def value_at(upper_share: float, by_bin: Floats) -> float | None:
     total = float(by_bin.sum())
     if total <= 0:
         return None
-    below = np.cumsum(by_bin)
+    below = by_bin.cumsum()
     wanted = min(max((1 - upper_share) * total, 0.0), total)
-    k = min(int(np.searchsorted(below, wanted)), BINS - 1)
+    k = min(int(below.searchsorted(wanted)), BINS - 1)
     if k == 0 or k == BINS - 1:
         return float(EDGES_MS[0] if k == 0 else EDGES_MS[-1])
     inside = float(by_bin[k])

@@ -89,8 +89,8 @@ class Counts:
     @cached_property
     def by_bin(self) -> Ints:
         """Values per bin, all buckets together; shape (BINS,)."""
-        up_to = np.concatenate(([0], np.cumsum(self.counts)))
-        return _frozen(np.diff(up_to[np.searchsorted(self.cells, _FIRST_CELLS)]))
+        up_to = np.concatenate(([0], self.counts.cumsum()))
+        return _frozen(np.diff(up_to[self.cells.searchsorted(_FIRST_CELLS)]))
 
     @cached_property
     def _buckets(self) -> Ints:
@@ -244,20 +244,21 @@ class Sample:
         read = _Reader(content, start, iter(header["widths"]))
         sums = {name: _frozen(read.next(BUCKETS)) for name in header["sums"]}
         histograms = {
-            name: Counts(_frozen(np.cumsum(read.next(size), dtype=np.int64)), _frozen(read.next(size)))
+            name: Counts(_frozen(read.next(size).cumsum(dtype=np.int64)), _frozen(read.next(size)))
             for name, size in header["histograms"]
         }
         return Sample(sums, histograms, stored)
 
 
 _FORMAT: Final = 1
+_KINDS: Final = {width: np.dtype(f"<i{width}") for width in (1, 2, 4, 8)}
 
 
 def _packed(values: Ints) -> npt.NDArray[Any]:
     """The same integers in the narrowest type that holds them."""
     low, high = (int(values.min()), int(values.max())) if len(values) else (0, 0)
-    width = next(size for size in (1, 2, 4, 8) if -(1 << (8 * size - 1)) <= low and high < 1 << (8 * size - 1))
-    return values.astype(f"<i{width}")
+    width = next(size for size in _KINDS if -(1 << (8 * size - 1)) <= low and high < 1 << (8 * size - 1))
+    return values.astype(_KINDS[width])
 
 
 @dataclass
@@ -269,7 +270,7 @@ class _Reader:
     widths: Iterator[int]
 
     def next(self, size: int) -> Ints:
-        width = next(self.widths)
-        found = np.frombuffer(self.content, f"<i{width}", size, self.at).astype(np.int64)
-        self.at += width * size
+        kind = _KINDS[next(self.widths)]
+        found = np.frombuffer(self.content, kind, size, self.at).astype(np.int64)
+        self.at += kind.itemsize * size
         return found
