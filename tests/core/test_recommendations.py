@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from datetime import timedelta
 from decimal import Decimal
 
@@ -116,6 +117,71 @@ def test_a_step_that_is_over_is_kept_once(running: Engine) -> None:
     wanted |= {key for row in found for key in row.look["history"] or ()}
     with db.transaction(running) as session:
         assert session.scalar(text("SELECT count(*) FROM promotion.evidence")) == len(wanted)
+
+
+TWIN = (
+    """INSERT INTO exp.experiments (id, name, status, start_at)
+       SELECT CAST(md5(CAST(id AS text)) AS uuid), name || ' again', status, start_at FROM exp.experiments""",
+    """INSERT INTO exp.variants (id, experiment_id, name, allocation)
+       SELECT CAST(md5(CAST(id AS text)) AS uuid), CAST(md5(CAST(experiment_id AS text)) AS uuid), name, allocation
+         FROM exp.variants""",
+    """INSERT INTO promotion.allocation_steps (experiment_id, started_at, shares)
+       SELECT CAST(md5(CAST(experiment_id AS text)) AS uuid), started_at, (
+              SELECT jsonb_object_agg(CAST(md5(key) AS uuid), value) FROM jsonb_each(shares))
+         FROM promotion.allocation_steps ORDER BY id""",
+    """INSERT INTO promotion.measure_experiments (experiment_id)
+       SELECT CAST(md5(CAST(experiment_id AS text)) AS uuid) FROM promotion.measure_experiments""",
+    """INSERT INTO promotion.measure_arms (experiment, variant_id)
+       SELECT t.id, CAST(md5(CAST(a.variant_id AS text)) AS uuid) FROM promotion.measure_arms a
+         JOIN promotion.measure_experiments e ON e.id = a.experiment
+         JOIN promotion.measure_experiments t ON t.experiment_id = CAST(md5(CAST(e.experiment_id AS text)) AS uuid)""",
+    """INSERT INTO promotion.measure_slots (experiment, slot, plans)
+       SELECT t.id, slot, plans FROM promotion.measure_slots s JOIN promotion.measure_experiments e ON e.id = experiment
+         JOIN promotion.measure_experiments t ON t.experiment_id = CAST(md5(CAST(e.experiment_id AS text)) AS uuid)""",
+    """INSERT INTO promotion.samples (arm, step, units, content)
+       SELECT t.id, n.id, units, content FROM promotion.samples s JOIN promotion.measure_arms a ON a.id = s.arm
+         JOIN promotion.measure_arms t ON t.variant_id = CAST(md5(CAST(a.variant_id AS text)) AS uuid)
+         JOIN promotion.allocation_steps o ON o.id = s.step
+         JOIN promotion.allocation_steps n ON n.started_at = o.started_at
+          AND n.experiment_id = CAST(md5(CAST(o.experiment_id AS text)) AS uuid)""",
+)
+
+
+def twin(engine: Engine) -> uuid.UUID:
+    """A second experiment in which the very same happened."""
+    with engine.begin() as connection:
+        for query in TWIN:
+            connection.execute(text(query))
+        query = "SELECT id FROM exp.experiments WHERE name LIKE '% again'"
+        found: uuid.UUID = connection.execute(text(query)).scalar_one()
+    return found
+
+
+def test_experiments_looked_at_together_are_looked_at_as_if_alone(running: Engine) -> None:
+    other, nowhere = twin(running), uuid.uuid4()
+    serve_all(running, 3_000, accepted=0.3)
+    with db.transaction(running) as session:
+        here = place(session).id
+    for _ in range(2):
+        with db.transaction(running) as session:
+            found = recommendations.recommend(session, [here, nowhere, other], TERMS)
+            assert [len(found[key]) for key in (here, nowhere, other)] == [1, 0, 1]
+            assert {one.recommended.experiment_id for key in found for one in found[key] if one.recommended} == {
+                here,
+                other,
+            }
+    mine, theirs = sorted(rows(running), key=lambda row: row.experiment_id != here)
+    assert (mine.action, theirs.action) == ("rollback", "increase")
+    with running.begin() as connection:
+        connection.execute(text("DELETE FROM promotion.recommendations"))
+    with db.transaction(running) as session:
+        recommendations.recommend_all(session, other, TERMS)
+    (alone,) = rows(running)
+    assert (alone.why, alone.look["steps"], alone.look["shares"]) == (
+        theirs.why,
+        theirs.look["steps"],
+        theirs.look["shares"],
+    )
 
 
 def test_looking_changes_nothing(running: Engine) -> None:

@@ -49,6 +49,7 @@ def test_storage_keeps_every_bit(plans: list) -> None:
     found = Sample.from_bytes(sample(plans).to_bytes())
     assert found == sample(plans)
     assert found.to_bytes() == sample(plans).to_bytes()
+    assert (found + Sample.empty()).to_bytes() == sample(plans).to_bytes(), "packed anew, not only remembered"
 
 
 def test_a_sum_far_beyond_32_bits_survives() -> None:
