@@ -48,8 +48,8 @@ def _believed(name: str) -> str:
     return f"CASE WHEN {name} BETWEEN 0 AND {_LIMITS[name]} THEN {name} END"
 
 
-_MALFORMED: Final = " OR ".join(
-    f"({name}_json IS NOT NULL AND jsonb_typeof({name}_json) <> 'null' AND {_believed(name)} IS NULL)"
+_MALFORMED: Final = " OR ".join(  # what most events are not comes first
+    f"({name}_json IS NOT NULL AND {_believed(name)} IS NULL AND jsonb_typeof({name}_json) <> 'null')"
     for name in _LIMITS
 )
 
@@ -65,55 +65,49 @@ _PLAN_FLAWS: Final = _flaw(
     expired="at < :frozen",
 )
 
-# OFFSET 0 keeps an expression from being computed once for each place that uses it; `bigint`, because PostgreSQL reads
-# with several processes only below what it sees to be no limit.
+# OFFSET 0 keeps an expression from being computed once for each place that uses it. What `experiments` names depends on
+# that value alone, so PostgreSQL remembers the answers (Memoize).
 _READ: Final = f"""
-SELECT experiment, plan, kind = 'plan_generated' AS is_born, CASE WHEN is_counted THEN true END AS is_counted, at, tie,
-       CASE WHEN kind = 'plan_generated' THEN arm END AS arm, unit,
+SELECT experiment, plan, is_born, CASE WHEN is_counted THEN true END AS is_counted, at, tie,
+       CASE WHEN is_born THEN arm END AS arm, unit,
        CAST(width_bucket(CAST(round(latency, 9) AS float8), CAST(:edges AS float8[])) AS smallint) AS bin,
        CAST(round(cost * {NANO}) AS bigint) AS cost_nano,
        CASE WHEN cost IS NULL THEN CAST(round(tokens) AS bigint) END AS tokens,
-       kind = 'plan_accepted' AS accepted, kind = 'validator_intervention' AS intervened,
-       CAST(round(edit_count) AS integer) AS edit_count, edit, flaws | plan_flaws AS flaws,
-       CASE WHEN flaws | plan_flaws <> 0 THEN CAST(day AT TIME ZONE 'UTC' AS date) END AS day {{extra}}
+       accepted, intervened, CAST(round(edit_count) AS integer) AS edit_count, edit, flaws,
+       CASE WHEN flaws <> 0 THEN CAST(coalesce(at, created_at) AT TIME ZONE 'UTC' AS date) END AS day {{extra}}
   FROM (
-    SELECT experiment, kind, at, tie, arm, unit, edit, day, is_counted, flaws {{source}},
-           CASE WHEN plan_id IS NOT NULL AND experiment > 0 AND at >= :frozen
-                     AND (kind <> 'plan_generated' OR arm IS NOT NULL)
+    SELECT experiment, kind, is_born, accepted, intervened, at, tie, arm, unit, edit, created_at, is_counted {{source}},
+           CASE WHEN plan_id IS NOT NULL AND experiment > 0 AND at >= :frozen AND (NOT is_born OR arm IS NOT NULL)
                 THEN hashtextextended(plan_id, 0) END AS plan,
            {", ".join(f"{_believed(name)} AS {name}" for name in _LIMITS)},
-           {_PLAN_FLAWS} AS plan_flaws
+           flaws | {_PLAN_FLAWS} AS flaws
       FROM (
         SELECT *, {_number("latency_json")} AS latency, {_number("cost_json")} AS cost,
-               {_number("tokens_json")} AS tokens, {_number("edit_count_json")} AS edit_count
+               {_number("tokens_json")} AS tokens, {_number("edit_count_json")} AS edit_count,
+               CASE WHEN is_born THEN uuid_hash_extended(id, 0) END AS tie,
+               CASE WHEN is_born THEN hashtextextended(unit_id, {_UNIT_SEED}) END AS unit
           FROM (
-            SELECT e.event_type AS kind, nullif(e.payload ->> 'plan_id', '') AS plan_id, w.experiment, w.arm,
-                   CASE WHEN isfinite(e.timestamp) THEN e.timestamp END AS at,
-                   CASE WHEN e.event_type = 'plan_generated' THEN uuid_hash_extended(e.id, 0) END AS tie,
-                   CASE WHEN e.event_type = 'plan_generated' THEN hashtextextended(e.unit_id, {_UNIT_SEED}) END AS unit,
-                   e.event_type IN ({_KINDS}) AS is_counted,
+            SELECT e.id, e.event_type AS kind, nullif(e.payload ->> 'plan_id', '') AS plan_id, w.experiment, w.arm,
+                   e.event_type = 'plan_generated' AS is_born, e.event_type = 'plan_accepted' AS accepted,
+                   e.event_type = 'validator_intervention' AS intervened, e.event_type IN ({_KINDS}) AS is_counted,
+                   CASE WHEN isfinite(e.timestamp) THEN e.timestamp END AS at, e.created_at, e.unit_id,
                    CASE WHEN e.event_type = 'edit_applied' THEN {{same}} END AS edit,
                    CASE WHEN e.event_type = 'plan_generated' THEN e.metrics -> 'latency_ms' END AS latency_json,
                    CASE WHEN e.event_type = 'plan_generated' THEN e.metrics -> 'cost' END AS cost_json,
                    CASE WHEN e.event_type = 'plan_generated' THEN e.metrics -> 'token_count' END AS tokens_json,
                    {{edits}} AS edit_count_json,
-                   CASE WHEN isfinite(e.timestamp) THEN e.timestamp ELSE e.created_at END AS day,
-                   w.flaws | CASE WHEN e.created_at BETWEEN e.timestamp - interval '1 hour'
-                                                        AND e.timestamp + interval '1 hour'
+                   w.flaws | CASE WHEN e.created_at BETWEEN e.timestamp AND e.timestamp + interval '1 hour'
                                        OR NOT isfinite(e.timestamp) THEN 0
-                                  WHEN e.created_at < e.timestamp THEN {_BIT["early"]}
-                                  WHEN e.created_at <= e.timestamp + interval '7 days' THEN {_BIT["late"]}
-                                  ELSE {_BIT["too_late"]} END AS flaws {{raw}}
-              FROM exp.events e CROSS JOIN LATERAL {{named}} w
+                                  WHEN e.created_at > e.timestamp + interval '7 days' THEN {_BIT["too_late"]}
+                                  WHEN e.created_at > e.timestamp THEN {_BIT["late"]}
+                                  WHEN e.created_at < e.timestamp - interval '1 hour' THEN {_BIT["early"]}
+                                  ELSE 0 END AS flaws {{raw}}
+              FROM exp.events e CROSS JOIN LATERAL promotion.measure_named(e.experiments) w
              WHERE {{which}} AND e.unit_type <> 'control'
                AND (e.event_type IN ({_KINDS})
                     OR e.event_type IN ('plan_rejected', 'meal_swapped') AND e.metrics ? 'edit_count' {{kinds}})
-            OFFSET bigint '0') AS read OFFSET bigint '0') AS numbers OFFSET bigint '0') AS judged
+            OFFSET 0) AS read OFFSET 0) AS numbers OFFSET 0) AS judged
 """
-# What `experiments` names depends on that value alone, so PostgreSQL remembers the answers (Memoize).
-_NAMED: Final = "promotion.measure_named(e.experiments)"
-_NAMED_IN_ALL: Final = "promotion.measure_named_in_all(e.experiments)"
-_IS_ANY: Final = "w.flaws BETWEEN 0 AND 1023"
 _EDITS: Final = "e.metrics -> 'edit_count'"
 _SAME: Final = "jsonb_hash_extended(e.payload, hash_array_extended(ARRAY[e.timestamp], 0))"
 """Equal for two events of one type with the same payload at the same time: a repeat."""
@@ -141,10 +135,7 @@ def reading(
     frozen = "-infinity" if frozen_before is None else datetime.combine(frozen_before, time(), UTC).isoformat()
     extra, parts = _extras(collected)
     query = _READ.replace(":frozen", "CAST(:frozen AS timestamptz)")
-    if "age(" in which:  # it keeps PostgreSQL from reading with several processes
-        parts |= {"named": _NAMED, "which": which}
-    else:
-        parts |= {"named": _NAMED_IN_ALL, "which": f"{which} AND {_IS_ANY}"}
+    parts |= {"which": which}
     for name, part in (parts | {"same": _SAME}).items():
         query = query.replace(f"{{{name}}}", part)
     if only is not None:

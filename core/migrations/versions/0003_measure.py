@@ -160,14 +160,6 @@ LANGUAGE sql STABLE PARALLEL SAFE ROWS 1 AS $$
              ON a.variant_id = i.variant_id AND a.experiment = m.id
     OFFSET 0
 $$;
--- The same as a call, for reading with several processes: a subquery keeps PostgreSQL from that. A call is slow, so it
--- must remember the answers (Memoize): ROWS is too high to make it, and the caller has a condition that takes it back.
-CREATE FUNCTION promotion.measure_named_in_all(experiments jsonb)
-RETURNS TABLE (experiment integer, arm integer, flaws integer)
-LANGUAGE plpgsql STABLE PARALLEL SAFE ROWS 200 AS $$
-BEGIN
-    RETURN QUERY SELECT n.experiment, n.arm, n.flaws FROM promotion.measure_named($1) n;
-END $$;
 """
 
 # Only on events that the bot created itself: an adopted table keeps the indexes it has, and new events are then
