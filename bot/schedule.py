@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
@@ -40,10 +41,8 @@ def refresh_people(desk: Desk) -> None:
 
 
 def _taken(desk: Desk, *, sweep: bool = False) -> None:
-    is_done = False
-    while not is_done and not desk.stopping.is_set():
-        with desk.transaction(patience_ms=db.BACKGROUND_MS) as session:
-            is_done = rollup.advance(session, sweep=sweep, collected=desk.settings.collected).is_done
+    transaction = partial(desk.transaction, patience_ms=db.BACKGROUND_MS)
+    rollup.catch_up(transaction, sweep=sweep, collected=desk.settings.collected, is_stopping=desk.stopping.is_set)
 
 
 def measure(desk: Desk) -> None:

@@ -14,11 +14,11 @@ a sweep, a scan of the whole table to be run once a day. The first pass reads th
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from typing import Any, Final
 
-from sqlalchemy import Row, text
+from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from core.events import named
@@ -32,8 +32,6 @@ _AGE = "age(CAST(CAST({} & 4294967295 AS text) AS xid))"
 _HIGH, _LOW = f"(SELECT {_AGE.format(':high')})", f"(SELECT {_AGE.format(':low_xid')})"
 _IS_BELOW = f"age(e.xmin) > {_HIGH}"
 _IS_NEWER = f"age(e.xmin) <= {_HIGH}"
-# The same as _IS_BELOW; slower, but `age` would keep PostgreSQL from reading the whole table with several processes.
-_IS_BELOW_IN_ALL = "((CAST(CAST(e.xmin AS text) AS bigint) - :high) & 4294967295) >= 1073741824"
 _IS_FROM = f"age(e.xmin) <= {_LOW}"
 _NOT_AHEAD = "NOT EXISTS (SELECT FROM promotion.measure_ahead h WHERE h.event_id = e.id)"
 IS_TAKEN = f"({_IS_BELOW} OR e.id IN (SELECT event_id FROM promotion.measure_ahead))"
@@ -44,15 +42,50 @@ _MISSED = f"""EXISTS (
        AND CASE w.key WHEN 'created_at' THEN e.created_at ELSE e.timestamp END < w.low)"""
 
 
-def locked(session: Session) -> Row[Any]:
+@dataclass(frozen=True)
+class Cursor:
+    """The one row of `measure_cursor`; None where there is nothing yet.
+
+    `horizon`, `horizon_at`: see above. `seen_next`, `seen_at`: the next transaction number and the time when the last
+    pass that was closed began. `scan` and `pass_...`: the pass that is under way; `after_...`: how far it has come.
+    """
+
+    is_the_one: bool
+    horizon: Any
+    horizon_at: Any
+    seen_next: Any
+    seen_at: Any
+    frozen_before: date | None
+    scan: str | None
+    pass_horizon: Any
+    pass_next: Any
+    pass_at: Any
+    pass_key: str | None
+    pass_low: Any
+    after_at: str | None
+    after_id: uuid.UUID | None
+
+    @property
+    def has_ahead(self) -> bool:
+        """Whether there may be events beyond the horizon, to be noted before they are taken."""
+        return self.scan == "recent" and bool(self.pass_next > self.pass_horizon)
+
+
+def seen(session: Session) -> Cursor:
+    """The cursor as it is at this moment."""
+    return Cursor(**session.execute(text("SELECT * FROM promotion.measure_cursor")).one()._mapping)
+
+
+def locked(session: Session) -> Cursor:
     """The cursor, locked until the end of the transaction: one at a time."""
-    return session.execute(text("SELECT * FROM promotion.measure_cursor FOR UPDATE")).one()
+    return Cursor(**session.execute(text("SELECT * FROM promotion.measure_cursor FOR UPDATE")).one()._mapping)
 
 
-def put(session: Session, **values: Any) -> Row[Any]:
+def put(session: Session, **values: Any) -> Cursor:
     """Changes the cursor; returns it as it is then."""
     assigned = ", ".join(f"{name} = :{name}" for name in values)
-    return session.execute(text(f"UPDATE promotion.measure_cursor SET {assigned} RETURNING *"), values).one()
+    query = f"UPDATE promotion.measure_cursor SET {assigned} RETURNING *"
+    return Cursor(**session.execute(text(query), values).one()._mapping)
 
 
 def restart(session: Session, frozen_before: date | None) -> None:
@@ -79,7 +112,7 @@ _EVERYTHING: Final[dict[str, Any]] = {
 }
 
 
-def begin(session: Session, cursor: Row[Any], sweep: bool) -> Row[Any]:
+def begin(session: Session, cursor: Cursor, sweep: bool) -> Cursor:
     """Opens a pass: everything that is committed by now and has not been taken."""
     now = session.execute(
         text("""SELECT CAST(CAST(pg_snapshot_xmin(s) AS text) AS bigint) AS horizon,
@@ -97,7 +130,7 @@ def begin(session: Session, cursor: Row[Any], sweep: bool) -> Row[Any]:
     return put(session, **common, scan="recent", pass_key=key, pass_low=low, after_at=None, after_id=_FIRST_ID)
 
 
-def _end(session: Session, cursor: Row[Any]) -> None:
+def _end(session: Session, cursor: Cursor) -> None:
     """Closes a pass. All transactions from the new horizon on got their number after `horizon_at`."""
     if cursor.scan == "sweep":
         values = {"high": cursor.pass_horizon}
@@ -120,12 +153,25 @@ def _end(session: Session, cursor: Row[Any]) -> None:
     put(session, scan=None, horizon=horizon, horizon_at=at, seen_next=cursor.pass_next, seen_at=cursor.pass_at)
 
 
-Take = Callable[[str, dict[str, Any]], int]
-"""Takes the events that a condition with values chooses; returns how many there were."""
+@dataclass(frozen=True)
+class Stretch:
+    """The next events of a pass, by time: those that the condition `which` chooses with its values."""
+
+    begins: Cursor
+    which: str
+    values: dict[str, Any]
+    last: tuple[str, uuid.UUID] | None
+    """Time and id of the last event; None where it ends with the pass."""
+
+    @property
+    def end(self) -> Cursor:
+        """The cursor once the stretch is taken and the pass goes on."""
+        at, id = self.last or (None, None)
+        return replace(self.begins, after_at=at, after_id=id)
 
 
-def stretch(session: Session, cursor: Row[Any], limit: int, take: Take) -> tuple[int, bool]:
-    """Takes the next events of a pass, by time; how many there were, and whether that was the last of them."""
+def stretch(session: Session, cursor: Cursor, limit: int) -> Stretch:
+    """What is to be taken next. It chooses the same events later on, as long as the pass has none ahead of it."""
     key = f"e.{cursor.pass_key}"
     which = f"{key} >= :after_at AND ({key}, e.id) > (:after_at, :after_id)"
     values: dict[str, Any] = {
@@ -134,30 +180,32 @@ def stretch(session: Session, cursor: Row[Any], limit: int, take: Take) -> tuple
         "high": cursor.pass_horizon,
         "low_xid": cursor.horizon,
     }
-    has_ahead = cursor.scan == "recent" and cursor.pass_next > cursor.pass_horizon
     if cursor.scan == "all":
-        is_new = _IS_BELOW_IN_ALL
+        is_new = _IS_BELOW
     elif cursor.scan == "sweep":
         is_new = f"{_IS_BELOW} AND {_MISSED} AND {_NOT_AHEAD}"
     else:
-        is_new = f"{_IS_FROM} AND {_NOT_AHEAD}" + ("" if has_ahead else f" AND {_IS_BELOW}")
+        is_new = f"{_IS_FROM} AND {_NOT_AHEAD}" + ("" if cursor.has_ahead else f" AND {_IS_BELOW}")
     last = _last(session, cursor, which, is_new, values, limit)
     if last is not None:
         which += f" AND {key} <= :until_at AND ({key}, e.id) <= (:until_at, :until_id)"
         values |= {"until_at": last[0], "until_id": last[1]}
-    if has_ahead:
+    if cursor.has_ahead:
         values["ahead"] = _ahead(session, which, values)
         is_new = f"{_IS_FROM} AND ({_IS_BELOW} AND {_NOT_AHEAD} OR e.id = ANY(CAST(:ahead AS uuid[])))"
-    taken = take(f"{which} AND {is_new}", values)
-    if last is not None:
-        put(session, after_at=last[0], after_id=last[1])
+    return Stretch(cursor, f"{which} AND {is_new}", values, last)
+
+
+def passed(session: Session, stretch: Stretch) -> None:
+    """The events of the stretch have been taken."""
+    if stretch.last is None:
+        _end(session, stretch.begins)
     else:
-        _end(session, cursor)
-    return taken, last is None
+        put(session, after_at=stretch.end.after_at, after_id=stretch.end.after_id)
 
 
 def _last(
-    session: Session, cursor: Row[Any], which: str, is_new: str, values: dict[str, Any], limit: int
+    session: Session, cursor: Cursor, which: str, is_new: str, values: dict[str, Any], limit: int
 ) -> tuple[str, uuid.UUID] | None:
     """Time and id of the last event of a batch; None where the batch is the last one.
 

@@ -74,6 +74,8 @@ def _repeats(p: str) -> str:
     )
 
 
+# Whether this is the first birth of a plan: nearly always the only one that there is.
+_IS_FIRST: Final = "f.arm IS NOT NULL AND (p.arm IS NULL OR (f.at, f.tie) < (p.at, p.tie))"
 # What is the same before and after is compared column by column: for most plans there is no before.
 _MERGED: Final = f"""
 CREATE TEMP TABLE merged ON COMMIT DROP AS
@@ -84,8 +86,8 @@ SELECT n.*, CASE WHEN n.arm IS NOT NULL THEN coalesce(s.step, 0) END AS step,
            p.unit AS unit_0, p.bin AS bin_0, p.cost_nano AS cost_nano_0, p.tokens AS tokens_0,
            p.accepted AS accepted_0, p.intervened AS intervened_0, p.extra AS extra_0,
            greatest(coalesce(cardinality(p.edit_keys), 0), p.edit_count) AS edits_0, {_repeats("p")} AS repeats_0,
-           CASE WHEN b.is_first THEN f.at WHEN p.arm IS NOT NULL THEN p.at ELSE least(p.at, f.first_at) END AS at,
-           {", ".join(f"CASE WHEN b.is_first THEN f.{name} ELSE p.{name} END AS {name}" for name in _BIRTH)},
+           CASE WHEN {_IS_FIRST} THEN f.at WHEN p.arm IS NOT NULL THEN p.at ELSE least(p.at, f.first_at) END AS at,
+           {", ".join(f"CASE WHEN {_IS_FIRST} THEN f.{name} ELSE p.{name} END AS {name}" for name in _BIRTH)},
            coalesce(p.accepted, false) OR f.accepted AS accepted,
            coalesce(p.intervened, false) OR f.intervened AS intervened,
            greatest(p.edit_count, f.edit_count) AS edit_count,
@@ -100,8 +102,6 @@ SELECT n.*, CASE WHEN n.arm IS NOT NULL THEN coalesce(s.step, 0) END AS step,
                       WHERE o.key LIKE 'mean:%' AND o.value < f.extra -> o.key) END AS extra
       FROM fresh f LEFT JOIN LATERAL (
            SELECT * FROM promotion.plans p WHERE p.plan = f.plan AND p.experiment = f.experiment OFFSET 0) p ON true
-     CROSS JOIN LATERAL (SELECT f.arm IS NOT NULL AND (p.arm IS NULL OR
-           (f.at, f.tie) < (p.at, p.tie)) AS is_first OFFSET 0) b
      WHERE f.plan IS NOT NULL
     OFFSET 0
   ) n LEFT JOIN ({_STEPS}) s ON s.experiment = n.experiment AND n.at >= s.since AND n.at < s.until
@@ -154,16 +154,16 @@ ON CONFLICT (experiment_id, kind, day) DO UPDATE SET events = measure_counts.eve
 # another came before with: a minimum never has to be taken back.
 _NEWCOMERS: Final = f"""
 WITH first AS (
-    SELECT DISTINCT ON (unit, experiment) experiment, unit, at, tie, arm
-      FROM (SELECT experiment, unit, at, tie, arm FROM fresh WHERE births = 1 AND plan IS NOT NULL {{repeated}}) AS born
-     ORDER BY unit, experiment, at, tie, arm
-), placed AS (
-    SELECT f.experiment, f.unit, f.at, f.tie, f.arm, coalesce(s.step, 0) AS step, u.arm AS arm_0, u.step AS step_0
-      FROM first f LEFT JOIN LATERAL (
+    SELECT DISTINCT ON (f.unit, f.experiment) f.*, u.arm AS arm_0, u.step AS step_0
+      FROM (SELECT experiment, unit, at, tie, arm FROM fresh WHERE births = 1 AND plan IS NOT NULL {{repeated}}) AS f
+      LEFT JOIN LATERAL (
            SELECT * FROM promotion.measure_units u WHERE u.experiment = f.experiment AND u.unit = f.unit OFFSET 0
            ) u ON true
-      LEFT JOIN ({_STEPS}) s ON s.experiment = f.experiment AND f.at >= s.since AND f.at < s.until
      WHERE u.unit IS NULL OR (f.at, f.tie) < (u.at, u.tie)
+     ORDER BY f.unit, f.experiment, f.at, f.tie, f.arm
+), placed AS (
+    SELECT f.experiment, f.unit, f.at, f.tie, f.arm, coalesce(s.step, 0) AS step, f.arm_0, f.step_0
+      FROM first f LEFT JOIN ({_STEPS}) s ON s.experiment = f.experiment AND f.at >= s.since AND f.at < s.until
 ), added AS (
     INSERT INTO promotion.measure_units (experiment, unit, at, tie, arm, step)
     SELECT experiment, unit, at, tie, arm, step FROM placed WHERE arm_0 IS NULL
@@ -194,10 +194,14 @@ SELECT arm, step, CAST(sum(units) AS bigint) AS units
 """
 
 
-def take(session: Session, reading: Reading, *, has_extras: bool) -> int:
-    """Applies the events that a query reads; returns how many rows it had."""
+def read(session: Session, reading: Reading, *, has_extras: bool) -> None:
+    """Reads the events that a query chooses into the temporary table `fresh`; changes nothing."""
     query = _FRESH.replace("{extras}", _COLLECTED if has_extras else "").replace("{reading}", reading.query)
     session.execute(text(query), reading.values)
+
+
+def take(session: Session, reading: Reading, *, has_extras: bool) -> int:
+    """Applies what was read; returns how many rows that were."""
     found = session.execute(text(_HOW_MANY)).one()
     if found.read:
         if found.repeated:

@@ -9,22 +9,26 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Any, Final
+from typing import Final
 
-from sqlalchemy import Row, text
+from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from core import cursor, events, plan_states, sample_store
 from core.plan_states import NO_EXPERIMENT
 from core.rules.metrics import Collected
 
-__all__ = ["KEEP_DAYS", "NO_EXPERIMENT", "Progress", "advance", "purge", "rebuild"]
+__all__ = ["KEEP_DAYS", "NO_EXPERIMENT", "Progress", "advance", "catch_up", "purge", "rebuild"]
 
 KEEP_DAYS: Final = 90
 """How long the platform keeps raw events; the state of a plan is needed no longer."""
+_AT_ONCE: Final = 3  # as many processes as PostgreSQL lets work on one query
 
 
 @dataclass(frozen=True)
@@ -51,20 +55,95 @@ def advance(
     plan_states.move_into_steps(session)
     if now.scan is None:
         now = cursor.begin(session, now, sweep)
-    taken, is_done = cursor.stretch(session, now, limit, _taker(session, now.frozen_before, collected))
-    until = session.execute(text("SELECT seen_at FROM promotion.measure_cursor")).scalar_one()
-    return Progress(taken, is_done, until)
+    stretch = cursor.stretch(session, now, limit)
+    _intern(session)  # after it was settled which events these are: a variant is committed before its events
+    taken = _take(session, _reading(stretch, collected), collected)
+    cursor.passed(session, stretch)
+    return Progress(taken, stretch.last is None, cursor.seen(session).seen_at)
 
 
-def _taker(
-    session: Session, frozen_before: date | None, collected: Sequence[Collected], only: int | None = None
-) -> cursor.Take:
-    def take(which: str, values: dict[str, Any]) -> int:
-        _intern(session)  # after it was settled which events these are: a variant is committed before its events
-        reading = events.reading(which, values, frozen_before, collected, only)
-        return plan_states.take(session, reading, has_extras=bool(collected))
+def _reading(stretch: cursor.Stretch, collected: Sequence[Collected]) -> events.Reading:
+    return events.reading(stretch.which, stretch.values, stretch.begins.frozen_before, collected)
 
-    return take
+
+def _take(session: Session, reading: events.Reading, collected: Sequence[Collected]) -> int:
+    plan_states.read(session, reading, has_extras=bool(collected))
+    return plan_states.take(session, reading, has_extras=bool(collected))
+
+
+Transaction = Callable[[], AbstractContextManager[Session]]
+"""Opens one, committed at its end."""
+
+
+def catch_up(
+    transaction: Transaction,
+    *,
+    limit: int = 200_000,
+    sweep: bool = False,
+    collected: Sequence[Collected] = (),
+    is_stopping: Callable[[], bool] = lambda: False,
+) -> int:
+    """Takes all that is new, `advance` by `advance`; where there is much, some at once. Returns how many events."""
+    taken = 0
+    while not is_stopping():
+        with transaction() as session:
+            progress = advance(session, limit=limit, sweep=sweep, collected=collected)
+        taken += progress.events
+        if progress.is_done:
+            break
+        found, is_done = _at_once(transaction, limit, collected, is_stopping)
+        taken += found
+        if is_done:
+            break
+    return taken
+
+
+class _Overtaken(Exception):
+    """Somebody else has moved the cursor."""
+
+
+def _at_once(
+    transaction: Transaction, limit: int, collected: Sequence[Collected], is_stopping: Callable[[], bool]
+) -> tuple[int, bool]:
+    """Goes on with a pass, reading some batches while one is applied; how many events, and whether that was all.
+
+    The batches are applied in their order, each under the lock and only where the cursor is just where the batch
+    begins. So nothing is lost or counted twice if one fails or somebody else is at work: what was read is forgotten.
+    """
+    batches: deque[Future[int]] = deque()
+    taken, is_done = 0, False
+    with transaction() as session:
+        now = cursor.seen(session)
+    with suppress(_Overtaken), ThreadPoolExecutor(_AT_ONCE) as pool:
+        while not (is_done or now.scan is None or now.has_ahead or is_stopping()):
+            with transaction() as session:
+                stretch = cursor.stretch(session, now, limit)
+            before = batches[-1] if batches else None
+            batches.append(pool.submit(_batch, transaction, stretch, collected, before))
+            now, is_done = stretch.end, stretch.last is None
+            if len(batches) == _AT_ONCE:
+                taken += batches.popleft().result()
+        while batches:
+            taken += batches.popleft().result()
+        return taken, is_done
+    return taken, False
+
+
+def _batch(
+    transaction: Transaction, stretch: cursor.Stretch, collected: Sequence[Collected], before: Future[int] | None
+) -> int:
+    """Takes one stretch, once the batch before it is committed."""
+    with transaction() as session:
+        session.execute(text(_SETTINGS))
+        reading = _reading(stretch, collected)
+        plan_states.read(session, reading, has_extras=bool(collected))
+        if before is not None:
+            before.result()
+        if cursor.locked(session) != stretch.begins:
+            raise _Overtaken
+        taken = plan_states.take(session, reading, has_extras=bool(collected))
+        cursor.passed(session, stretch)
+    return taken
 
 
 # For this transaction only. A batch fits into this much memory; compiling its queries takes longer than they do. What a
@@ -121,11 +200,13 @@ def rebuild(
 def _all_of(session: Session, limit: int, collected: Sequence[Collected]) -> int:
     session.execute(text("UPDATE promotion.allocation_steps SET is_measured = true WHERE NOT is_measured"))
     now = cursor.begin(session, cursor.locked(session), sweep=False)
-    take = _taker(session, now.frozen_before, collected)
+    _intern(session)
     taken, is_done = 0, False
     while not is_done:
-        found, is_done = cursor.stretch(session, cursor.locked(session), limit, take)
-        taken += found
+        stretch = cursor.stretch(session, now, limit)
+        taken += _take(session, _reading(stretch, collected), collected)
+        cursor.passed(session, stretch)
+        now, is_done = stretch.end, stretch.last is None
     return taken
 
 
@@ -136,7 +217,8 @@ def _again(session: Session, experiment: uuid.UUID, collected: Sequence[Collecte
     now = cursor.locked(session)
     floor = _floor(session, now, experiment)
     _forget(session, number, floor)
-    return _taker(session, floor, collected, only=number)(cursor.IS_TAKEN, {"high": now.horizon})
+    reading = events.reading(cursor.IS_TAKEN, {"high": now.horizon}, floor, collected, only=number)
+    return _take(session, reading, collected)
 
 
 _FLOOR = """
@@ -151,7 +233,7 @@ SELECT CASE WHEN raw.day IS NULL THEN kept.last + 1 WHEN raw.day > kept.first TH
 """
 
 
-def _floor(session: Session, now: Row[Any], experiment: uuid.UUID | None = None) -> date | None:
+def _floor(session: Session, now: cursor.Cursor, experiment: uuid.UUID | None = None) -> date | None:
     """The first day that can be made anew: from there on neither raw events nor states were given up."""
     query = "SELECT id FROM promotion.measure_experiments WHERE experiment_id = :id"
     number = session.execute(text(query), {"id": experiment}).scalar_one_or_none()

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from typing import Any, TypeVar
 
 from mlflow import MlflowClient
@@ -131,14 +132,9 @@ def days_pass(engine: Engine, days: float) -> None:
 
 
 def roll_up(engine: Engine, *, limit: int = 200_000, sweep: bool = False, collected: Sequence[Collected] = ()) -> int:
-    """Takes all events, one transaction for each batch; returns how many there were."""
-    taken, progress = 0, None
-    while progress is None or not progress.is_done:
-        with db.transaction(engine, patience_ms=30_000) as session:
-            progress = rollup.advance(session, limit=limit, sweep=sweep, collected=collected)
-        taken += progress.events
-    assert progress.until is not None
-    return taken
+    """Takes all events, a transaction for each batch; returns how many there were."""
+    transaction = partial(db.transaction, engine, patience_ms=30_000)
+    return rollup.catch_up(transaction, limit=limit, sweep=sweep, collected=collected)
 
 
 def event(

@@ -6,8 +6,10 @@ import json
 import uuid
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
+from itertools import count
 from typing import Any
 
 import pytest
@@ -581,6 +583,51 @@ def test_two_at_once_count_once(platform: Engine) -> None:
     assert sum(taken for taken in found if isinstance(taken, int)) == 350
     assert (sums(platform)[samples.PLANS], sums(platform)[samples.ACCEPTED]) == (200, 150)
     assert "repeated" not in flaws(platform)
+
+
+def much(engine: Engine) -> None:
+    times = [START + n * timedelta(minutes=1) for n in range(200)]
+    arrive(engine, *(generated(str(n), at=at, unit=f"u{n}") for n, at in enumerate(times)))
+    arrive(engine, *(accepted(str(n), at=at) for n, at in enumerate(times[:150])))
+
+
+@pytest.mark.parametrize("failing", [2, 4, 5, 7])
+def test_a_batch_that_fails_among_others_never_happened(platform: Engine, failing: int) -> None:
+    much(platform)
+    opened = count()
+
+    @contextmanager
+    def transaction() -> Iterator[Session]:
+        number = next(opened)
+        with db.transaction(platform, patience_ms=30_000) as session:
+            yield session
+            if number == failing:
+                raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        rollup.catch_up(transaction, limit=40)
+    assert catch_up(platform, limit=40) < 350
+    assert (sums(platform)[samples.PLANS], sums(platform)[samples.ACCEPTED]) == (200, 150)
+    assert kept(platform) == rebuilt(platform)
+
+
+def test_what_was_read_ahead_is_forgotten_where_another_was_faster(platform: Engine) -> None:
+    much(platform)
+    opened, others = count(), []
+
+    @contextmanager
+    def transaction() -> Iterator[Session]:
+        if next(opened) == 3:  # between the choice of the second batch and its reading
+            with db.transaction(platform) as session:
+                others.append(rollup.advance(session, limit=30).events)
+        with db.transaction(platform, patience_ms=30_000) as session:
+            yield session
+
+    taken = rollup.catch_up(transaction, limit=40)
+    assert others == [30]
+    assert taken + 30 == 350
+    assert (sums(platform)[samples.PLANS], sums(platform)[samples.ACCEPTED]) == (200, 150)
+    assert kept(platform) == rebuilt(platform)
 
 
 def test_one_moment_with_more_events_than_a_batch(platform: Engine) -> None:
