@@ -216,7 +216,7 @@ def direct(client: WebClient, desk: Desk, session: Session, due: Due) -> None:
 def follow(client: WebClient, desk: Desk, session: Session, due: Due) -> None:
     """After a change of shares the cards and alerts of an experiment follow at once."""
     place = find_experiment(session, uuid.UUID(due.payload["experiment"]), lock=False)
-    core_alerts.watch(session, place.id, terms=desk.settings.terms, talk=desk.talk(place.name))
+    core_alerts.watch(session, {place.id: desk.talk(place.name)}, terms=desk.settings.terms)
 
 
 ChatHandler = Callable[[WebClient, Desk, Session, Due], None]

@@ -11,8 +11,8 @@ log = logging.getLogger(__name__)
 LISTENERS = 10
 READERS = 4
 TELLERS = 6
-"""Listeners, readers, the three deliverers and the three threads of jobs each hold at most one of the 20 connections
-to the database."""
+"""Listeners, readers, the three deliverers and the three threads of jobs each hold at most one of the 24 connections
+to the database, and catching up holds three more."""
 
 
 class Hands:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -65,33 +65,46 @@ def sweep(desk: Desk) -> None:
         rollup.purge(session)
 
 
-def _each(
-    desk: Desk, wanted: Iterable[tuple[uuid.UUID, str]], work: Callable[[Session, uuid.UUID, Talk], object]
-) -> None:
-    """Does something for one experiment after another, a transaction each; one that fails keeps nobody waiting."""
-    for experiment, name in wanted:
-        if desk.stopping.is_set():
-            return
-        try:
-            with desk.transaction(patience_ms=db.BACKGROUND_MS) as session:
-                work(session, experiment, desk.talk(name))
-        except Exception:
-            log.exception("experiment %s could not be looked at; it is tried again at the next look", name)
+AT_ONCE = 10
+"""Experiments that are looked at in one transaction: cheaper than one by one, and nobody waits long for its locks."""
+Work = Callable[[Session, Mapping[uuid.UUID, Talk]], object]
+
+
+def _each(desk: Desk, wanted: Sequence[tuple[uuid.UUID, str]], work: Work) -> None:
+    """Does something for all of these experiments, some at a time; one that fails keeps nobody waiting."""
+    for start in range(0, len(wanted), AT_ONCE):
+        some = wanted[start : start + AT_ONCE]
+        if not _done(desk, some, work) and len(some) > 1:
+            for one in some:
+                _done(desk, [one], work)
+
+
+def _done(desk: Desk, some: Sequence[tuple[uuid.UUID, str]], work: Work) -> bool:
+    """True where it was done for all of these, and where the bot is stopping; else for none of them."""
+    if desk.stopping.is_set():
+        return True
+    try:
+        with desk.transaction(patience_ms=db.BACKGROUND_MS) as session:
+            work(session, {experiment: desk.talk(name) for experiment, name in some})
+    except Exception:
+        if len(some) == 1:
+            log.exception("experiment %s could not be looked at; it is tried again at the next look", some[0][1])
+        return False
+    return True
 
 
 def watch(desk: Desk) -> None:
     """Every active experiment is looked at: cards and alerts follow; each candidate's daily look is made when due."""
     with desk.transaction() as session:
         wanted = digests.watched(session)
-    _each(desk, wanted, lambda session, one, talk: alerts.watch(session, one, terms=desk.settings.terms, talk=talk))
+    _each(desk, wanted, partial(alerts.watch, terms=desk.settings.terms))
 
 
 def recommend(desk: Desk) -> None:
     """The day's recommendations whose time has come are made, then the digests that list them."""
     with desk.transaction() as session:
         wanted = digests.due(session, desk.settings.schedule_of)
-    terms = desk.settings.terms
-    _each(desk, wanted, lambda session, one, talk: digests.recommend_due(session, one, terms=terms, talk=talk))
+    _each(desk, wanted, partial(digests.recommend_due, terms=desk.settings.terms))
     with desk.transaction() as session:
         digests.put_digests(session)
 

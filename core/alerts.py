@@ -47,12 +47,19 @@ class _Found:
     proposals: dict[str, Any]
 
 
-def watch(session: Session, experiment_id: uuid.UUID, *, terms: Terms, talk: Talk) -> list[Alert]:
-    """Looks at an experiment and brings its cards and alerts in line with what is found; returns the open alerts.
+def watch(session: Session, talks: Mapping[uuid.UUID, Talk], *, terms: Terms) -> list[Alert]:
+    """Looks at some experiments and brings their cards and alerts in line with what is found; returns the open alerts.
 
     The same trouble seen again goes on in its alert. What a person dismissed stays quiet for a day at the same shares.
     """
-    found = recommendations.recommend_all(session, experiment_id, terms)
+    found = recommendations.recommend(session, list(talks), terms)
+    watched = (_watch(session, experiment, found[experiment], terms, talk) for experiment, talk in talks.items())
+    return [alert for there in watched for alert in there]
+
+
+def _watch(
+    session: Session, experiment_id: uuid.UUID, found: Sequence[Standing], terms: Terms, talk: Talk
+) -> list[Alert]:
     place, now = find_experiment(session, experiment_id), rollouts.now_of(session)
     rollouts.tell(session, place, found, terms, talk, is_daily=False)
     there: list[_Found] = []
@@ -81,7 +88,7 @@ def _of_candidate(session: Session, place: Experiment, found: Standing) -> list[
             found.variant if trouble.whose == "candidate" else None,
             found.seen.step_id,
             max(began, found.seen.since),
-            _numbers(found.decision.findings),
+            _numbers(found.present.findings),
             _proposals(session, place, found.variant) if trouble.whose == "candidate" else {},
         )
         for trouble in troubles.of_candidate(found.seen.look, found.decision)
@@ -156,7 +163,7 @@ def _noted(
     variant_id = found.variant.id if found.variant else None
     alert = known.get((found.trouble.cause, variant_id))
     if alert is not None:
-        is_new = (alert.why, alert.proposals) != (found.trouble.why, found.proposals)
+        is_new = (alert.why, alert.numbers, alert.proposals) != (found.trouble.why, found.numbers, found.proposals)
         alert.why, alert.numbers, alert.proposals = found.trouble.why, found.numbers, found.proposals
         alert.seen_at, alert.looks = now, alert.looks + 1
         if is_new:

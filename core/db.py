@@ -31,7 +31,7 @@ def psycopg_url(url: str) -> URL:
     return make_url(url.replace("postgres://", "postgresql://", 1)).set(drivername="postgresql+psycopg")
 
 
-def connect(url: str, *, pool_size: int = 10) -> Engine:
+def connect(url: str, *, pool_size: int = 12) -> Engine:
     """An engine on a PostgreSQL URL; times are UTC in every session."""
     return create_engine(
         psycopg_url(url),

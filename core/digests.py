@@ -56,21 +56,34 @@ def due(session: Session, schedule_of: Callable[[str], Schedule]) -> Names:
     return [(row.id, row.name) for row, day in found if day is not None and (row.day is None or row.day < day.day)]
 
 
-def recommend_due(session: Session, experiment_id: uuid.UUID, *, terms: Terms, talk: Talk) -> bool:
-    """Makes the recommendation of the latest day whose time has come; False where it is made already, or not due.
+def recommend_due(session: Session, talks: Mapping[uuid.UUID, Talk], *, terms: Terms) -> int:
+    """Makes the recommendations of the latest day whose time has come, where they are not made yet; returns how many.
 
     Days that were slept through are not made up for, but the latest of them is, marked late. Two schedulers at once
     meet at the row of the day: the second waits for the first, then finds it made.
     """
     now = rollouts.now_of(session)
+    mine = {experiment: talks[experiment] for experiment in sorted(talks) if _begin(session, experiment, talks, now)}
+    found = recommendations.recommend(session, list(mine), terms)
+    for experiment, talk in mine.items():
+        place = find_experiment(session, experiment, lock=False)
+        told = rollouts.tell(session, place, found[experiment], terms, talk, is_daily=True)
+        newest = select(DailyRecommendation).where(DailyRecommendation.experiment_id == experiment)
+        kept = session.scalars(newest.order_by(DailyRecommendation.day.desc()).limit(1)).one()
+        kept.rollouts = [rollout.id for rollout in told]
+    session.flush()
+    return len(mine)
+
+
+def _begin(session: Session, experiment_id: uuid.UUID, talks: Mapping[uuid.UUID, Talk], now: datetime) -> bool:
+    """Whether the day's recommendation of an experiment is due; then its row is there, and this transaction's."""
+    talk = talks[experiment_id]
     due = calendar.latest_due(talk.schedule, now)
-    if due is None or _is_made(session, experiment_id, due.day):
+    if due is None or _is_made(session, experiment_id, due.day) or not _ran_at(session, experiment_id, due.at):
         return False
     place = find_experiment(session, experiment_id, lock=False)
-    if place.status != "active" or not _ran_at(session, experiment_id, due.at):
-        return False
     base, running = recommendations.running(session, place)
-    if base is None or not running:
+    if place.status != "active" or base is None or not running:
         return False
     row = {
         "experiment_id": experiment_id,
@@ -81,14 +94,7 @@ def recommend_due(session: Session, experiment_id: uuid.UUID, *, terms: Terms, t
         "rollouts": [],
     }
     made = insert(DailyRecommendation).values(row).on_conflict_do_nothing().returning(DailyRecommendation.day)
-    if session.scalar(made) is None:
-        return False
-    found = recommendations.recommend_all(session, experiment_id, terms)
-    told = rollouts.tell(session, place, found, terms, talk, is_daily=True)
-    kept = session.get_one(DailyRecommendation, (experiment_id, due.day), populate_existing=True)
-    kept.rollouts = [rollout.id for rollout in told]
-    session.flush()
-    return True
+    return session.scalar(made) is not None
 
 
 def _is_made(session: Session, experiment_id: uuid.UUID, day: date) -> bool:

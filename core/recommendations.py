@@ -32,6 +32,8 @@ class Standing:
     variant: Variant
     seen: Seen
     decision: Decision
+    present: Decision
+    """What this moment's numbers say by themselves; another than `decision` where a rollback on record stands."""
     recommended: Recommendation | None
 
     @property
@@ -142,7 +144,7 @@ def _standing(session: Session, made: _Made, last: Recommendation | None, terms:
     found, rule = made.found, terms.rule_of(made.pair.experiment.name)
     if last is not None and found.action != "hold" and _stands(last, made.look, rule):
         found = recomputed(session, last)
-    return Standing(made.pair.variant, made.seen, found, last)
+    return Standing(made.pair.variant, made.seen, found, made.found, last)
 
 
 _LOCKED = text("""
@@ -240,11 +242,6 @@ def running(session: Session, experiment: Experiment) -> tuple[Variant | None, l
 def _beside(base: Variant, there: Sequence[Variant]) -> list[Variant]:
     """The candidates with traffic."""
     return [v for v in there if v.id != base.id and v.allocation > 0]
-
-
-def active(session: Session) -> list[uuid.UUID]:
-    """The experiments that are to be looked at."""
-    return list(session.scalars(select(Experiment.id).where(Experiment.status == "active").order_by(Experiment.name)))
 
 
 def recommend_all(session: Session, experiment: uuid.UUID, terms: Terms) -> list[Standing]:

@@ -127,11 +127,11 @@ def _fill(url: str, experiments: int, steps: list[Step], days: list[Step]) -> No
 
 def _share(url: str, part: int, of: int, at_once: int) -> tuple[int, float]:
     """The daily verdicts of every `of`-th experiment, so many in one transaction."""
-    from core import db, recommendations
+    from core import db, digests, recommendations
 
     engine, terms = db.connect(url), Terms()
     with db.transaction(engine) as session:
-        mine = recommendations.active(session)[part::of]
+        mine = [experiment for experiment, _ in digests.watched(session)[part::of]]
     began, made = time.perf_counter(), 0
     for start in range(0, len(mine), at_once):
         with db.transaction(engine, patience_ms=db.BACKGROUND_MS) as session:

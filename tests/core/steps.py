@@ -204,7 +204,7 @@ def goes_wrong(engine: Engine) -> None:
 def watch(engine: Engine) -> list[Alert]:
     """One look for trouble; the alerts that are open then."""
     with db.transaction(engine, patience_ms=30_000) as session:
-        return alerts.watch(session, place(session).id, terms=TERMS, talk=TALK)
+        return alerts.watch(session, {place(session).id: TALK}, terms=TERMS)
 
 
 def long_ago(session: Session, days: float) -> datetime:

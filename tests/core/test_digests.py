@@ -29,7 +29,7 @@ MONDAY = datetime(2045, 11, 20, 7, tzinfo=UTC)
 def recommend(engine: Engine, talk: Talk = NINE) -> bool:
     with db.transaction(engine, patience_ms=30_000) as session:
         wanted = digests.due(session, lambda name: talk.schedule)
-        return sum(digests.recommend_due(session, one, terms=TERMS, talk=talk) for one, _ in wanted) > 0
+        return digests.recommend_due(session, {one: talk for one, _ in wanted}, terms=TERMS) > 0
 
 
 def made(engine: Engine) -> list[tuple[date, bool]]:
@@ -193,7 +193,7 @@ def test_a_rollback_ends_the_card(running: Engine) -> None:
     steps.change(running, "rollback", reason="bugs")
     with db.transaction(running) as session:
         assert digests.watched(session)
-        alerts.watch(session, steps.place(session).id, terms=TERMS, talk=NINE)
+        alerts.watch(session, {steps.place(session).id: NINE}, terms=TERMS)
         card = alert_cards.rollout_card(session, 1, terms=TERMS)
     assert (card.candidate, card.ending) == (None, "rollback")
     assert card.ended_at is not None
