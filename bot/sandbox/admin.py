@@ -58,6 +58,11 @@ def _rate_limits(site: Site, given: Json) -> None:
     site.ws.streams.publish({"type": "state"})
 
 
+def _new_blocks(site: Site, given: Json) -> None:
+    site.ws.new_blocks = bool(given.get("on", True))
+    site.ws.streams.publish({"type": "state"})
+
+
 ACTS: dict[str, Callable[[Site, Json], None]] = {
     "archive": _channel(archived=True),
     "unarchive": _channel(archived=False),
@@ -74,6 +79,7 @@ ACTS: dict[str, Callable[[Site, Json], None]] = {
     "member": _user(is_restricted=False),
     "group": _group,
     "rate_limits": _rate_limits,
+    "new_blocks": _new_blocks,
 }
 
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from bot.sandbox.charts import CHART
 from bot.sandbox.elements import ELEMENTS, HTTP_URL, plain, text
 from bot.sandbox.schema import (
     Array,
@@ -11,6 +12,7 @@ from bot.sandbox.schema import (
     Faults,
     Integer,
     Nullable,
+    Number,
     Record,
     Rule,
     Spec,
@@ -84,12 +86,11 @@ RICH_ELEMENTS = Array(
         }
     )
 )
-CELL = ByType(
-    {
-        "raw_text": Record({"text": String()}, ("text",)),
-        "rich_text": Record({"elements": RICH_ELEMENTS}, ("elements",)),
-    }
-)
+RAW_TEXT = Record({"text": String()}, ("text",))
+RICH_TEXT = Record({"elements": RICH_ELEMENTS}, ("elements",))
+RAW_NUMBER = Record({"value": Number(), "text": String()}, ("value", "text"))
+CELL = ByType({"raw_text": RAW_TEXT, "rich_text": RICH_TEXT})
+DATA_CELL = ByType({"raw_text": RAW_TEXT, "rich_text": RICH_TEXT, "raw_number": RAW_NUMBER})
 COLUMN = Record({"align": String(one_of=("left", "center", "right")), "is_wrapped": Boolean()})
 TABLE_ROWS = 100
 TABLE_COLUMNS = 20
@@ -103,6 +104,19 @@ def rows_are_even(block: dict[str, Any], at: str) -> Faults:
             yield Fault(f"must have {width} cells like the first row", f"{at}/rows/{number}")
     if len(block.get("column_settings", [])) > width:
         yield Fault(f"no more than {width} items allowed", f"{at}/column_settings")
+
+
+def header_is_plain(block: dict[str, Any], at: str) -> Faults:
+    """A rule: the first row of a data table has no rich text."""
+    for number, cell in enumerate(block["rows"][0]):
+        if cell["type"] == "rich_text":
+            yield Fault("unsupported type: rich_text", f"{at}/rows/0/{number}/type")
+
+
+def row_header_is_a_column(block: dict[str, Any], at: str) -> Faults:
+    """A rule: the column that names the rows is there."""
+    if block.get("row_header_column_index", 0) >= len(block["rows"][0]):
+        yield Fault(f"must be less than {len(block['rows'][0])}", f"{at}/row_header_column_index")
 
 
 def action_ids_differ(block: dict[str, Any], at: str) -> Faults:
@@ -161,12 +175,25 @@ BLOCKS: dict[str, Record] = {
         rows=Array(Array(CELL, TABLE_COLUMNS), TABLE_ROWS),
         column_settings=Array(Nullable(COLUMN), TABLE_COLUMNS),
     ),
+    "data_table": block(
+        ("rows", "caption"),
+        (rows_are_even, header_is_plain, row_header_is_a_column),
+        rows=Array(Array(DATA_CELL, TABLE_COLUMNS), 1 + TABLE_ROWS, least=2),
+        caption=String(filled=True),
+        page_size=Integer(1, 100),
+        row_header_column_index=Integer(0, TABLE_COLUMNS - 1),
+    ),
+    "data_visualization": block(("title", "chart"), title=String(50, filled=True), chart=CHART),
 }
 # type -> the surfaces it may stand on, if not everywhere
 SURFACES: dict[str, frozenset[str]] = {
     "markdown": frozenset({MESSAGE}),
     "table": frozenset({MESSAGE}),
+    "data_table": frozenset({MESSAGE}),
+    "data_visualization": frozenset({MESSAGE}),
 }
+NEW_BLOCKS = ("data_table", "data_visualization")
+"""Not every workspace takes these: Slack hands new blocks out bit by bit."""
 MOST_BLOCKS = {MESSAGE: 50, MODAL: 100, HOME: 100}
 
 

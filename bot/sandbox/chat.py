@@ -84,7 +84,8 @@ def said(call: Call, most_text: int) -> dict[str, Any]:
     """The text and blocks of the call, checked; Slack wants at least one of them."""
     if call.has("attachments"):
         raise SlackError("invalid_attachments")
-    blocks = check_blocks(call.json("blocks", "invalid_blocks_format")) if call.has("blocks") else []
+    given = call.json("blocks", "invalid_blocks_format") if call.has("blocks") else []
+    blocks = check_blocks(given, call.ws.new_blocks)
     call.known_files(blocks)
     text = call.text("text")
     if len(text) > most_text:

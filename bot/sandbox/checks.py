@@ -4,23 +4,24 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from bot.sandbox.blockkit import HOME, MESSAGE, MESSAGE_BLOCKS, MODAL, VIEWS
+from bot.sandbox.blockkit import HOME, MESSAGE, MESSAGE_BLOCKS, MODAL, NEW_BLOCKS, VIEWS
 from bot.sandbox.errors import SlackError
 from bot.sandbox.schema import ByType, Fault, Faults
 from bot.sandbox.store import Json
 
 MOST_MARKDOWN = 12_000  # of all markdown blocks of a message together
 MOST_IN_TABLES = 10_000
+MOST_CHARTS = 2  # undocumented; seen by vercel/chat#696
 MOST_IN_BLOCKS = 13_200  # undocumented; seen in bolt-js#2509
 MOST_IN_VIEW = 250_000
 MOST_METADATA = 8_000
 
 
-def check_blocks(blocks: Any) -> list[Json]:
-    """The blocks of a message, if Slack would take them."""
+def check_blocks(blocks: Any, new_blocks: bool = True) -> list[Json]:
+    """The blocks of a message, if Slack would take them; `new_blocks`: those it hands out bit by bit as well."""
     if not isinstance(blocks, list):
         raise SlackError("invalid_blocks_format")
-    refuse("invalid_blocks", message_faults(blocks))
+    refuse("invalid_blocks", message_faults(blocks) or ([] if new_blocks else list(_unknown_here(blocks))))
     if len(json.dumps(blocks, separators=(",", ":"), ensure_ascii=False)) > MOST_IN_BLOCKS:
         raise SlackError("msg_blocks_too_long")
     return blocks
@@ -63,6 +64,7 @@ def message_faults(blocks: list[Any]) -> list[Fault]:
         *_duplicate_ids(blocks, "/blocks"),
         *_too_much_markdown(blocks),
         *_too_much_table(blocks),
+        *_too_many_charts(blocks),
         *_several_in_focus(blocks, "/blocks"),
         *_response_urls(blocks, MESSAGE, "/blocks"),
     ]
@@ -98,12 +100,24 @@ def _too_much_markdown(blocks: list[Json]) -> Faults:
 
 
 def _too_much_table(blocks: list[Json]) -> Faults:
-    tables = [number for number, block in enumerate(blocks) if block["type"] == "table"]
+    tables = [number for number, block in enumerate(blocks) if block["type"] in ("table", "data_table")]
     for number in tables[1:]:
         yield Fault("only one table allowed", f"/blocks/{number}")
     for number in tables[:1]:
         if sum(len(each) for each in _texts(blocks[number]["rows"])) > MOST_IN_TABLES:
             yield Fault(f"must be less than {MOST_IN_TABLES + 1} characters", f"/blocks/{number}/rows")
+
+
+def _too_many_charts(blocks: list[Json]) -> Faults:
+    charts = [number for number, block in enumerate(blocks) if block["type"] == "data_visualization"]
+    for number in charts[MOST_CHARTS:]:
+        yield Fault(f"only {MOST_CHARTS} charts allowed", f"/blocks/{number}")
+
+
+def _unknown_here(blocks: list[Json]) -> Faults:
+    for number, block in enumerate(blocks):
+        if block["type"] in NEW_BLOCKS:
+            yield Fault(f"unsupported type: {block['type']}", f"/blocks/{number}/type")
 
 
 def _several_in_focus(blocks: list[Json], at: str) -> Faults:

@@ -41,6 +41,7 @@ async def state(site: Site, given: Json) -> Json:
         "links": ws.links,
         "faults": site.faults.shown(),
         "rate_limited": site.limits.on,
+        "new_blocks": ws.new_blocks,
     }
 
 

@@ -42,6 +42,7 @@ class Sandbox:
         rate_limited: bool = True,
         http_request_url: str | None = None,
         *,
+        new_blocks: bool = True,
         team_name: str = "Acme",
         links: Sequence[tuple[str, str]] = (),
         clock: Callable[[], float] = time.time,
@@ -50,6 +51,7 @@ class Sandbox:
     ) -> None:
         self._store = Store(store)
         self._ws = Workspace(self._store, read_manifest(manifest), clock, team_name)
+        self._ws.new_blocks = new_blocks
         self._ws.links = [{"title": title, "url": url} for title, url in links]
         seed(self._ws, people, channels, groups or {})
         log = Log()

@@ -1,5 +1,6 @@
 """A small language for saying what a JSON value must look like; faults carry a JSON pointer, as Slack's do."""
 
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -69,6 +70,20 @@ class Integer:
             yield Fault(f"must be greater than {self.least - 1}", at)
         elif value > self.most:
             yield Fault(f"must be less than {self.most + 1}", at)
+
+
+@dataclass(frozen=True)
+class Number:
+    """A finite number, above `above` where that is given."""
+
+    above: float = -math.inf
+
+    def faults(self, value: Any, at: str) -> Faults:
+        """A wrong type or size."""
+        if not isinstance(value, (int, float)) or isinstance(value, bool) or not math.isfinite(value):
+            yield Fault("must provide a number", at)
+        elif value <= self.above:
+            yield Fault(f"must be greater than {self.above:g}", at)
 
 
 @dataclass(frozen=True)

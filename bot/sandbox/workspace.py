@@ -23,6 +23,7 @@ class Workspace:
         self.streams = Streams()
         self.url = ""
         self.links: Sequence[Json] = ()
+        self.new_blocks = True
         self.emit: Callable[[Json], None] = lambda event: None
         with store.together():
             identity = store.get("identity", "app") or self._found(team_name)

@@ -1,12 +1,13 @@
 // Block Kit blocks to DOM nodes: one maker per type, each given (block, surface).
 
+import { chart } from "./charts.js";
 import { el } from "./dom.js";
 import { elementNode, unknown } from "./elements.js";
-import { withEmoji } from "./emoji.js";
 import { imageNode } from "./images.js";
 import { markdown } from "./markdown.js";
 import { plain, textNode } from "./mrkdwn.js";
 import { richText } from "./richtext.js";
+import { dataTable, table } from "./tables.js";
 
 const firstWords = (text) => text?.text.replace(/[*_~`]/g, "").slice(0, 80);
 
@@ -47,28 +48,10 @@ function input(block, surface) {
 
 const image = (block) => el("figure", {}, block.title && el("figcaption", {}, plain(block.title)), imageNode(block, "block-image"));
 
-const CELLS = {
-  raw_text: (cell) => el("span", { dir: "auto" }, withEmoji(cell.text, { literal: true })),
-  raw_number: (cell) => el("span", {}, String(cell.text ?? cell.value)),
-  rich_text: (cell) => richText(cell),
-};
-
-const ALIGN = { left: "start", center: "center", right: "end" };
-
-function cellNode(tag, cell, settings = {}) {
-  const classes = [ALIGN[settings?.align] ?? "start", settings?.is_wrapped ? "wrapped" : ""].join(" ").trim();
-  return el(tag, { class: classes, scope: tag === "th" ? "col" : null }, CELLS[cell.type]?.(cell) ?? unknown("cell", cell.type));
-}
-
-function table(block) {
-  const row = (tag) => (cells) => el("tr", {}, cells.map((cell, index) => cellNode(tag, cell, block.column_settings?.[index])));
-  const [head, ...rows] = block.rows;
-  return el("div", { class: "table-frame", tabindex: "0", role: "region", "aria-label": "Table" },
-    el("table", {}, el("thead", {}, row("th")(head)), el("tbody", {}, rows.map(row("td")))));
-}
-
 const BLOCKS = {
   section, header, context, actions, input, image, table,
+  data_table: dataTable,
+  data_visualization: chart,
   divider: () => el("hr"),
   rich_text: richText,
   markdown: (block) => markdown(block.text),

@@ -62,6 +62,37 @@ def table(rows: int, columns: int) -> Json:
     return {"type": "table", "rows": [[{"type": "raw_text", "text": "x"}] * columns] * rows}
 
 
+def data_table(height: int, columns: int = 1, **more: Any) -> Json:
+    return table(height, columns) | {"type": "data_table", "caption": "c"} | more
+
+
+def chart(categories: int = 1, names: list[str] | None = None, axes: Json | None = None, **more: Any) -> Json:
+    labels = [f"c{number}" for number in range(categories)]
+    points = [{"label": label, "value": 1.5} for label in labels]
+    series = [{"name": name, "data": points} for name in names or ["s"]]
+    drawn = {"type": "line", "series": series, "axis_config": {"categories": labels, **(axes or {})}}
+    return {"type": "data_visualization", "title": "t", "chart": drawn, **more}
+
+
+def charted(kind: str = "line", labels: tuple[str, ...] = ("c",), values: tuple[Any, ...] = (1,), **more: Any) -> Json:
+    """A chart of one category `c` whose series has these points."""
+    points = [{"label": label, "value": value} for label, value in zip(labels, values, strict=True)]
+    drawn = {"type": kind, "series": [{"name": "s", "data": points}], "axis_config": {"categories": ["c"]}, **more}
+    return {"type": "data_visualization", "title": "t", "chart": drawn}
+
+
+def pie(count: int, value: float = 1, label: str = "") -> Json:
+    segments = [{"label": label or f"s{number}", "value": value} for number in range(count)]
+    return {"type": "data_visualization", "title": "t", "chart": {"type": "pie", "segments": segments}}
+
+
+def named(length: int) -> Json:
+    """A chart with a category of so many letters."""
+    made = charted(labels=("x" * length,))
+    made["chart"]["axis_config"]["categories"] = ["x" * length]
+    return made
+
+
 def section(**more: Any) -> Json:
     return {"type": "section", "text": plain(1), **more}
 
@@ -129,6 +160,18 @@ LIMITS: list[tuple[str, Callable[[int], Json], int, str]] = [
     ("markdown", lambda n: {"type": "markdown", "text": "x" * n}, 12_000, "/text"),
     ("table rows", lambda n: table(n, 1), 100, "/rows"),
     ("table columns", lambda n: table(1, n), 20, "/rows/0"),
+    ("data table rows", lambda n: data_table(n), 101, "/rows"),
+    ("data table columns", lambda n: data_table(2, n), 20, "/rows/0"),
+    ("data table page size", lambda n: data_table(2, page_size=n), 100, "/page_size"),
+    ("chart title", lambda n: chart(title="t" * n), 50, "/title"),
+    ("chart series", lambda n: chart(names=[f"s{number}" for number in range(n)]), 6, "/chart/series"),
+    ("chart series name", lambda n: chart(names=["s" * n]), 20, "/chart/series/0/name"),
+    ("chart points", lambda n: chart(n), 20, "/chart/series/0/data"),
+    ("chart category", named, 20, "/chart/series/0/data/0/label"),
+    ("chart x_label", lambda n: chart(axes={"x_label": "x" * n}), 50, "/chart/axis_config/x_label"),
+    ("chart y_label", lambda n: chart(axes={"y_label": "y" * n}), 50, "/chart/axis_config/y_label"),
+    ("pie segments", pie, 6, "/chart/segments"),
+    ("pie label", lambda n: pie(1, label="x" * n), 20, "/chart/segments/0/label"),
 ]
 
 
@@ -198,6 +241,10 @@ def test_a_view_of_250_kb_is_too_large() -> None:
     assert check_view({**MODAL, "blocks": [section(text=plain(2_900))] * 80}, "modal")
 
 
+WITHOUT_AXES = charted("bar")
+del WITHOUT_AXES["chart"]["axis_config"]
+RICH = [{"type": "rich_text_section", "elements": [{"type": "text", "text": "x"}]}]
+
 # what, the blocks of a message, the pointer and a part of what is said of it
 WRONG: list[tuple[str, list[Any], str, str]] = [
     ("unknown type", [{"type": "poll"}], "/blocks/0/type", "unsupported type"),
@@ -225,6 +272,47 @@ WRONG: list[tuple[str, list[Any], str, str]] = [
         "/blocks/0/rows/1",
         "2",
     ),
+    ("a table and a data table", [table(1, 1), data_table(2)], "/blocks/1", "only one table"),
+    ("data table without rows", [data_table(1)], "/blocks/0/rows", "no fewer than 2"),
+    (
+        "data table without caption",
+        [{key: value for key, value in data_table(2).items() if key != "caption"}],
+        "/blocks/0",
+        "missing required field: caption",
+    ),
+    (
+        "rich text in the head",
+        [data_table(2, rows=[[{"type": "rich_text", "elements": RICH}], [{"type": "raw_text", "text": "x"}]])],
+        "/blocks/0/rows/0/0/type",
+        "rich_text",
+    ),
+    (
+        "row header that is not there",
+        [data_table(2, row_header_column_index=1)],
+        "/blocks/0/row_header_column_index",
+        "less",
+    ),
+    (
+        "number without text",
+        [data_table(2, rows=[[{"type": "raw_text", "text": "x"}], [{"type": "raw_number", "value": 1}]])],
+        "/blocks/0/rows/1/0",
+        "missing required field: text",
+    ),
+    ("three charts", [chart(), chart(), chart()], "/blocks/2", "only 2 charts"),
+    ("unknown kind of chart", [charted("radar")], "/blocks/0/chart/type", "unsupported type"),
+    ("series of one name", [chart(names=["s", "s"])], "/blocks/0/chart/series/1", "already exists"),
+    ("category left out", [charted(labels=("other",))], "/blocks/0/chart/series/0/data", "each category"),
+    (
+        "category twice",
+        [charted(labels=("c", "c"), values=(1, 2), axis_config={"categories": ["c", "c"]})],
+        "/blocks/0/chart/axis_config/categories/1",
+        "already exists",
+    ),
+    ("text for a number", [charted(values=("1",))], "/blocks/0/chart/series/0/data/0/value", "number"),
+    ("not a number", [charted(values=(float("nan"),))], "/blocks/0/chart/series/0/data/0/value", "number"),
+    ("chart without axes", [WITHOUT_AXES], "/blocks/0/chart", "missing required field: axis_config"),
+    ("nothing of a pie", [pie(1, 0)], "/blocks/0/chart/segments/0/value", "greater than 0"),
+    ("segments of one name", [pie(2, label="x")], "/blocks/0/chart/segments/1", "already exists"),
     ("image without source", [{"type": "image", "alt_text": "a"}], "/blocks/0", "image_url, slack_file"),
     ("image by file path", [picture(image_url="file:///etc/passwd")], "/blocks/0/image_url", "format"),
     (
@@ -263,6 +351,13 @@ def test_what_is_wrong_is_refused_with_its_place(blocks: list[Any], pointer: str
     assert words in found[0].message
 
 
+@pytest.mark.parametrize("kind", ["line", "bar", "area"])
+def test_charts_and_data_tables_are_taken_with_numbers_below_zero(kind: str) -> None:
+    cells = [{"type": "raw_number", "value": -4.5, "text": "−4.5 %"}, {"type": "rich_text", "elements": RICH}]
+    head = [{"type": "raw_text", "text": "Change"}, {"type": "raw_number", "value": 2026, "text": "2026"}]
+    assert check_blocks([charted(kind, values=(-4.5,)), pie(6), data_table(2, rows=[head, cells], page_size=5)])
+
+
 def test_blocks_that_are_no_list_have_the_wrong_format() -> None:
     with pytest.raises(SlackError, match="invalid_blocks_format"):
         check_blocks({"type": "section"})
@@ -272,6 +367,8 @@ def test_blocks_that_are_no_list_have_the_wrong_format() -> None:
 WRONG_VIEWS: list[tuple[str, Json, str]] = [
     ("input without submit", {"blocks": [asks({"type": "plain_text_input"})]}, "/view/submit"),
     ("markdown in a view", {"blocks": [{"type": "markdown", "text": "x"}]}, "/view/blocks/0/type"),
+    ("chart in a view", {"blocks": [chart()]}, "/view/blocks/0/type"),
+    ("data table in a view", {"blocks": [data_table(2)]}, "/view/blocks/0/type"),
     ("table in a view", {"blocks": [table(1, 1)]}, "/view/blocks/0/type"),
     ("no blocks", {"blocks": []}, "/view/blocks"),
     ("mrkdwn title", {"title": mrkdwn(1)}, "/view/title/type"),

@@ -224,6 +224,29 @@ def test_a_file_is_uploaded_and_shown(client: WebClient, ws: Workspace) -> None:
     assert error_of(client, "files.completeUploadExternal", files=files) == "file_not_found"
 
 
+def test_a_workspace_may_not_take_the_new_blocks(make_sandbox: MakeSandbox) -> None:
+    sandbox = make_sandbox(new_blocks=False)
+    client = web_client(sandbox)
+    pie = {"type": "pie", "segments": [{"label": "a", "value": 1}]}
+    chart = [{"type": "data_visualization", "title": "t", "chart": pie}]
+    cells = [[{"type": "raw_text", "text": "x"}]]
+    table = [{"type": "data_table", "caption": "c", "rows": cells * 2}]
+    with Workspace(sandbox) as ws:
+        rollouts, alice = channel_id(ws, "ml-rollouts"), ws.person("alice")
+        ts = client.chat_postMessage(channel=rollouts, text="x")["ts"]
+        for blocks in (chart, table):
+            said = {"channel": rollouts, "text": "x", "blocks": blocks}
+            for method, more in (
+                ("chat.postMessage", {}),
+                ("chat.postEphemeral", {"user": alice.id}),
+                ("chat.update", {"ts": ts}),
+            ):
+                assert error_of(client, method, **said, **more) == "invalid_blocks"
+        assert client.chat_postMessage(channel=rollouts, text="x", blocks=[{"type": "table", "rows": cells}])["ok"]
+        ws.admin("new_blocks", on=True)
+        assert client.chat_postMessage(channel=rollouts, text="x", blocks=[*chart, *table])["ok"]
+
+
 def test_views_need_a_trigger_and_a_current_hash(client: WebClient, ws: Workspace) -> None:
     assert error_of(client, "views.open", trigger_id="1.2.x", view=MODAL) == "invalid_trigger_id"
     assert error_of(client, "views.update", view_id="V404", view=MODAL) == "not_found"
