@@ -15,7 +15,7 @@ from typing import Any
 from slack_bolt import Ack, App
 from slack_sdk import WebClient
 
-from bot import blocks, buttons, commands, home, modals, tell
+from bot import blocks, buttons, commands, home, modals, showing, tell
 from bot.blocks import Answer, Block
 from bot.desk import Desk
 from bot.hands import Hands
@@ -117,7 +117,7 @@ def on_command(hands: Hands, desk: Desk, ack: Ack, body: Body, client: WebClient
     work = partial(told, lambda: commands.run(name, desk, words, actor))
     if commands.is_slow(name, words):
         ack()
-        hands.read(lambda: _answer(hands, desk, client, _where(body), work()))
+        hands.read(lambda: hands.tell(partial(showing.privately, client, desk.able, body, work())))
         return
     answer = work()
     if answer.view is None:

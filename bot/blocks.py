@@ -19,6 +19,16 @@ NAME_LIMIT = 60
 
 
 @dataclass(frozen=True)
+class Picture:
+    """A PNG with its file name, its title, and what it shows in words."""
+
+    name: str
+    title: str
+    content: bytes
+    alt: str
+
+
+@dataclass(frozen=True)
 class Answer:
     """What one person or one channel is shown: blocks, and the text that notifications and screen readers use."""
 
@@ -30,6 +40,10 @@ class Answer:
     """Takes the place of the private message whose button was pressed, so that it is not pressed again."""
     fill: Callable[[Any], Block] | None = None
     """What the modal shows once it is read, where that takes longer than opening it may."""
+    pictures: Callable[[], Sequence[Picture]] | None = None
+    """Draws what is uploaded where a workspace takes no charts among its blocks."""
+    words: Sequence[Block] = ()
+    """The blocks where it takes neither."""
 
 
 # --- Words ----------------------------------------------------------------------------------------------------------

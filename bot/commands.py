@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Literal
 
-from bot import alerts, asking, blocks, modals, screens, verdicts
+from bot import alerts, asking, blocks, charts, modals, screens, verdicts
 from bot.blocks import Answer
 from bot.desk import Desk
 from bot.words import Missing, Words, length, share
 from core import alert_cards, candidates, cards, choices, experiments, rollout_cards, rollouts
+from core import charts as chart_cards
 from core.db import Session
 from core.errors import Refused
 from core.plans import Ask
@@ -75,6 +76,15 @@ def why(desk: Desk, words: Words, actor: Actor) -> Answer:
     name = words.at_most(2).at(0, "experiment")
     with desk.reading() as session:
         return verdicts.why(rollout_cards.why_card(session, name, words.maybe(1), terms=desk.settings.terms))
+
+
+def chart(desk: Desk, words: Words, actor: Actor) -> Answer:
+    """Charts: the shares over time, and how far each metric is from its limit.
+    chart EXPERIMENT [VARIANT]"""
+    name = words.at_most(2).at(0, "experiment")
+    with desk.reading() as session:
+        card = chart_cards.chart_card(session, name, words.maybe(1), terms=desk.settings.terms)
+    return charts.answer(card, desk.command)
 
 
 def alerts_(desk: Desk, words: Words, actor: Actor) -> Answer:
@@ -292,6 +302,7 @@ VERBS: Mapping[str, Verb] = {
     "status": Verb(status, is_slow=True),
     "recommend": Verb(recommend, is_slow=True),
     "why": Verb(why, is_slow=True),
+    "chart": Verb(chart, is_slow=True),
     "alerts": Verb(alerts_),
     "scorecard": Verb(scorecard),
     "hold": Verb(hold),

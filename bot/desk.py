@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 
+from bot.abilities import Abilities
 from bot.channels import Channels
 from bot.people import People
 from core import db
@@ -22,7 +23,8 @@ READING_MS = 20_000
 class Desk:
     """The parts a handler may use.
 
-    `wake` rouses the deliverers, so that an effect follows its commit at once; `stopping` ends what takes long.
+    `wake` rouses the deliverers, so that an effect follows its commit at once; `stopping` ends what takes long;
+    `able` remembers which blocks the workspace does not take.
     """
 
     engine: Engine
@@ -32,6 +34,7 @@ class Desk:
     settings: Settings
     wake: threading.Condition = field(default_factory=threading.Condition)
     stopping: threading.Event = field(default_factory=threading.Event)
+    able: Abilities = field(default_factory=Abilities)
 
     @property
     def command(self) -> str:

@@ -28,11 +28,11 @@ class Hands:
         """What Bolt runs its listeners on."""
         return self._listeners
 
-    def read(self, work: Callable[[], None]) -> None:
+    def read(self, work: Callable[[], object]) -> None:
         """Does what measures traffic or asks the registry, after the acknowledgement."""
         self._readers.submit(_logged, work)
 
-    def tell(self, work: Callable[[], None]) -> None:
+    def tell(self, work: Callable[[], object]) -> None:
         """Calls Slack, after the acknowledgement."""
         self._tellers.submit(_logged, work)
 
@@ -42,7 +42,7 @@ class Hands:
             pool.shutdown()
 
 
-def _logged(work: Callable[[], None]) -> None:
+def _logged(work: Callable[[], object]) -> None:
     """Nobody waits for these threads, so what fails in them is told to the log."""
     try:
         work()

@@ -9,9 +9,10 @@ SCOPES = (
     "channels:read",  # names of channels -> ids
     "chat:write",
     "commands",
+    "files:write",  # charts as pictures where a workspace takes no charts in messages
     "groups:history",  # the same two for private channels
     "groups:read",
-    "im:write",  # a direct message to those on call
+    "im:write",  # direct messages: to those on call, and charts for somebody where the bot is not in the channel
     "usergroups:read",  # members of approver groups
     "users:read",  # handles of approvers -> ids
 )
@@ -29,7 +30,11 @@ def manifest(command: str = "/rollout", *, request_url: str | None = None, hint:
             "description": "Takes models from trained to production, with people approving.",
         },
         "features": {
-            "app_home": {"home_tab_enabled": True, "messages_tab_enabled": False},
+            "app_home": {
+                "home_tab_enabled": True,
+                "messages_tab_enabled": True,
+                "messages_tab_read_only_enabled": True,
+            },
             "bot_user": {"display_name": "Promotion Bot", "always_online": True},
             "slash_commands": [
                 {

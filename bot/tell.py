@@ -17,6 +17,8 @@ log = logging.getLogger(__name__)
 
 PAUSES_S = (0.5, 2.0)
 """Between the attempts to answer: an answer that is seen twice is better than none."""
+UNKNOWN_BLOCKS = "invalid_blocks"
+"""Slack's name for blocks that it does not take, or not in this workspace."""
 LOST = (OSError, HTTPException)
 """What a call raises whose answer did not arrive."""
 
@@ -26,17 +28,21 @@ def message(answer: Answer) -> dict[str, Any]:
     return {"text": answer.text, "blocks": list(answer.blocks)}
 
 
-def privately(client: WebClient, url: str, answer: Answer, *, replaces: bool = False) -> None:
-    """Answers at the address that came with a click or a command; only that person sees it."""
+def privately(client: WebClient, url: str, answer: Answer, *, replaces: bool = False) -> str | None:
+    """Answers at the address that came with a click or a command, which only that person sees; why not, if it failed.
+
+    Blocks that the workspace does not know are not sent again.
+    """
     hook = WebhookClient(url, timeout=client.timeout, proxy=client.proxy, ssl=client.ssl, retry_handlers=[])
     body = {**message(answer), "response_type": "ephemeral", "replace_original": replaces}
     for pause_s in (*PAUSES_S, None):
         why = _posted(hook, body)
-        if why is None:
-            return
+        if why is None or UNKNOWN_BLOCKS in why:
+            return why
         if pause_s is not None:
             time.sleep(pause_s)
     log.warning("an answer could not be delivered: %s", why)
+    return why
 
 
 def _posted(hook: WebhookClient, body: dict[str, Any]) -> str | None:
@@ -45,7 +51,8 @@ def _posted(hook: WebhookClient, body: dict[str, Any]) -> str | None:
         answered = hook.send_dict(body)
     except LOST as error:
         return type(error).__name__
-    return None if answered.status_code == 200 else f"{answered.status_code} {answered.body[:200]}"
+    is_taken = answered.status_code == 200 and '"ok":false' not in answered.body.replace(" ", "")
+    return None if is_taken else f"{answered.status_code} {answered.body[:200]}"
 
 
 def open_view(client: WebClient, trigger_id: str, view: Block) -> str | None:
