@@ -165,7 +165,7 @@ def answer(card: ChartCard, command: str) -> Answer:
     """Charts with the sentence that says what they show, and what takes their place where they are not taken."""
     said = escaped(chartwords.sentence(card))
     place = escaped(card.experiment)
-    hint = [context(f"Everything behind it: `{command} why {place}`")] if card.variant else []
+    hint = [context(f"{chartwords.INTERVALS} Everything behind it: `{command} why {place}`")] if card.variant else []
     return Answer(
         said,
         fitted([section(said), *blocks(card)], hint),

@@ -45,6 +45,7 @@ SAID: dict[State, str] = {
     "not measurable": "not measurable",
     "informative": "for information",
 }
+INTERVALS = "Intervals hold at 95 % at all looks together."
 NAMED: tuple[State, ...] = ("worse", "tolerable")
 """States whose metrics a sentence names one by one."""
 

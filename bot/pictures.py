@@ -206,7 +206,7 @@ def _range(found: Sequence[Difference]) -> tuple[float, float]:
 def _forest(card: ChartCard) -> bytes:
     found = card.differences
     signs = list(dict.fromkeys(SIGNS[d.state] for d in found))
-    notes = ["   ".join(signs[n : n + 4]) for n in range(0, len(signs), 4)]
+    notes = [*("   ".join(signs[n : n + 4]) for n in range(0, len(signs), 4)), chartwords.INTERVALS]
     foot_in = 0.24 + 0.18 * len(notes)
     height_in = 0.84 + foot_in + ROW_IN * len(found)
     with _paper(height_in) as (figure, buffer):

@@ -41,7 +41,7 @@ def _instead(answer: Answer, place: str | None) -> Answer:
     if place is None:
         return Answer(answer.text, [*answer.words, context("Slack takes neither charts nor pictures from me here.")])
     where = "above" if place[:1] != "D" else "in our direct messages"
-    told = f"Slack takes no charts here, so they are pictures {where}. {answer.text}"
+    told = f"Slack takes no charts here, so they are pictures {where}."
     return Answer(told, [section(told)])
 
 

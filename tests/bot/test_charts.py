@@ -186,11 +186,12 @@ def test_pictures_are_legible_png_with_words_for_them() -> None:
     assert all(len(picture.alt) <= 1_000 for picture in (shares, forest))
 
 
-def test_a_worse_metric_is_drawn_right_of_its_limit() -> None:
-    """The marker's own colour, which nothing else in the picture has, is looked for in its pixels."""
+@pytest.mark.parametrize("ends", [{}, {"low": None, "high": None}], ids=["interval", "point"])
+def test_a_worse_metric_is_drawn_further_right(ends: Json) -> None:
+    """The colour of its state, which nothing else in its strip has, is looked for in the pixels."""
 
     def middle(change: float) -> float:
-        only = replace(CARD, differences=(difference("avg_edits", "tolerable", change),))
+        only = replace(CARD, differences=(difference("avg_edits", "tolerable", change, **ends),))
         drawn = np.asarray(Image.open(io.BytesIO(pictures.drawn(only)[1].content)).convert("RGB"))
         strip = drawn[round(1.2 * pictures.DPI) : round(1.33 * pictures.DPI)]
         return float(np.nonzero((strip == (179, 98, 0)).all(axis=2))[1].mean())
