@@ -142,10 +142,8 @@ class Record:
         if not isinstance(value, dict):
             yield Fault("must provide an object", at)
             return
-        for key in self.required:
-            if value.get(key) is None:
-                yield Fault(f"missing required field: {key}", at)
-        found = list(self._faults_of_fields(value, at))
+        missing = [Fault(f"missing required field: {key}", at) for key in self.required if value.get(key) is None]
+        found = [*missing, *self._faults_of_fields(value, at)]
         yield from found
         if not found:
             for rule in self.rules:
