@@ -59,13 +59,18 @@ def _actor(desk: Desk, body: Body) -> Actor:
 # --- Where answers go -----------------------------------------------------------------------------------------------
 
 Where = dict[str, str]
-"""Where the answer to a click or a command goes: to its address, or to the Home tab, which has none."""
+"""Where the answer to a click or a command goes: to its address, with the channel and the person; or to the Home tab of
+a person, which has none."""
 NOT_OPENED = blocks.literal("⚠️ Slack did not open the form in time. Try once more.")
 
 
 def _where(body: Body) -> Where:
     url = body.get("response_url")
-    return {"response_url": url} if url else {"home": body["user"]["id"]}
+    if not url:
+        return {"home": body["user"]["id"]}
+    if "user_id" in body:
+        return {"response_url": url, "channel": body["channel_id"], "user": body["user_id"]}
+    return {"response_url": url, "channel": body["channel"]["id"], "user": body["user"]["id"]}
 
 
 def _answer(
@@ -73,7 +78,7 @@ def _answer(
 ) -> None:
     """Says in private what came of something; on the Home tab it stands above everything else."""
     if "response_url" in where:
-        hands.tell(partial(tell.privately, client, where["response_url"], answer, replaces=replaces))
+        hands.tell(partial(showing.privately, client, desk.able, where, answer, replaces=replaces))
     else:
         hands.read(partial(_draw_home, hands, desk, client, where["home"], answer))
 
@@ -117,7 +122,7 @@ def on_command(hands: Hands, desk: Desk, ack: Ack, body: Body, client: WebClient
     work = partial(told, lambda: commands.run(name, desk, words, actor))
     if commands.is_slow(name, words):
         ack()
-        hands.read(lambda: hands.tell(partial(showing.privately, client, desk.able, body, work())))
+        hands.read(lambda: _answer(hands, desk, client, _where(body), work()))
         return
     answer = work()
     if answer.view is None:

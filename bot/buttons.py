@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 
-from bot import asking, blocks, modals, screens, verdicts
+from bot import asking, blocks, charts, modals, screens, verdicts
 from bot.blocks import Answer
 from bot.desk import Desk
 from core import alert_cards, cards, requests, rollout_cards, rollouts
 from core import alerts as core_alerts
+from core import charts as chart_cards
 from core.errors import Refused
 from core.plans import Ask
 from core.promotions import Scope
@@ -73,6 +74,14 @@ def why(desk: Desk, value: str, actor: Actor) -> Answer:
             raise Refused(f"{found.variant} has no traffic any more; the history shows what was decided.")
         card = rollout_cards.why_card(session, found.experiment_id, found.variant_id, terms=desk.settings.terms)
         return verdicts.why(card)
+
+
+def chart(desk: Desk, value: str, actor: Actor) -> Answer:
+    """The charts of a rollout."""
+    with desk.reading() as session:
+        found = rollouts.one(session, _number(value))
+        card = chart_cards.chart_card(session, found.experiment_id, found.variant_id, terms=desk.settings.terms)
+    return charts.answer(card, desk.command)
 
 
 def history(desk: Desk, value: str, actor: Actor) -> Answer:
@@ -165,6 +174,7 @@ BUTTONS: Mapping[str, Callable[[Desk, str, Actor], Answer]] = {
     "reject": reject_form,
     "ask_step": ask_step,
     "why": why,
+    "chart": chart,
     "history": history,
     "hold": hold_form,
     "alert_rollback": alert_rollback,

@@ -17,22 +17,24 @@ from bot.tell import LOST, UNKNOWN_BLOCKS
 log = logging.getLogger(__name__)
 
 
-def privately(client: WebClient, able: Abilities, body: Mapping[str, Any], answer: Answer) -> None:
-    """Answers a command with charts in private; pictures cannot be private, so they go where it was typed.
+def privately(
+    client: WebClient, able: Abilities, where: Mapping[str, str], answer: Answer, *, replaces: bool = False
+) -> None:
+    """Answers in private, with charts; pictures cannot be private, so they go to the channel that was asked in.
 
     Where the bot is not in that channel they go to the person; where no picture can be uploaded, words remain.
     """
-    url = body["response_url"]
+    url = where["response_url"]
     if answer.pictures is None:
-        tell.privately(client, url, answer)
+        tell.privately(client, url, answer, replaces=replaces)
         return
     if able.has_charts:
         why = tell.privately(client, url, answer)
         if why is None or UNKNOWN_BLOCKS not in why:
             return
         able.refused()
-    comment = f"{person(body['user_id'])} asked for this. {answer.text}"
-    place = uploaded(client, (body["channel_id"], body["user_id"]), answer, comment)
+    comment = f"{person(where['user'])} asked for this. {answer.text}"
+    place = uploaded(client, (where["channel"], where["user"]), answer, comment)
     tell.privately(client, url, _instead(answer, place))
 
 

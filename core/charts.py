@@ -91,7 +91,9 @@ class ChartCard:
     seen_until: datetime | None = None
 
 
-def chart_card(session: Session, experiment: str, variant: str | None, *, terms: Terms) -> ChartCard:
+def chart_card(
+    session: Session, experiment: str | uuid.UUID, variant: str | uuid.UUID | None, *, terms: Terms
+) -> ChartCard:
     """What charts show; without a running candidate and without `variant`, the shares alone.
 
     Raises:
