@@ -115,12 +115,12 @@ def _update(hands: Hands, desk: Desk, client: WebClient, view_id: str, view: Blo
 # --- Commands -------------------------------------------------------------------------------------------------------
 
 
-def on_command(hands: Hands, desk: Desk, ack: Ack, body: Body, client: WebClient) -> None:
+def on_command(hands: Hands, desk: Desk, verbs: commands.Verbs, ack: Ack, body: Body, client: WebClient) -> None:
     """Runs a verb. Quick ones answer with the acknowledgement; those that measure or ask the registry follow it."""
     name, words = parse(body.get("text") or "")
     actor = _actor(desk, body)
-    work = partial(told, lambda: commands.run(name, desk, words, actor))
-    if commands.is_slow(name, words):
+    work = partial(told, lambda: commands.run(name, desk, words, actor, verbs))
+    if commands.is_slow(name, words, verbs):
         ack()
         hands.read(lambda: _answer(hands, desk, client, _where(body), work()))
         return
@@ -256,14 +256,21 @@ def on_home(hands: Hands, desk: Desk, event: Body, client: WebClient) -> None:
 # --- The table ------------------------------------------------------------------------------------------------------
 
 
-def build(desk: Desk, hands: Hands, client: WebClient, *, signing_secret: str | None = None) -> App:
+def build(
+    desk: Desk,
+    hands: Hands,
+    client: WebClient,
+    *,
+    signing_secret: str | None = None,
+    verbs: commands.Verbs = commands.VERBS,
+) -> App:
     """The Bolt app with every listener. Checks the token with Slack."""
     app = App(
         client=client,
         signing_secret=signing_secret or secrets.token_hex(),  # Socket Mode signs nothing; nobody may guess it,
         listener_executor=hands.listeners,
     )
-    app.command(desk.command)(partial(on_command, hands, desk))
+    app.command(desk.command)(partial(on_command, hands, desk, verbs))
     for action_id, press in buttons.BUTTONS.items():
         app.action(action_id)(partial(on_button, press, hands, desk))
     for callback_id, form in FORMS.items():

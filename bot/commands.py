@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -27,13 +28,13 @@ _POLICY_VERSION = re.compile(r"^(?P<policy>.+?)[ :@/]?v?(?P<version>\d+)$")
 # --- Verbs that only read -------------------------------------------------------------------------------------------
 
 
-def help_(desk: Desk, words: Words, actor: Actor) -> Answer:
+def help_(desk: Desk, words: Words, actor: Actor, verbs: Verbs | None = None) -> Answer:
     """What I can do.
     help [verb]"""
-    verb = words.maybe(0)
+    verb, verbs = words.maybe(0), verbs or VERBS
     if verb:
-        return blocks.plain(_manual(known(verb), desk.command))
-    lines = [f"`{desk.command} {usage(n)}`  {summary(n)}" for n in VERBS]
+        return blocks.plain(_manual(known(verb, verbs), desk.command, verbs))
+    lines = [f"`{desk.command} {usage(n, verbs)}`  {summary(n, verbs)}" for n in verbs]
     intro = "I take models from trained to production, step by step, with people approving."
     return Answer(intro, [blocks.section(intro), blocks.section("\n".join(lines))])
 
@@ -296,7 +297,9 @@ class Verb:
     """Typed alone it opens a form, which cannot wait: Slack lets go of the trigger after 3 s."""
 
 
-VERBS: Mapping[str, Verb] = {
+Verbs = Mapping[str, Verb]
+
+VERBS: Verbs = {
     "help": Verb(help_),
     "list": Verb(list_, is_slow=True),
     "status": Verb(status, is_slow=True),
@@ -321,47 +324,59 @@ VERBS: Mapping[str, Verb] = {
 }
 
 
-def is_slow(verb: str, words: Words) -> bool:
+def extended(more: Verbs) -> Verbs:
+    """All verbs and more of them; `help` tells of both."""
+    verbs: dict[str, Verb] = {**VERBS, **more}
+
+    @functools.wraps(help_)
+    def help_to_all(desk: Desk, words: Words, actor: Actor) -> Answer:
+        return help_(desk, words, actor, verbs)
+
+    verbs["help"] = Verb(help_to_all)
+    return verbs
+
+
+def is_slow(verb: str, words: Words, verbs: Verbs = VERBS) -> bool:
     """Whether it may take longer than an acknowledgement should, as far as one knows before it is run."""
-    found = VERBS.get(verb)
+    found = verbs.get(verb)
     return found is not None and found.is_slow and bool(words.names or not found.has_form)
 
 
-def summary(verb: str) -> str:
+def summary(verb: str, verbs: Verbs = VERBS) -> str:
     """The first line of a verb's help."""
-    return (VERBS[verb].run.__doc__ or "").splitlines()[0]
+    return (verbs[verb].run.__doc__ or "").splitlines()[0]
 
 
-def usage(verb: str) -> str:
+def usage(verb: str, verbs: Verbs = VERBS) -> str:
     """The second line of a verb's help: how it is typed."""
-    return (VERBS[verb].run.__doc__ or "").splitlines()[1].strip()
+    return (verbs[verb].run.__doc__ or "").splitlines()[1].strip()
 
 
-def _manual(verb: str, command: str) -> str:
-    return f"{summary(verb)}\n`{command} {usage(verb)}`"
+def _manual(verb: str, command: str, verbs: Verbs) -> str:
+    return f"{summary(verb, verbs)}\n`{command} {usage(verb, verbs)}`"
 
 
-def known(verb: str) -> str:
+def known(verb: str, verbs: Verbs = VERBS) -> str:
     """The verb as it stands in the table.
 
     Raises:
         Refused: where there is none, with the nearest.
     """
-    if verb in VERBS:
+    if verb in verbs:
         return verb
-    near = difflib.get_close_matches(verb, VERBS, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(verb, verbs, n=1, cutoff=0.5)
     hint = f"Did you mean `{near[0]}`?" if near else "Type `help` to see them all."
     raise Refused(f"I do not know the verb `{verb[:40]}`. {hint}")
 
 
-def run(verb: str, desk: Desk, words: Words, actor: Actor) -> Answer:
+def run(verb: str, desk: Desk, words: Words, actor: Actor, verbs: Verbs = VERBS) -> Answer:
     """Runs a verb; where a name is missing, the refusal shows how the verb is typed.
 
     Raises:
         Refused: where the verb is unknown, or it refuses.
     """
-    name = known(verb)
+    name = known(verb, verbs)
     try:
-        return VERBS[name].run(desk, words, actor)
+        return verbs[name].run(desk, words, actor)
     except Missing as missing:
-        raise Refused(f"{missing} Type it like this: {desk.command} {usage(name)}") from None
+        raise Refused(f"{missing} Type it like this: {desk.command} {usage(name, verbs)}") from None

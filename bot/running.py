@@ -11,7 +11,7 @@ from slack_bolt.error import BoltError
 from slack_sdk import WebClient
 from slack_sdk.errors import SlackApiError
 
-from bot import app, schedule
+from bot import app, commands, schedule
 from bot.channels import Channels
 from bot.deliver import Deliverer
 from bot.desk import Desk
@@ -36,7 +36,7 @@ def _client(settings: Settings) -> WebClient:
 
 
 @contextmanager
-def running(engine: Engine, settings: Settings) -> Iterator[App]:
+def running(engine: Engine, settings: Settings, *, verbs: commands.Verbs = commands.VERBS) -> Iterator[App]:
     """A bot that delivers effects and runs its jobs; listening is up to the caller.
 
     Raises:
@@ -50,7 +50,8 @@ def running(engine: Engine, settings: Settings) -> Iterator[App]:
     with ExitStack() as stack:
         secret = settings.slack_signing_secret
         with _reachable(settings.slack_api_url):
-            made = app.build(desk, hands, client, signing_secret=secret.get_secret_value() if secret else None)
+            signed = secret.get_secret_value() if secret else None
+            made = app.build(desk, hands, client, signing_secret=signed, verbs=verbs)
             people.refresh()
             channels.read()
         deliverer = Deliverer(desk, client)

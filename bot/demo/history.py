@@ -20,7 +20,7 @@ from bot.demo.planner import Behaviour
 PLANS_A_DAY = 2_000
 PEOPLE = 4_000
 _THERE_FROM_THE_START = 0.6
-_PAUSE_S = 45.0
+PAUSE_S = 45.0
 
 _WEEKDAYS = np.array([1.06, 0.98, 0.96, 0.97, 0.93, 0.95, 1.15])
 _NIGHT = [0.2, 0.1, 0.1, 0.1, 0.1, 0.3]
@@ -91,7 +91,7 @@ class History:
         """The events that had come in by the end, plan by plan, with the flaws that the platform allows."""
         end = self._stretch.end
         for event in self._happened():
-            for stored in _flawed(self._rng, event, self._stretch.experiment_id, self._new_id):
+            for stored in flawed(self._rng, event, self._stretch.experiment_id, self._new_id):
                 if stored.created_at <= end:
                     yield stored
 
@@ -104,7 +104,7 @@ class History:
 
     def _happened(self) -> Iterator[EventRow]:
         here, rng = self._stretch, self._rng
-        times = _times(rng, here)
+        times = times_of_plans(rng, here.start, here.end, here.plans_a_day)
         for when, number in zip(times.tolist(), _visitors(rng, times, here).tolist(), strict=True):
             unit_id = unit_name(here.unit_type, number + 1)
             at = datetime.fromtimestamp(when, tz=UTC)
@@ -116,23 +116,23 @@ class History:
             arm = here.arms[variant_id]
             request = planner.Request(unit_id=unit_id, day=at.date().isoformat(), config=arm.config)
             planned = planner.plan(arm.behaviour, request)
-            yield from events_of(planned, arm.where, unit_id, at, rng, self._new_id, pause_s=_PAUSE_S)
+            yield from events_of(planned, arm.where, unit_id, at, rng, self._new_id, pause_s=PAUSE_S)
 
 
 def _shares(stretch: Stretch, at: datetime) -> Sequence[tuple[uuid.UUID, Decimal]]:
     return next((shares for since, shares in reversed(stretch.steps) if since <= at), ())
 
 
-def _times(rng: np.random.Generator, stretch: Stretch) -> Floats:
+def times_of_plans(rng: np.random.Generator, start: datetime, end: datetime, plans_a_day: int) -> Floats:
     """When plans are asked for, in seconds since 1970, ascending: busy evenings, quiet nights, busy Sundays."""
-    hour = stretch.start.replace(minute=0, second=0, microsecond=0)
+    hour = start.replace(minute=0, second=0, microsecond=0)
     found: list[Floats] = []
-    while hour < stretch.end:
-        expected = stretch.plans_a_day * _WEEKDAY_WEIGHTS[hour.weekday()] * _HOUR_WEIGHTS[hour.hour]
+    while hour < end:
+        expected = plans_a_day * _WEEKDAY_WEIGHTS[hour.weekday()] * _HOUR_WEIGHTS[hour.hour]
         found.append(hour.timestamp() + np.sort(rng.random(rng.poisson(expected))) * 3600)
         hour += timedelta(hours=1)
     times = np.concatenate(found)
-    return times[(times >= stretch.start.timestamp()) & (times < stretch.end.timestamp())]
+    return times[(times >= start.timestamp()) & (times < end.timestamp())]
 
 
 def _visitors(rng: np.random.Generator, times: Floats, stretch: Stretch) -> NDArray[np.int64]:
@@ -146,7 +146,7 @@ def _visitors(rng: np.random.Generator, times: Floats, stretch: Stretch) -> NDAr
     return np.searchsorted(activity, rng.random(len(times)) * activity[there - 1])
 
 
-def _flawed(rng: np.random.Generator, event: EventRow, experiment_id: uuid.UUID, new_id: NewId) -> tuple[EventRow, ...]:
+def flawed(rng: np.random.Generator, event: EventRow, experiment_id: uuid.UUID, new_id: NewId) -> tuple[EventRow, ...]:
     """The event as it is stored: a few are late, come twice or are malformed."""
     luck = rng.random()
     if luck >= _LATE + _REPEATED + _MALFORMED:

@@ -14,9 +14,13 @@ import numpy as np
 from psycopg import Connection, sql
 from sqlalchemy.orm import Session
 
+from bot.demo import planner
+
 APP_VERSION = "5.3.1"
 _REJECTED_OF_NOT_ACCEPTED = 0.75
 _SWAPPED = 0.04
+WORSE_ACCEPTANCE, WORSE_INTERVENTION, WORSE_LATENCY = 0.7, 3.0, 2.0
+"""What a regression makes of these, as factors."""
 
 NewId = Callable[[], str]
 """Gives a new id as text in the usual form."""
@@ -49,6 +53,19 @@ def checked(answer: Any) -> Planned:
     if wrong or answer.edits < 0:
         raise TypeError(f"the answer is no plan: {', '.join(wrong or ['edits'])}")
     return cast(Planned, answer)
+
+
+def worsened(plan: Planned) -> Planned:
+    """The same plan from a model that has gone bad: accepted less, corrected more, slower."""
+    kept = {name: getattr(plan, name) for name in Planned.__annotations__}
+    return planner.Plan(
+        **kept
+        | {
+            "acceptance": plan.acceptance * WORSE_ACCEPTANCE,
+            "intervention": min(plan.intervention * WORSE_INTERVENTION, 1.0),
+            "latency_ms": plan.latency_ms * WORSE_LATENCY,
+        }
+    )
 
 
 class EventRow(NamedTuple):

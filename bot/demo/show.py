@@ -18,7 +18,7 @@ from pathlib import Path
 import fasteners
 
 from bot import running
-from bot.demo import breakfast, models, world
+from bot.demo import breakfast, clock, history, models, simulate, world
 from bot.demo.stage import MlflowPage
 from bot.demo.traffic import Traffic
 from bot.manifest import manifest
@@ -110,6 +110,7 @@ def _prepared(folder: Path, stack: ExitStack, seed: int) -> db.Engine:
     """The database, migrated and filled."""
     engine = db.connect(stack.enter_context(db.embedded(folder)))
     stack.callback(engine.dispose)
+    clock.install(engine)
     db.migrate(engine)
     if (folder / MARKER).read_text() != COMPLETE:
         _filled(engine, folder, stack, seed)
@@ -127,6 +128,8 @@ def _invitation(sandbox: Sandbox, page: MlflowPage, folder: Path, command: str) 
         *(f"    {number}.  {command} {words}" for number, words in enumerate(FIRST, 1)),
         "        then switch to bob, open #ml-approvals and press Approve",
         f"    {len(FIRST) + 1}.  {command} {IN_PROGRESS}  (a rollout in progress)",
+        f"    {len(FIRST) + 2}.  {command} simulate regression  (its candidate goes bad; the bot notices)",
+        f"        {command} simulate days 3  lets time pass",
         "",
         "  Ctrl-C stops everything. The data stays for the next time; --reset forgets it.",
         "",
@@ -170,11 +173,13 @@ def run(data_dir: Path, *, port: int, opens_browser: bool, is_reset: bool, seed:
             promotion_bot_data=folder,
             slack=SLACK,
         )
-        made = stack.enter_context(running.running(engine, found))
+        traffic = Traffic(engine, models.loader(folder), seed=seed, parts=QUIETER)
+        parts = {breakfast.EXPERIMENT_ID: breakfast.PART_OF_PLANS}
+        simulation = simulate.Simulation(traffic, seed=seed, plans_a_day=history.PLANS_A_DAY, parts=parts)
+        made = stack.enter_context(running.running(engine, found, verbs=simulate.verbs(simulation)))
         stack.enter_context(running.listening(made, sandbox.app_token))
         page.start()
         stack.callback(page.stop)
-        traffic = Traffic(engine, models.loader(folder), seed=seed, parts=QUIETER)
         traffic.start()
         stack.callback(traffic.stop)
         print("\n".join(_invitation(sandbox, page, folder, SLACK.command)))

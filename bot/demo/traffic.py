@@ -8,7 +8,8 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -21,6 +22,7 @@ from sqlalchemy import Engine, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
+from bot.demo import clock
 from bot.demo.assignment import Units, read_units
 from bot.demo.outcomes import (
     AssignmentRow,
@@ -30,6 +32,7 @@ from bot.demo.outcomes import (
     checked,
     events_of,
     place,
+    worsened,
     write_assignments,
     write_events,
 )
@@ -44,6 +47,7 @@ _TICK_S = 0.2
 _REFRESH_S = 1.0
 _MODEL_RETRY_S = 30.0
 _PAUSE_S = 3.0
+_LONGEST_WAIT_S = 20.0
 _PATIENCE_MS = 10_000
 
 LoadModel = Callable[[str], Any]
@@ -120,7 +124,10 @@ class Models:
 
 
 class Traffic:
-    """A thread that plays live traffic until it is stopped; what the demo slept through stays a gap."""
+    """A thread that plays live traffic until it is stopped; what the demo slept through stays a gap.
+
+    It goes by the demo's clock. What the models in `worse` (variant ids) plan turns out worse than they say.
+    """
 
     def __init__(
         self,
@@ -132,6 +139,7 @@ class Traffic:
         parts: Mapping[uuid.UUID, float] | None = None,
     ) -> None:
         """`rate` is plans a second of each active experiment; of those in `parts` it is that part of it."""
+        self.worse: set[uuid.UUID] = set()
         self._engine = engine
         self._models = Models(load_model)
         self._rng = np.random.default_rng(seed)
@@ -139,8 +147,10 @@ class Traffic:
         self._parts = parts or {}
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="demo-traffic", daemon=True)
+        self._turn = threading.Lock()
         self._running: list[Running] = []
         self._units: dict[uuid.UUID, Units] = {}
+        self._ahead = timedelta()
         self._read_at = -_REFRESH_S
         self._coming: list[tuple[datetime, int, EventRow]] = []
         self._order = itertools.count()
@@ -156,12 +166,63 @@ class Traffic:
         if self._thread.is_alive():
             self._thread.join(timeout=1.0)
 
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Nobody asks meanwhile.
+
+        Raises:
+            Refused: where somebody else has paused it for long, or a model takes long to load.
+        """
+        if not self._turn.acquire(timeout=_LONGEST_WAIT_S):
+            raise Refused("Something else is being simulated. Try again when that is done.")
+        try:
+            yield
+        except BaseException:
+            self._units.clear()  # some of them may never have been stored
+            raise
+        finally:
+            self._read_at = -_REFRESH_S
+            self._turn.release()
+
+    # These are for whoever has paused it.
+
+    def running(self) -> list[Running]:
+        """The active experiments as they stand now."""
+        self._refresh()
+        return self._running
+
+    def asked(
+        self, here: Running, times: Iterable[datetime], *, pause_s: float = _PAUSE_S
+    ) -> tuple[list[AssignmentRow], list[EventRow]]:
+        """What happens when units ask at these times."""
+        assigned: list[AssignmentRow] = []
+        happening: list[EventRow] = []
+        for at in times:
+            self._plan(here, at, assigned, happening, pause_s)
+        return assigned, happening
+
+    def expect(self, rows: Iterable[EventRow]) -> None:
+        """These events are stored as soon as it is their time."""
+        for row in rows:
+            heapq.heappush(self._coming, (row.timestamp, next(self._order), row))
+
+    def overdue(self, now: datetime) -> list[EventRow]:
+        """Events whose time has come and that nobody else will store any more."""
+        found: list[EventRow] = []
+        while self._coming and self._coming[0][0] <= now:
+            found.append(heapq.heappop(self._coming)[2])
+        return found
+
     def _run(self) -> None:
         last = time.monotonic()
         while not self._stopping.wait(_TICK_S):
-            elapsed, last = min(time.monotonic() - last, 2 * _REFRESH_S), time.monotonic()
-            self._attempt(partial(self._step, elapsed))
+            with self._turn:
+                elapsed, last = min(time.monotonic() - last, 2 * _REFRESH_S), time.monotonic()
+                self._attempt(partial(self._step, elapsed))
         self._attempt(self._finish)
+
+    def _now(self) -> datetime:
+        return datetime.now(UTC) + self._ahead
 
     def _attempt(self, action: Callable[[], None]) -> None:
         """Runs `action`; while the database is away it says so once, and everything is read anew afterwards."""
@@ -180,24 +241,22 @@ class Traffic:
     def _step(self, elapsed_s: float) -> None:
         if time.monotonic() - self._read_at >= _REFRESH_S:
             self._refresh()
-        now = datetime.now(UTC)
+        now = self._now()
         assigned: list[AssignmentRow] = []
         happening: list[EventRow] = []
         for here in self._running:
             expected = self._rate * self._parts.get(here.experiment_id, 1.0) * elapsed_s
             for _ in range(self._rng.poisson(expected)):
-                self._plan(here, now, assigned, happening)
+                self._plan(here, now, assigned, happening, _PAUSE_S)
         due = [row for when, _, row in self._coming if when <= now]
         self._store(assigned, [*(row for row in happening if row.timestamp <= now), *due])
         while self._coming and self._coming[0][0] <= now:
             heapq.heappop(self._coming)
-        for row in happening:
-            if row.timestamp > now:
-                heapq.heappush(self._coming, (row.timestamp, next(self._order), row))
+        self.expect(row for row in happening if row.timestamp > now)
 
     def _refresh(self) -> None:
         with transaction(self._engine, patience_ms=_PATIENCE_MS) as session:
-            running = read_running(session)
+            running, self._ahead = read_running(session), clock.ahead(session)
             for each in running:
                 if each.experiment_id not in self._units:
                     self._units[each.experiment_id] = read_units(session, each.experiment_id, each.unit_type)
@@ -205,7 +264,14 @@ class Traffic:
             self._units[each.experiment_id].forget_all_but(set(each.arms))
         self._running, self._read_at = running, time.monotonic()
 
-    def _plan(self, here: Running, now: datetime, assigned: list[AssignmentRow], happening: list[EventRow]) -> None:
+    def _plan(
+        self,
+        here: Running,
+        now: datetime,
+        assigned: list[AssignmentRow],
+        happening: list[EventRow],
+        pause_s: float,
+    ) -> None:
         """One unit asks one experiment's policy for a plan; rows are added to the two lists."""
         units = self._units[here.experiment_id]
         unit_id = units.visitor(self._rng)
@@ -219,7 +285,8 @@ class Traffic:
             return
         planned = self._models.plan(arm.model_uri, unit_id, now.date().isoformat(), arm.config)
         if planned is not None:
-            happening += events_of(planned, arm.where, unit_id, now, self._rng, _new_id, pause_s=_PAUSE_S)
+            planned = worsened(planned) if variant_id in self.worse else planned
+            happening += events_of(planned, arm.where, unit_id, now, self._rng, _new_id, pause_s=pause_s)
 
     def _store(self, assigned: list[AssignmentRow], events: list[EventRow]) -> None:
         if not assigned and not events:
@@ -230,7 +297,7 @@ class Traffic:
 
     def _finish(self) -> None:
         """The last acts, each at a moment of its own, for two edits at one moment count as one."""
-        now = datetime.now(UTC)
+        now = self._now()
         rows = [row for _, _, row in sorted(self._coming)]
         moments = [now - timedelta(microseconds=len(rows) - at) for at in range(len(rows))]
         self._store([], [row._replace(timestamp=when) for row, when in zip(rows, moments, strict=True)])
