@@ -19,7 +19,7 @@ from bot.demo.outcomes import AssignmentRow, EventRow, write_assignments, write_
 from bot.demo.traffic import Running, Traffic
 from bot.desk import Desk
 from bot.words import Missing, Words
-from core import db, recommendations
+from core import db, recommendations, rollup
 from core.db import Session
 from core.errors import Refused
 from core.rules.approval import Actor
@@ -156,7 +156,8 @@ class Simulation:
         )
 
     def _passes(self, desk: Desk, until: datetime) -> Counter[uuid.UUID]:
-        """It becomes `until`, and what happened meanwhile is there at once; returns each variant's plans."""
+        """It becomes `until`, and what happened meanwhile has been measured by then: nobody sees a gap. Returns each
+        variant's plans."""
         plans: Counter[uuid.UUID] = Counter()
         assigned: list[AssignmentRow] = []
         events = self._traffic.overdue(until)
@@ -171,9 +172,12 @@ class Simulation:
                 if row.timestamp <= until:
                     events += history.flawed(self._rng, row, here.experiment_id, new_id)
         with db.transaction(desk.engine, patience_ms=db.BACKGROUND_MS) as session:
-            clock.put_forward(session, until - _now(session))
             write_assignments(session, assigned)
             write_events(session, (row for row in events if row.created_at <= until))
+        schedule.run_now(desk, "measure")
+        with db.transaction(desk.engine, patience_ms=db.BACKGROUND_MS) as session:
+            clock.put_forward(session, until - _now(session))
+            _measured(session, desk)
         return plans
 
     def _times(self, desk: Desk, here: Running, since: datetime, until: datetime) -> Iterator[datetime]:
@@ -215,6 +219,13 @@ def _target(session: Session, name: str | None) -> tuple[Experiment, Variant]:
 def _now(session: Session) -> datetime:
     found: datetime = session.execute(select(func.now())).scalar_one()
     return found
+
+
+def _measured(session: Session, desk: Desk) -> None:
+    """All events have been read up to now; a pass that is under way says so only of when it began."""
+    for _ in range(2):
+        while not rollup.advance(session, collected=desk.settings.collected).is_done:
+            pass
 
 
 def _present_step(session: Session, place: Experiment) -> tuple[datetime, datetime]:
