@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
 
-from sqlalchemy import func, select
+from sqlalchemy import Date, cast, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -116,7 +116,7 @@ def put_digests(session: Session) -> None:
     """Asks for the digests of the last days to be brought in line with what was recommended; each change once."""
     query = (
         select(DailyRecommendation.channel, DailyRecommendation.day, func.count())
-        .where(DailyRecommendation.day >= func.current_date() - 2)
+        .where(DailyRecommendation.day >= cast(func.now(), Date) - 2)
         .group_by(DailyRecommendation.channel, DailyRecommendation.day)
     )
     for channel, day, many in session.execute(query):
