@@ -1,4 +1,4 @@
-"""A rollout in progress: a candidate that is faster, but people put its suggestions right more often."""
+"""A rollout in progress: a candidate that is faster, and people like its suggestions as much."""
 
 from __future__ import annotations
 

@@ -28,15 +28,15 @@ def measured(engine: Engine) -> Engine:
     return engine
 
 
-def test_the_candidate_is_to_be_rolled_back_for_its_edits_alone(measured: Engine) -> None:
+def test_the_candidate_does_well_and_has_a_day_to_go(measured: Engine) -> None:
     with db.transaction(measured, patience_ms=60_000) as session:
         [made] = recommendations.recommend_all(session, breakfast.EXPERIMENT_ID, TERMS)
         found = made.decision
-        assert found.action == found.calibrated == "rollback"
-        assert "Edits per plan" in found.why
-        assert {f.metric.name: f.state for f in found.findings if f.state != "fine"} == {"avg_edits": "worse"}
-        edits = next(f.overall for f in found.findings if f.metric.name == "avg_edits")
-        assert edits.ratio == pytest.approx(1.25, abs=0.12)
+        assert found.action == found.calibrated == "wait"
+        assert found.why == "4.0 of the 5 days needed at this share have passed."
+        assert {f.state for f in found.findings} <= {"fine", "inconclusive"}
+        latency = next(f.overall for f in found.findings if f.metric.name == "p50_latency")
+        assert latency.ratio == pytest.approx(0.76, abs=0.05)
         assert not found.concerns
         place = session.get_one(Experiment, breakfast.EXPERIMENT_ID)
         candidate = find_variant(session, place, breakfast.CANDIDATE)
