@@ -30,7 +30,7 @@ TITLES: Mapping[str, str] = {
     "candidate": ":rotating_light: *Roll back {variant}?*",
     "both": ":warning: *Not only the candidate: both arms are bad*",
     "data": ":satellite_antenna: *The data cannot be trusted*",
-    "assignment": ":twisted_rightwards_arrows: *Units are not assigned as configured*",
+    "assignment": ":scales: *Units are not assigned as configured*",
 }
 KINDS: Mapping[str, str] = {
     "candidate": "Only the candidate: the baseline is as it was, events arrive, units are assigned as configured.",
@@ -107,7 +107,7 @@ def _offer(shown: AlertCard) -> list[Block]:
         "elements": [*elements, button("Dismiss…", "alert_dismiss", value), _snooze(value)],
     }
     rests = (
-        f":zzz: Snoozed until {moment(shown.snoozed_until)} by {person(shown.snoozed_by or '?')}."
+        f":sleeping: Snoozed until {moment(shown.snoozed_until)} by {person(shown.snoozed_by or '?')}."
         if shown.snoozed_until
         else ""
     )
@@ -169,7 +169,7 @@ def short(shown: AlertCard) -> list[Block]:
 
 def line(shown: AlertCard) -> str:
     """An open alert in two lines."""
-    rests = " · :zzz: snoozed" if shown.snoozed_until else ""
+    rests = " · :sleeping: snoozed" if shown.snoozed_until else ""
     return f"{_title(shown)} {name(shown.experiment)} · alert {shown.id}{rests}\n{escaped(cut(shown.why, 200))}"
 
 

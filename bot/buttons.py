@@ -151,7 +151,7 @@ def alert_snooze(desk: Desk, value: str, actor: Actor) -> Answer:
         until = lengths.get(length) or calendar.next_morning(desk.settings.schedule_of(place.name), now)
         core_alerts.snooze(session, _number(number), by=actor.id, until=until)
     return blocks.plain(
-        f":zzz: Alert {number} rests until {blocks.moment(until)}. Its card goes on showing how it stands."
+        f":sleeping: Alert {number} rests until {blocks.moment(until)}. Its card goes on showing how it stands."
     )
 
 

@@ -20,10 +20,10 @@ from bot.blocks import (
     person,
     section,
 )
-from bot.screens import check_lines
+from bot.screens import MARKS, check_lines
 from core.alert_cards import RolloutCard
 from core.digests import Digest, DigestLine
-from core.rules.decision import percent
+from core.rules.decision import METRIC_ROWS, CheckRow, percent
 
 DIVIDER: Block = {"type": "divider"}
 ASKS: Mapping[str, str] = {
@@ -37,6 +37,7 @@ ENDINGS: Mapping[str | None, str] = {
     "rollback": ":rewind: *Rolled back*",
     None: ":white_circle: *No traffic any more*",
 }
+NBSP = "\u00a0"
 MOST_LINES = 25
 """Rollouts that a digest spells out; a list longer than this is not read."""
 MOST_NAMES = 60
@@ -58,11 +59,21 @@ def card(shown: RolloutCard) -> Answer:
         _buttons(shown),
         section("\n".join(verdicts.metric_line(finding, is_full=True) for finding in found.findings)),
         *verdicts.remarks(shown.candidate),
-        section(f"*Checklist*, {passed} of {len(shown.checklist)} passed\n{check_lines(shown.checklist)}"),
+        section(
+            f"*Checklist before production*, {passed} of {len(shown.checklist)} passed\n{_checklist(shown.checklist)}"
+        ),
     ]
     late = " · :alarm_clock: late, the bot was away at its time" if shown.is_late else ""
     last = [context(f"{verdicts.small_print(shown.candidate)}{late}")]
     return Answer(_sentence(shown), fitted(blocks, last))
+
+
+def _checklist(rows: Sequence[CheckRow]) -> str:
+    """The rows with what they rest on; those whose numbers stand above already by their titles alone."""
+    measured = [row for row in rows if row.title in METRIC_ROWS]
+    others = [row for row in rows if row.title not in METRIC_ROWS]
+    titles = " · ".join(f"{MARKS[row.passed]} {row.title.replace(' ', NBSP)}" for row in measured)
+    return f"{check_lines(others)}\n{titles}"
 
 
 def _sentence(shown: RolloutCard) -> str:
@@ -124,7 +135,7 @@ def _ended(shown: RolloutCard) -> Answer:
 def moved(shown: RolloutCard) -> Answer:
     """What stays of a card where it stood, once it goes on in a newer message."""
     words = f"{name(shown.variant)} in {name(shown.experiment)} goes on in a newer card; this thread stays."
-    return Answer(words, [context(f":arrow_heading_down: {words}")])
+    return Answer(words, [context(f":arrow_down: {words}")])
 
 
 def turned(shown: RolloutCard, before: str) -> Answer:

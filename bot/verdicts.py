@@ -27,7 +27,7 @@ STATE_MARKS = {
     "fine": ":white_check_mark:",
     "inconclusive": ":grey_question:",
     "not measurable": ":heavy_minus_sign:",
-    "no interval": ":straight_ruler:",
+    "no interval": ":abacus:",
     "informative": ":information_source:",
 }
 STATES = {
@@ -68,7 +68,7 @@ RULES = {"calibrated": "calibrated rule", "document": "the document's rule on po
 
 def metric_line(found: Finding, *, is_full: bool = False) -> str:
     """One metric on one line of a phone, or two; in full with its limit and its state in words."""
-    shown, mark, title = found.overall, STATE_MARKS[found.state], escaped(found.metric.title)
+    shown, mark, title = found.telling, STATE_MARKS[found.state], escaped(f"{found.metric.title}{found.where}")
     if found.state == "not measurable":
         return f"{mark} {title}  _{escaped(shown.problem or 'not measurable')}_"
     values = f"*{format_value(found.metric, shown.candidate)}* vs {format_value(found.metric, shown.baseline)}"
@@ -92,17 +92,24 @@ def _unbroken(change: str) -> str:
     return change.replace(" ", "\u00a0").replace("\u00a0(", " (")
 
 
+def _days(days: float) -> str:
+    """A number of days; less than one in hours."""
+    return f"{days:.1f} days" if days >= 1 else f"{max(24 * days, 1):.0f} h"
+
+
 def _price(price: Price) -> str:
     """What waiting costs, in plans and days."""
     if price.plans is None:
         return f"At this size of effect more traffic would hardly decide {escaped(price.metric or '')}."
+    if price.plans == 0:
+        return f"The numbers are clear; the document asks for {_days(price.minimum_days)} more at this share."
     parts = [f"about {price.plans:,} more plans"]
     if price.days is not None:
-        parts.append(f"{price.days:.1f} days at this share")
+        parts.append(f"{_days(price.days)} at this share")
     if price.days_at_next_share is not None:
-        parts.append(f"{price.days_at_next_share:.1f} at the next")
+        parts.append(f"{_days(price.days_at_next_share)} at the next")
     until = f" until {escaped(price.metric)} is decided" if price.metric else ""
-    least = f" At least {price.minimum_days:.1f} days more by the document." if price.minimum_days > 0 else ""
+    least = f" The document asks for {_days(price.minimum_days)} more anyway." if price.minimum_days > 0 else ""
     return f"Waiting costs {', '.join(parts)}{until}.{least}"
 
 
@@ -174,6 +181,8 @@ def _numbers(found: Finding) -> str:
     lines.append(escaped(wording.compared(shown)))
     if found.present is not shown and found.present.is_measurable:
         lines.append(f"Present step: {escaped(wording.compared(found.present))}, z {_z(found.present)}")
+    if found.sudden:
+        lines.append(f"Last day alone: {escaped(wording.compared(found.telling))}, z {_z(found.telling)}")
     if shown.is_measurable:
         lines.append(
             f"_z {_z(shown)} · evidence {_minus(f'{found.evidence:+.1f}')}, alarm from {found.evidence_limit:.1f}"

@@ -107,7 +107,7 @@ def _last_clean_look(session: Session, found: Standing) -> datetime | None:
 def _numbers(findings: Sequence[Finding]) -> list[list[str]]:
     """State, title and words of each metric, the harmed ones first."""
     ordered = sorted(findings, key=lambda f: f.state != "worse")
-    return [[f.state, f.metric.title, compared(f.overall)] for f in ordered]
+    return [[f.state, f"{f.metric.title}{f.where}", compared(f.telling)] for f in ordered]
 
 
 def _of_place(session: Session, place: Experiment, now: datetime) -> list[_Found]:

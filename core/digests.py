@@ -89,7 +89,7 @@ def _begin(session: Session, experiment_id: uuid.UUID, talks: Mapping[uuid.UUID,
         "experiment_id": experiment_id,
         "day": due.day,
         "due_at": due.at,
-        "is_late": due.is_late(now),
+        "is_late": due.is_late(now) and _has_begun(session, experiment_id),
         "channel": talk.channel,
         "rollouts": [],
     }
@@ -101,6 +101,12 @@ def _is_made(session: Session, experiment_id: uuid.UUID, day: date) -> bool:
     query = select(func.max(DailyRecommendation.day)).where(DailyRecommendation.experiment_id == experiment_id)
     newest = session.scalar(query)
     return newest is not None and newest >= day
+
+
+def _has_begun(session: Session, experiment_id: uuid.UUID) -> bool:
+    """True where an earlier day was recommended on: on the day that the bot comes nothing is late."""
+    query = select(DailyRecommendation.day).where(DailyRecommendation.experiment_id == experiment_id)
+    return session.scalar(query.limit(1)) is not None
 
 
 def _ran_at(session: Session, experiment_id: uuid.UUID, at: datetime) -> bool:

@@ -1,4 +1,4 @@
-"""A rollout in progress: a candidate that is faster, and people like its suggestions as much."""
+"""A rollout in progress: a candidate that is faster, and people like its suggestions a little better."""
 
 from __future__ import annotations
 

@@ -121,11 +121,11 @@ BREAKFAST = Model(
         ),
         Version(
             "2",
-            "Smaller and quicker; people change about as much of what it suggests.",
+            "Smaller and quicker; people change a little less of what it suggests.",
             replace(
                 _BREAKFAST_PRODUCTION,
                 acceptance=0.74,
-                edits=1.22,
+                edits=1.14,
                 intervention=0.055,
                 latency_ms=290.0,
                 token_count=840.0,

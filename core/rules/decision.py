@@ -219,6 +219,10 @@ _METRIC_ROWS: tuple[tuple[str, tuple[str, ...]], ...] = (
 )
 
 
+METRIC_ROWS = tuple(title for title, _ in _METRIC_ROWS)
+"""The titles of the rows that are about metrics."""
+
+
 def format_value(metric: Metric, value: float | None) -> str:
     """A number as a person reads it: 71.3 %, 1.42, 412 ms, 0.0031."""
     if value is None:

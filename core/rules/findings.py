@@ -11,7 +11,7 @@ from core.rules import checks, sequential
 from core.rules.checks import History
 from core.rules.decision import Judgement
 from core.rules.estimates import Comparison, Step, compare
-from core.rules.metrics import METRICS, Metric, VariantMetrics
+from core.rules.metrics import METRICS, Metric, VariantMetrics, value_of
 from core.rules.sequential import Memory
 from core.rules.wording import change, compared
 
@@ -34,10 +34,17 @@ class Finding:
     overall: Comparison
     present: Comparison
     telling: Comparison
-    """The one of the two that shows the harm, where there is one; else the first."""
+    """The one of the two that shows the harm, or that of the last day alone; else the first."""
+    sudden: bool
+    """True where only the last day shows it: weeks of good days would hide for days what went wrong today."""
     evidence: float
     evidence_limit: float
     boundary: float | None
+
+    @property
+    def where(self) -> str:
+        """What shows the harm, where that is not all steps together."""
+        return "" if self.telling is self.overall else " within the last day" if self.sudden else " in the present step"
 
 
 def _stopped(found: Comparison, history: History | None) -> Comparison:
@@ -70,21 +77,41 @@ def findings(
         at, after = sequential.daily_boundary(cumulative, now, memory, days, is_last=is_last_look)
         boundary = at if math.isfinite(at) else None
     limit = sequential.any_look_limit(sum(m.is_guardrail for m in metrics))
-    return tuple(_finding(o, p, boundary, limit) for o, p in zip(overall, present, strict=True)), after
+    lately = _lately(history, metrics) if history else {}
+    pairs = zip(overall, present, strict=True)
+    return tuple(_finding(o, p, lately.get(o.metric.name), boundary, limit) for o, p in pairs), after
 
 
-def _finding(overall: Comparison, present: Comparison, boundary: float | None, limit: float) -> Finding:
+def _lately(history: History, metrics: Sequence[Metric]) -> dict[str, Comparison]:
+    """The metrics in which the last day alone is evidence of harm, by name; each with that day's comparison."""
+    arms = history.baseline_day, history.candidate_day
+    guardrails = [metric for metric in metrics if metric.is_guardrail]
+    moved = [metric for metric in guardrails if _is_worse(metric, *(value_of(metric, arm) for arm in arms))]
+    limit = sequential.sudden_limit(len(guardrails))
+    return {
+        found.metric.name: found
+        for found in (compare([Step(*arms)], moved) if moved else ())
+        if found.is_measurable
+        and found.z > 0
+        and sequential.likelihood_ratio(found.alarm_z, found.alarm_tolerance_z) >= limit
+    }
+
+
+def _is_worse(metric: Metric, baseline: float | None, candidate: float | None) -> bool:
+    """Whether it is worth asking about chance: false on nearly every day, at a small part of what that costs."""
+    return candidate is not None and metric.is_beyond(candidate, baseline)
+
+
+def _finding(
+    overall: Comparison, present: Comparison, lately: Comparison | None, boundary: float | None, limit: float
+) -> Finding:
     evidence = sequential.likelihood_ratio(overall.alarm_z, overall.alarm_tolerance_z) if overall.is_measurable else 0.0
-    worse = _worse(overall, present, boundary, is_sure=evidence >= limit)
+    shown = _worse(overall, present, boundary, is_sure=evidence >= limit)
+    worse = (*shown, lately) if lately is not None else shown
+    telling = next((found for found in worse if found.is_beyond), overall)
+    is_sudden = lately is not None and telling is lately
     return Finding(
-        overall.metric,
-        _state(overall, worse),
-        overall,
-        present,
-        next((found for found in worse if found.is_beyond), overall),
-        evidence,
-        limit,
-        boundary,
+        overall.metric, _state(overall, worse), overall, present, telling, is_sudden, evidence, limit, boundary
     )
 
 
@@ -128,15 +155,14 @@ def _point(metric: Metric, mine: float | None, base: float | None) -> Finding:
         ratio=mine / base if mine is not None and base else None,
         is_beyond=mine is not None and metric.is_beyond(mine, base),
     )
-    return Finding(metric, "no interval" if is_there else "not measurable", found, found, found, 0.0, 0.0, None)
+    return Finding(metric, "no interval" if is_there else "not measurable", found, found, found, False, 0.0, 0.0, None)
 
 
 def reason(worse: Sequence[Finding]) -> str:
     """Why to roll back, the strongest evidence first."""
     first, *rest = sorted(worse, key=lambda finding: -finding.telling.z)
     others = f" Also: {', '.join(finding.metric.title for finding in rest)}." if rest else ""
-    where = "" if first.telling is first.overall else " in the present step"
-    how = f"{first.metric.title} is worse{where}, beyond chance and beyond tolerance"
+    how = f"{first.metric.title} is worse{first.where}, beyond chance and beyond tolerance"
     return f"{how}: {compared(first.telling)}.{others}"
 
 

@@ -31,6 +31,9 @@ LAST_LOOK_BUDGET: Final = 0.02
 """The part of it kept for the very last look: the day on which waiting before full traffic ends."""
 ANY_LOOK_BUDGET: Final = 0.01
 """The part of it for looks between the daily ones."""
+SUDDEN_BUDGET: Final = 0.005
+"""Beside it, for harm that begins in the middle of a rollout: looks at the last day alone, at any time."""
+LONGEST_DAYS: Final = 40
 STEP_EXTRA: Final = 0.5
 """The present step alone must be this much clearer than all steps together: they share the budget, unequally."""
 LOWEST_BOUNDARY: Final = 1.645
@@ -101,6 +104,11 @@ def likelihood_ratio(z: float, tolerance_z: float) -> float:
 def any_look_limit(tests: int) -> float:
     """What `likelihood_ratio` must reach where that many metrics are tested."""
     return math.log(tests / ANY_LOOK_BUDGET)
+
+
+def sudden_limit(tests: int) -> float:
+    """What `likelihood_ratio` must reach on the last day alone: each day of a long rollout is a test of its own."""
+    return math.log(tests * LONGEST_DAYS / SUDDEN_BUDGET)
 
 
 def released(days: float, smallest_tolerance_z: float, *, is_last: bool = False) -> float:

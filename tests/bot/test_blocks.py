@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,11 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine
 
-from bot import blocks, modals, screens, verdicts
+from bot import alerts, blocks, digests, modals, screens, verdicts
 from bot.blocks import Answer
 from bot.sandbox.checks import check_blocks, check_view
 from core import cards, choices, db
+from core.alert_cards import AlertCard, RolloutCard
 from core.candidates import Evaluated
+from core.digests import Digest, DigestLine
 from core.rollout_cards import CandidateCard, ExperimentCard, StepLine, VariantLine, WhyCard
 from core.rules.checks import Traffic
 from core.rules.decision import CheckRow, Terms
@@ -190,6 +193,67 @@ histories = st.builds(
 versions = st.builds(
     choices.VersionLine, names, st.just("3"), st.just("none"), st.one_of(st.none(), names), st.tuples(names), st.none()
 )
+rollout_cards = st.builds(
+    RolloutCard,
+    id=st.integers(1, 10**9),
+    experiment=names,
+    variant=names,
+    candidate=st.one_of(st.none(), candidate_cards),
+    checklist=rows.map(tuple),
+    share=shares,
+    hold_until=st.sampled_from([None, AT]),
+    held_by=st.just("U0100000004"),
+    hold_reason=reasons,
+    open_request=st.sampled_from([None, 7]),
+    open_alerts=st.sampled_from([(), (1, 2)]),
+    is_late=st.booleans(),
+    told_at=st.just(AT),
+    ended_at=st.sampled_from([None, AT]),
+    ending=st.sampled_from([None, "promote", "rollback"]),
+    message_key=st.just("rollout:1:2026-11-23"),
+    channel=st.just("ml-rollouts"),
+)
+digest_lines = st.builds(
+    DigestLine,
+    rollout=st.integers(1, 10**9),
+    experiment=names,
+    variant=names,
+    action=st.sampled_from(sorted(verdicts.WORDS)),
+    why=st.one_of(names, st.text(min_size=500, max_size=900)),
+    share=shares,
+    next_step=st.sampled_from([None, Decimal("0.25")]),
+    days=st.floats(0, 100),
+    minimum_days=st.just(3),
+    days_left=st.sampled_from([None, 0.0, 12.5]),
+    held_until=st.sampled_from([None, AT]),
+    open_request=st.sampled_from([None, 7]),
+    open_alerts=st.integers(0, 3),
+)
+proposals = st.dictionaries(names, st.tuples(shares, shares), max_size=60)
+alert_cards = st.builds(
+    AlertCard,
+    id=st.integers(1, 10**9),
+    experiment=names,
+    variant=st.one_of(st.none(), names),
+    cause=st.just("regression"),
+    whose=st.sampled_from(sorted(alerts.TITLES)),
+    is_critical=st.booleans(),
+    why=st.one_of(names, st.text(min_size=500, max_size=900)),
+    numbers=st.lists(st.tuples(st.sampled_from(sorted(verdicts.STATE_MARKS)), names, names), max_size=20).map(tuple),
+    proposals=st.fixed_dictionaries({}, optional={"all": proposals, "share": proposals}),
+    state=st.sampled_from(["open", *alerts.STATES]),
+    began_at=st.just(AT),
+    opened_at=st.just(AT),
+    seen_at=st.just(AT),
+    looks=st.integers(1, 10**6),
+    snoozed_until=st.sampled_from([None, AT]),
+    snoozed_by=st.just("U0100000005"),
+    request_id=st.sampled_from([None, 7]),
+    ended_at=st.sampled_from([None, AT]),
+    ended_by=st.sampled_from([None, "U0100000005", "promotion-bot"]),
+    end_reason=reasons,
+    channel=st.just("ml-rollouts"),
+)
 quick = settings(max_examples=25, deadline=None)
 
 
@@ -248,6 +312,35 @@ def test_a_verdict_fits_a_phone() -> None:
         assert len(texts(first, "mrkdwn")[0].splitlines()) == 2
         assert len(texts(metrics, "mrkdwn")[0].splitlines()) == len(decision.findings)
         assert len(rest) <= 5
+
+
+@quick
+@given(rollout_cards)
+def test_living_cards(card: RolloutCard) -> None:
+    check(digests.card(card))
+    check(digests.moved(card))
+    check(digests.turned(card, "wait"))
+
+
+@quick
+@given(st.lists(digest_lines, max_size=10), st.sampled_from([1, 50]))
+def test_digests_of_up_to_five_hundred(found: list[DigestLine], times: int) -> None:
+    shown = digests.digest(Digest("ml-rollouts", AT.date(), tuple(found * times), late=2), "/rollout")
+    check(shown)
+    urgent = sum(line.needs_somebody for line in found * times)
+    assert "none needs anybody" in shown.text if not urgent else f"{urgent} need" in shown.text
+
+
+@quick
+@given(st.lists(alert_cards, min_size=1, max_size=3))
+def test_alert_cards(found: list[AlertCard]) -> None:
+    for card in found:
+        shown = alerts.card(card)
+        check(shown)
+        assert any(block["type"] == "actions" for block in shown.blocks) == (card.state == "open")
+        check(alerts.escalation(card, 1, 20, ["<@U0100000005>"]))
+        check_view({"type": "home", "blocks": alerts.short(card)}, "home")
+    check(alerts.listed(found * 100, "<#C0100000008>"))
 
 
 @quick
@@ -322,7 +415,7 @@ def test_hostile_names_go_the_whole_way(bot: Bot, alice: Person, bob: Person, de
     for typed in ("list", f"status '{name}'", f"history '{name}'", f"checklist '{name}'", f"increase '{name}' nope"):
         assert "went wrong" not in answer(alice, typed)
     assert "more are not shown here" in answer(alice, "list")
-    assert "Waiting for a decision" in text_of(alice.home())
+    assert "Waiting for you" in text_of(alice.home())
     alice.types("/rollout start", channel=ROLLOUTS)
     assert "ticket" not in text_of(alice.modal(text="Start a candidate"))
     alice.closes(alice.modal())
@@ -330,3 +423,10 @@ def test_hostile_names_go_the_whole_way(bot: Bot, alice: Person, bob: Person, de
     assert alice.modal(text="What failed")
     said = [*aloud(bob, APPROVALS), *aloud(bob, ROLLOUTS), *told(alice), *told(bob, APPROVALS)]
     check_inert([text for message in said for text in [*texts(message.get("blocks", []), "mrkdwn"), message["text"]]])
+
+
+def test_every_picture_that_is_named_is_one_the_page_has() -> None:
+    there = Path("bot/sandbox/page/emoji.js").read_text()
+    named = {name for path in Path("bot").glob("*.py") for name in re.findall(r":([a-z_]+):", path.read_text())}
+    assert named
+    assert {name for name in named if f"{name} " not in there} == set()

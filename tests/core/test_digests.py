@@ -77,10 +77,12 @@ def test_two_schedulers_at_once_make_one(running: Engine) -> None:
 
 
 def test_of_missed_days_the_latest_is_made_up_for_once_and_marked_late(running: Engine) -> None:
-    clock.advance(running, days=4, hours=3)
+    clock.advance(running, days=1, hours=3)
+    assert recommend(running)
+    clock.advance(running, days=3)
     assert recommend(running)
     assert not recommend(running)
-    assert made(running) == [(date(2045, 11, 24), True)]
+    assert made(running) == [(date(2045, 11, 21), False), (date(2045, 11, 24), True)]
     with db.transaction(running) as session:
         assert digests.digest(session, "ml-rollouts", date(2045, 11, 24)).late == 1
         assert alert_cards.rollout_card(session, rollout(running).id, terms=TERMS).is_late

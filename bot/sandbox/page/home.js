@@ -17,7 +17,7 @@ let drawn = null;
 function surfaceOf(view) {
   const values = new Values(view.state?.values);
   const send = (block, element, payload) => post("action", {
-    user: state.me.id, view_id: view.id, block_id: block.block_id, action_id: element.action_id, state: { values: values.collect(view.blocks) }, ...payload,
+    user: state.me.id, view_id: view.id, block_id: block.block_id, action_id: element.action_id, state: values.collect(view.blocks), ...payload,
   });
   return { values, send };
 }
