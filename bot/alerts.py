@@ -21,6 +21,7 @@ from bot.blocks import (
     plain,
     quoted,
     section,
+    unbroken,
 )
 from bot.verdicts import STATE_MARKS
 from core.alert_cards import AlertCard, Score
@@ -60,10 +61,10 @@ Proposal = Mapping[str, tuple[Decimal, Decimal]]
 def card(shown: AlertCard) -> Answer:
     """An alert: whose trouble it is, why, the numbers, and what one can do about it."""
     blocks = [
-        section(f"{_title(shown)}\n{escaped(shown.why)}"),
+        section(f"{_title(shown)}\n{unbroken(shown.why)}"),
         context(f"{name(shown.experiment)} · alert {shown.id} · {KINDS[shown.whose]}"),
-        *_numbers(shown),
         *(_offer(shown) if shown.state == "open" else []),
+        *_numbers(shown),
     ]
     return Answer(_sentence(shown), fitted(blocks, _last(shown)))
 
@@ -80,7 +81,7 @@ def _sentence(shown: AlertCard) -> str:
 
 
 def _numbers(shown: AlertCard) -> list[Block]:
-    lines = [f"{STATE_MARKS[state]} {escaped(title)}: {escaped(words)}" for state, title, words in shown.numbers]
+    lines = [f"{STATE_MARKS[state]} {escaped(title)}: {unbroken(words)}" for state, title, words in shown.numbers]
     return [section("\n".join(lines))] if lines else []
 
 

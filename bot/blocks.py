@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -62,6 +63,11 @@ def storable(text: str) -> str:
 def escaped(text: str) -> str:
     """Free text in mrkdwn without any mention or link."""
     return visible(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def unbroken(text: str) -> str:
+    """Free text as `escaped` gives it, in which no number is parted from its unit at the end of a line."""
+    return re.sub(r"(?<=\d) (?=%|ms\b|se\b)", "\u00a0", escaped(text))
 
 
 def one_line(text: str) -> str:

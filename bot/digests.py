@@ -19,6 +19,7 @@ from bot.blocks import (
     one_line,
     person,
     section,
+    unbroken,
 )
 from bot.screens import MARKS, check_lines
 from core.alert_cards import RolloutCard
@@ -37,7 +38,6 @@ ENDINGS: Mapping[str | None, str] = {
     "rollback": ":rewind: *Rolled back*",
     None: ":white_circle: *No traffic any more*",
 }
-NBSP = "\u00a0"
 MOST_LINES = 25
 """Rollouts that a digest spells out; a list longer than this is not read."""
 MOST_NAMES = 60
@@ -54,7 +54,7 @@ def card(shown: RolloutCard) -> Answer:
     where = f"{verdicts.headline(shown.candidate)} in {name(shown.experiment)}"
     passed = sum(row.passed is True for row in shown.checklist)
     blocks = [
-        section(f"{where}\n{escaped(found.why)}"),
+        section(f"{where}\n{unbroken(found.why)}"),
         *_circumstances(shown),
         _buttons(shown),
         section("\n".join(verdicts.metric_line(finding, is_full=True) for finding in found.findings)),
@@ -72,7 +72,7 @@ def _checklist(rows: Sequence[CheckRow]) -> str:
     """The rows with what they rest on; those whose numbers stand above already by their titles alone."""
     measured = [row for row in rows if row.title in METRIC_ROWS]
     others = [row for row in rows if row.title not in METRIC_ROWS]
-    titles = " · ".join(f"{MARKS[row.passed]} {row.title.replace(' ', NBSP)}" for row in measured)
+    titles = " · ".join(f"{MARKS[row.passed]} {row.title.replace(' ', verdicts.NBSP)}" for row in measured)
     return f"{check_lines(others)}\n{titles}"
 
 

@@ -13,6 +13,7 @@ from core.rules.findings import Finding
 from core.rules.pricing import Price
 from core.rules.verdict import Decision
 
+NBSP = "\u00a0"
 MARKS = {
     "increase": ":arrow_up:",
     "promote": ":rocket:",
@@ -71,7 +72,8 @@ def metric_line(found: Finding, *, is_full: bool = False) -> str:
     shown, mark, title = found.telling, STATE_MARKS[found.state], escaped(f"{found.metric.title}{found.where}")
     if found.state == "not measurable":
         return f"{mark} {title}  _{escaped(shown.problem or 'not measurable')}_"
-    values = f"*{format_value(found.metric, shown.candidate)}* vs {format_value(found.metric, shown.baseline)}"
+    mine, base = (format_value(found.metric, value).replace(" ", NBSP) for value in (shown.candidate, shown.baseline))
+    values = f"*{mine}* vs {base}"
     change = f" · {_unbroken(wording.change(shown))}" if shown.is_measurable else " · no interval"
     more = f"{_limit(found)} · _{found.state}_" if is_full else ""
     return f"{mark} {title}  {values}{change}{more}"
@@ -89,7 +91,7 @@ def _limit(found: Finding) -> str:
 
 def _unbroken(change: str) -> str:
     """A change that a narrow screen breaks before its interval or not at all."""
-    return change.replace(" ", "\u00a0").replace("\u00a0(", " (")
+    return change.replace(" ", NBSP).replace(f"{NBSP}(", " (")
 
 
 def _days(days: float) -> str:

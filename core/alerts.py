@@ -189,6 +189,7 @@ def _noted(
     session.flush()
     _record(session, alert, "alert", by="promotion-bot", reason=alert.why)
     redraw(session, alert, "opened")
+    rollouts.touch(session, place.id)
     return alert
 
 
@@ -242,6 +243,7 @@ def _end(
     _record(session, alert, f"alert {state}", by=by or "promotion-bot", reason=why)
     session.flush()
     redraw(session, alert, state)
+    rollouts.touch(session, alert.experiment_id)
 
 
 # --- Deciding -------------------------------------------------------------------------------------------------------

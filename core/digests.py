@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
 
-from sqlalchemy import Date, cast, func, select
+from sqlalchemy import func, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -118,16 +118,20 @@ def _ran_at(session: Session, experiment_id: uuid.UUID, at: datetime) -> bool:
     return sum(float(share) > 0 for share in (shares or {}).values()) > 1
 
 
+# Of each channel's newest day: how many recommendations were made, and how often cards were drawn since.
+_NEWEST = text("""
+SELECT d.channel, d.day, count(DISTINCT d.experiment_id) AS made, coalesce(sum(r.edits), 0) AS edits
+  FROM promotion.daily_recommendations d LEFT JOIN promotion.rollouts r ON r.id = ANY(d.rollouts)
+ WHERE d.day = (SELECT max(n.day) FROM promotion.daily_recommendations n WHERE n.channel = d.channel)
+ GROUP BY d.channel, d.day
+""")
+
+
 def put_digests(session: Session) -> None:
-    """Asks for the digests of the last days to be brought in line with what was recommended; each change once."""
-    query = (
-        select(DailyRecommendation.channel, DailyRecommendation.day, func.count())
-        .where(DailyRecommendation.day >= cast(func.now(), Date) - 2)
-        .group_by(DailyRecommendation.channel, DailyRecommendation.day)
-    )
-    for channel, day, many in session.execute(query):
-        key = message_key(channel, day)
-        outbox.put(session, kind="digest", subject=key, key=f"{key}:{many}", channel=channel, day=day.isoformat())
+    """Asks for each channel's newest digest to be brought in line, once for whatever has changed since."""
+    for channel, day, made, edits in session.execute(_NEWEST):
+        key, stand = message_key(channel, day), f"{made}.{edits}"
+        outbox.put(session, kind="digest", subject=key, key=f"{key}:{stand}", channel=channel, day=day.isoformat())
 
 
 def message_key(channel: str, day: date) -> str:

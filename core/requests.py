@@ -11,7 +11,7 @@ from typing import Any, Literal
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from core import alerts, experiments, ledger, outbox, plans, promotions, recommendations
+from core import alerts, experiments, ledger, outbox, plans, promotions, recommendations, rollouts
 from core.errors import Refused
 from core.plans import Ask, Plan
 from core.rules import approval
@@ -82,6 +82,7 @@ def ask(session: Session, wish: Ask, *, requester: str, terms: Terms) -> Request
     session.flush()
     _record(session, place, request, actor=requester, action="request", reason=request.override or request.reason)
     outbox.put_card(session, request_id=request.id, why="opened")
+    rollouts.touch(session, place.id)
     return request
 
 
@@ -256,6 +257,7 @@ def _close(session: Session, request: Request, state: str, *, by: str, why: str 
     request.decision_reason = why
     request.decided_at = func.now()
     session.flush()
+    rollouts.touch(session, request.experiment_id)
 
 
 def check_may_reject(session: Session, request_id: int, *, actor: Actor, approvers: Collection[str]) -> None:

@@ -140,6 +140,12 @@ def redraw(session: Session, rollout: Rollout) -> None:
     session.flush()
 
 
+def touch(session: Session, experiment_id: uuid.UUID) -> None:
+    """Asks for the cards of an experiment to be drawn again: a request or an alert that they name came or went."""
+    for rollout in running(session, experiment_id):
+        redraw(session, rollout)
+
+
 def _end_all_but(session: Session, place: Experiment, running: Collection[int]) -> None:
     query = select(Rollout).where(Rollout.experiment_id == place.id, Rollout.ended_at.is_(None))
     for rollout in session.scalars(query.with_for_update()):

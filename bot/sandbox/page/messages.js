@@ -18,7 +18,7 @@ function surfaceOf(message) {
   const values = new Values();
   const place = { user: state.me.id, channel: message.channel, ts: message.ts };
   const send = (block, element, payload) => post("action", {
-    ...place, block_id: block.block_id, action_id: element.action_id, state: { values: values.collect(message.blocks) }, ...payload,
+    ...place, block_id: block.block_id, action_id: element.action_id, state: values.collect(message.blocks), ...payload,
   });
   return { values, send };
 }
