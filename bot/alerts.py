@@ -59,14 +59,12 @@ Proposal = Mapping[str, tuple[Decimal, Decimal]]
 
 
 def card(shown: AlertCard) -> Answer:
-    """An alert: whose trouble it is, why, the numbers, and what one can do about it."""
-    blocks = [
-        section(f"{_title(shown)}\n{unbroken(shown.why)}"),
-        context(f"{name(shown.experiment)} · alert {shown.id} · {KINDS[shown.whose]}"),
-        *(_offer(shown) if shown.state == "open" else []),
-        *_numbers(shown),
-    ]
-    return Answer(_sentence(shown), fitted(blocks, _last(shown)))
+    """An alert: whose trouble it is, why, what one can do about it, the numbers; once it ended, how."""
+    about = context(f"{name(shown.experiment)} · alert {shown.id} · {KINDS[shown.whose]}")
+    if shown.state != "open":
+        return Answer(_sentence(shown), fitted([section(_ending(shown)), section(unbroken(shown.why)), about]))
+    why = section(f"{_title(shown)}\n{unbroken(shown.why)}")
+    return Answer(_sentence(shown), fitted([why, about, *_offer(shown), *_numbers(shown)], [_since(shown)]))
 
 
 def _title(shown: AlertCard) -> str:
@@ -123,16 +121,12 @@ def _snooze(value: str) -> Block:
     return {"type": "static_select", "action_id": "alert_snooze", "placeholder": placeholder, "options": options}
 
 
-def _last(shown: AlertCard) -> list[Block]:
-    if shown.state != "open":
-        return [section(_ending(shown))]
+def _since(shown: AlertCard) -> Block:
     times = f", seen {shown.looks} times, last {moment(shown.seen_at)}" if shown.looks > 1 else ""
-    return [
-        context(
-            f"Raised {moment(shown.opened_at)}{times}. It can have begun after {moment(shown.began_at)}. "
-            "Nothing rolls back without a click."
-        )
-    ]
+    return context(
+        f"Raised {moment(shown.opened_at)}{times}. It can have begun after {moment(shown.began_at)}. "
+        "Nothing rolls back without a click."
+    )
 
 
 def _ending(shown: AlertCard) -> str:

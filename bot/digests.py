@@ -52,28 +52,28 @@ def card(shown: RolloutCard) -> Answer:
         return _ended(shown)
     found = shown.candidate.decision
     where = f"{verdicts.headline(shown.candidate)} in {name(shown.experiment)}"
-    passed = sum(row.passed is True for row in shown.checklist)
     blocks = [
         section(f"{where}\n{unbroken(found.why)}"),
         *_circumstances(shown),
         _buttons(shown),
         section("\n".join(verdicts.metric_line(finding, is_full=True) for finding in found.findings)),
         *verdicts.remarks(shown.candidate),
-        section(
-            f"*Checklist before production*, {passed} of {len(shown.checklist)} passed\n{_checklist(shown.checklist)}"
-        ),
+        _checklist(shown.checklist),
     ]
     late = " · :alarm_clock: late, the bot was away at its time" if shown.is_late else ""
     last = [context(f"{verdicts.small_print(shown.candidate)}{late}")]
     return Answer(_sentence(shown), fitted(blocks, last))
 
 
-def _checklist(rows: Sequence[CheckRow]) -> str:
+def _checklist(rows: Sequence[CheckRow]) -> Block:
     """The rows with what they rest on; those whose numbers stand above already by their titles alone."""
+    if not rows:
+        return context("No checklist: this variant links to no policy version, so it cannot be promoted.")
     measured = [row for row in rows if row.title in METRIC_ROWS]
     others = [row for row in rows if row.title not in METRIC_ROWS]
     titles = " · ".join(f"{MARKS[row.passed]} {row.title.replace(' ', verdicts.NBSP)}" for row in measured)
-    return f"{check_lines(others)}\n{titles}"
+    passed = f"{sum(row.passed is True for row in rows)} of {len(rows)} passed"
+    return section(f"*Checklist before production*, {passed}\n{check_lines(others)}\n{titles}")
 
 
 def _sentence(shown: RolloutCard) -> str:
@@ -222,6 +222,8 @@ def _resting(rest: Sequence[DigestLine]) -> list[Block]:
 
 
 def _progress(line: DigestLine) -> str:
+    if line.has_ended:
+        return "has ended"
     if line.held_until is not None:
         return f"on hold until {line.held_until:%d %b}"
     left = f", {line.days_left:.0f} d left" if line.days_left is not None and line.days_left >= 1 else ""

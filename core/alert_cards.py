@@ -17,7 +17,7 @@ from core import evidence, recommendations, rollout_cards, rollouts
 from core.rollout_cards import CandidateCard
 from core.rules.decision import CheckRow, Terms
 from core.tables import Alert, DailyRecommendation, Experiment, LedgerEntry, Request, Rollout
-from core.variants import find_experiment
+from core.variants import find_experiment, linked_version
 
 # --- Alerts ---------------------------------------------------------------------------------------------------------
 
@@ -241,7 +241,9 @@ def _as_it_stands(
     if base is None or variant is None:
         return None, ()
     look = recommendations.standing(session, place, variant, base, terms)
-    return rollout_cards.candidate_card(place, look, terms), evidence.checklist(session, place, variant, terms, look)
+    is_linked = linked_version(session, variant) is not None
+    rows = evidence.checklist(session, place, variant, terms, look) if is_linked else ()
+    return rollout_cards.candidate_card(place, look, terms), rows
 
 
 def _ending(session: Session, rollout: Rollout) -> str | None:

@@ -131,7 +131,9 @@ def put_digests(session: Session) -> None:
     """Asks for each channel's newest digest to be brought in line, once for whatever has changed since."""
     for channel, day, made, edits in session.execute(_NEWEST):
         key, stand = message_key(channel, day), f"{made}.{edits}"
-        outbox.put(session, kind="digest", subject=key, key=f"{key}:{stand}", channel=channel, day=day.isoformat())
+        outbox.put_latest(
+            session, kind="digest", subject=key, key=f"{key}:{stand}", channel=channel, day=day.isoformat()
+        )
 
 
 def message_key(channel: str, day: date) -> str:
@@ -159,10 +161,13 @@ class DigestLine:
     held_until: datetime | None
     open_request: int | None
     open_alerts: int
+    has_ended: bool
 
     @property
     def needs_somebody(self) -> bool:
         """True where a person has to act or decide."""
+        if self.has_ended:
+            return False
         if self.open_alerts or self.open_request is not None:
             return True
         return self.action in NEEDS_SOMEBODY and self.held_until is None
@@ -217,6 +222,7 @@ def lines(session: Session, chosen: Sequence[Rollout]) -> tuple[DigestLine, ...]
             held_until=r.hold_until if r.hold_until and r.hold_until > now else None,
             open_request=requests.get(r.experiment_id),
             open_alerts=alerts.get(r.experiment_id, 0),
+            has_ended=r.ended_at is not None,
         )
         for r in chosen
     ]

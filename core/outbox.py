@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Engine, func, select, text, update
+from sqlalchemy import Engine, delete, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -40,6 +40,15 @@ def put(session: Session, *, kind: str, subject: str, key: str, request_id: int 
     """
     row = {"kind": kind, "subject": subject, "key": key, "request_id": request_id, "payload": payload}
     session.execute(insert(Effect).values(row).on_conflict_do_nothing(index_elements=["key"]))
+
+
+def put_latest(session: Session, *, kind: str, subject: str, key: str, **payload: Any) -> None:
+    """Asks for something to be drawn as it is then; what was asked before and not begun is not needed any more."""
+    waiting = select(Effect.id).where(
+        Effect.kind == kind, Effect.subject == subject, Effect.done_at.is_(None), Effect.attempts == 0
+    )
+    session.execute(delete(Effect).where(Effect.id.in_(waiting.with_for_update(skip_locked=True))))
+    put(session, kind=kind, subject=subject, key=key, **payload)
 
 
 def pending(session: Session, *, request_id: int) -> list[Effect]:

@@ -241,7 +241,12 @@ def confirm(
         return Decided("redrawn", "The shares have changed since this card was drawn. Look again, then decide.")
     wish = Ask("rollback", place.id, reason=alert.why, variant=alert.variant_id, scope=scope)
     request = ask(session, wish, requester=actor.id, terms=terms)
-    return approve(session, request.id, actor=actor, approvers=approvers, terms=terms)
+    decided = approve(session, request.id, actor=actor, approvers=approvers, terms=terms)
+    if decided.outcome != "applied":
+        return decided
+    return Decided(
+        "applied", f"{alert.variant} is rolled back: the shares of {place.name} are changed, MLflow follows."
+    )
 
 
 def _note_decision(session: Session, request: Request, actor: Actor, decision: str) -> None:

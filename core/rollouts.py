@@ -136,7 +136,7 @@ def redraw(session: Session, rollout: Rollout) -> None:
     """Asks for the card to be drawn as things are then."""
     rollout.edits = (rollout.edits or 0) + 1
     key = f"rollout:{rollout.id}:{rollout.edits}"
-    outbox.put(session, kind="rollout", subject=f"rollout:{rollout.id}", key=key, rollout=rollout.id)
+    outbox.put_latest(session, kind="rollout", subject=f"rollout:{rollout.id}", key=key, rollout=rollout.id)
     session.flush()
 
 

@@ -67,7 +67,7 @@ def test_the_card_says_whose_trouble_it_is_and_what_a_click_would_do(alarmed: Js
 
 def test_one_confirmed_click_rolls_back(alarmed: Json, carol: Person, desk: Engine) -> None:
     said = reply(carol, lambda: carol.clicks(alarmed, "Confirm rollback", confirm=True), ROLLOUTS)
-    assert "is changed" in said
+    assert "candidate_v3 is rolled back" in said
     assert steps.shares(desk) == steps.shares_of(control="1", candidate_v3="0")
     card = later(carol, alarmed, f"*Rolled back* by <@{carol.id}>")
     assert all(block["type"] != "actions" for block in card["blocks"])
@@ -137,7 +137,7 @@ def test_the_home_tab_shows_it_and_its_buttons_work_there(alarmed: Json, carol: 
 
 def test_a_rollback_from_the_home_tab(alarmed: Json, carol: Person, desk: Engine) -> None:
     carol.clicks(carol.home(text="Roll back `candidate_v3`?"), "Confirm rollback", confirm=True)
-    assert "is changed" in text_of(carol.at_home(text="is changed"))
+    assert "is rolled back" in text_of(carol.at_home(text="is rolled back"))
     assert steps.shares(desk) == steps.shares_of(control="1", candidate_v3="0")
 
 

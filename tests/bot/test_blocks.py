@@ -228,6 +228,7 @@ digest_lines = st.builds(
     held_until=st.sampled_from([None, AT]),
     open_request=st.sampled_from([None, 7]),
     open_alerts=st.integers(0, 3),
+    has_ended=st.booleans(),
 )
 proposals = st.dictionaries(names, st.tuples(shares, shares), max_size=60)
 alert_cards = st.builds(
@@ -238,7 +239,7 @@ alert_cards = st.builds(
     cause=st.just("regression"),
     whose=st.sampled_from(sorted(alerts.TITLES)),
     is_critical=st.booleans(),
-    why=st.one_of(names, st.text(min_size=500, max_size=900)),
+    why=st.one_of(names, st.text(min_size=500, max_size=900)).map(lambda text: f"Worse: {text}"),
     numbers=st.lists(st.tuples(st.sampled_from(sorted(verdicts.STATE_MARKS)), names, names), max_size=20).map(tuple),
     proposals=st.fixed_dictionaries({}, optional={"all": proposals, "share": proposals}),
     state=st.sampled_from(["open", *alerts.STATES]),
