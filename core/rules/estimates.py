@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from core.rules.contrasts import Contrast, contrast, divided, weights
 from core.rules.deviates import SUREST, deviate, gamma_deviate, sequence_z, student, unskewed
-from core.rules.metrics import METRICS, Metric, Quantile, value_at
+from core.rules.metrics import METRICS, Metric, Quantile, Ratio, value_at
 from core.rules.samples import BUCKETS, EDGES_MS, Floats, Sample
 
 FEWEST_PLANS: Final = 150
@@ -126,9 +126,8 @@ class _Spread:
 def _mixed(histogram: str, steps: Sequence[Step]) -> Floats:
     """The weighted histogram of each arm, of sum one or empty; shape (2, BINS)."""
     found = np.array([[arm.counts_of(histogram).by_bin for arm in (s.baseline, s.candidate)] for s in steps])
-    plans = found.sum(axis=-1).astype(np.float64)
-    weight = weights(plans[..., None])
-    mixed: Floats = np.einsum("kr,kab->ab", weight, divided(found.astype(np.float64), plans[..., None]))
+    plans = found.sum(axis=-1, keepdims=True)
+    mixed: Floats = np.einsum("kr,kab->ab", weights(plans), divided(found, plans))
     return mixed
 
 
@@ -139,20 +138,40 @@ def _spread(metric: Metric, source: Quantile, mixed: Floats) -> _Spread | None:
     return _Spread(metric, 1 - source.q, mixed[0], mixed[1], value_c, value_v, metric.bound(value_c))
 
 
-def _rows(steps: Sequence[Step], rows: Sequence[tuple[Metric, int]]) -> tuple[Floats, Floats]:
-    """Sums and plans per bucket, each of shape (steps, 2 arms, rows, BUCKETS); a row is a metric and its first bin."""
-    y = np.empty((len(steps), 2, len(rows), BUCKETS))
-    n = np.empty_like(y)
-    for k, step in enumerate(steps):
-        for a, arm in enumerate((step.baseline, step.candidate)):
-            for r, (metric, from_bin) in enumerate(rows):
-                source = metric.source
+def _spreads(steps: Sequence[Step], metrics: Sequence[Metric]) -> list[_Spread | None]:
+    mixed = {
+        name: _mixed(name, steps) for name in {m.source.histogram for m in metrics if isinstance(m.source, Quantile)}
+    }
+    return [
+        _spread(m, m.source, mixed[m.source.histogram]) if isinstance(m.source, Quantile) else None for m in metrics
+    ]
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A metric from one step on; of a quantile metric what is in one bin or above."""
+
+    metric: Metric
+    first_step: int
+    from_bin: int = 0
+
+
+def _filled(steps: Sequence[Step], rows: Sequence[_Row]) -> tuple[Floats, Floats]:
+    """Sums and plans per bucket, each of shape (steps, 2 arms, rows, BUCKETS); zero in steps before a row's first."""
+    y = np.zeros((len(steps), 2, len(rows), BUCKETS))
+    n = np.zeros_like(y)
+    for r, row in enumerate(rows):
+        source = row.metric.source
+        for k, step in enumerate(steps[row.first_step :], row.first_step):
+            for a, arm in enumerate((step.baseline, step.candidate)):
                 if isinstance(source, Quantile):
                     counts = arm.counts_of(source.histogram)
-                    y[k, a, r], n[k, a, r] = counts.slower(from_bin), counts.by_bucket
+                    y[k, a, r], n[k, a, r] = counts.slower(row.from_bin), counts.by_bucket
                 else:
                     y[k, a, r], n[k, a, r] = arm.sum_of(source.numerator), arm.sum_of(source.denominator)
-    return y * np.array([[1.0 if isinstance(m.source, Quantile) else m.source.scale] for m, _ in rows]), n
+        if isinstance(source, Ratio):
+            y[:, :, r] *= source.scale
+    return y, n
 
 
 def _scored(metric: Metric, found: Contrast, row: int) -> tuple[float, float] | None:
@@ -184,9 +203,9 @@ def _scored(metric: Metric, found: Contrast, row: int) -> tuple[float, float] | 
 
 @dataclass(frozen=True, eq=False)
 class _Logged:
-    """How each arm logged each row, over all steps: a pair of baseline and candidate for each row."""
+    """How each arm logged each row, over all its steps: a pair of baseline and candidate for each row."""
 
-    plans: Sequence[float]
+    plans: Sequence[Sequence[float]]
     over: Sequence[Sequence[float]]
     total: Sequence[Sequence[float]]
     is_any: Sequence[Sequence[bool]]
@@ -194,9 +213,9 @@ class _Logged:
     """Buckets with traffic, in the arm that has fewer."""
 
     @staticmethod
-    def of(steps: Sequence[Step], y: Floats, n: Floats) -> _Logged:
-        arms = zip(*((step.baseline, step.candidate) for step in steps), strict=True)
-        plans = [float(sum(sample.plans for sample in arm)) for arm in arms]
+    def of(steps: Sequence[Step], rows: Sequence[_Row], y: Floats, n: Floats) -> _Logged:
+        served = np.array([(step.baseline.plans, step.candidate.plans) for step in steps], dtype=np.float64)
+        plans = [served[row.first_step :].sum(axis=0).tolist() for row in rows]
         y, n = y.sum(axis=0), n.sum(axis=0)
         over, total, is_any = (values.T.tolist() for values in (n.sum(axis=-1), y.sum(axis=-1), (y != 0).any(axis=-1)))
         return _Logged(plans, over, total, is_any, (n > 0).sum(axis=-1).min(axis=0).tolist())
@@ -208,7 +227,7 @@ class _Logged:
             return "nobody logs it"
         if not base or not mine:
             return f"{'the candidate' if base else 'the baseline'} does not log it"
-        covered = [over / plans if plans > 0 else 0.0 for over, plans in zip((base, mine), self.plans, strict=True)]
+        covered = [o / plans if plans > 0 else 0.0 for o, plans in zip((base, mine), self.plans[row], strict=True)]
         if abs(covered[0] - covered[1]) > COVERAGE_GAP:
             return f"logged for {covered[1]:.0%} of the candidate's plans and {covered[0]:.0%} of the baseline's"
         if not any(self.is_any[row]) and not isinstance(metric.source, Quantile):
@@ -225,8 +244,8 @@ class _Logged:
 
     def problem(self, metric: Metric, row: int, *, is_flat: bool) -> str | None:
         """Why a row is no evidence; None where it is."""
-        if self.plans[1] < FEWEST_PLANS:
-            return f"{int(self.plans[1])} of the {FEWEST_PLANS} plans needed for any test"
+        if self.plans[row][1] < FEWEST_PLANS:
+            return f"{int(self.plans[row][1])} of the {FEWEST_PLANS} plans needed for any test"
         if (gap := self.gap(metric, row)) is not None:
             return gap
         if self.fewest[row] < FEWEST_BUCKETS:
@@ -336,24 +355,30 @@ def _spread_compared(spread: _Spread, found: Contrast, row: int, limit_row: int,
 
 def compare(steps: Sequence[Step], metrics: Sequence[Metric] = METRICS) -> tuple[Comparison, ...]:
     """Every metric over all the steps given, one comparison each, in order; nothing in them is ever NaN or infinite."""
+    return compare_since([0], steps, metrics)[0]
+
+
+def compare_since(
+    first_steps: Sequence[int], steps: Sequence[Step], metrics: Sequence[Metric] = METRICS
+) -> list[tuple[Comparison, ...]]:
+    """The same from each of some steps on, for hardly more than the price of one."""
     if not steps:
-        return tuple(Comparison(metric, "no traffic yet") for metric in metrics)
-    mixed = {
-        name: _mixed(name, steps) for name in {m.source.histogram for m in metrics if isinstance(m.source, Quantile)}
-    }
-    spreads = [
-        _spread(m, m.source, mixed[m.source.histogram]) if isinstance(m.source, Quantile) else None for m in metrics
+        return [tuple(Comparison(metric, "no traffic yet") for metric in metrics) for _ in first_steps]
+    spreads = [spread for first in first_steps for spread in _spreads(steps[first:], metrics)]
+    asked = [(metric, first) for first in first_steps for metric in metrics]
+    rows = [_Row(*each, s.edge + 1 if s else 0) for each, s in zip(asked, spreads, strict=True)]
+    limit_rows = {}
+    for at, spread in enumerate(spreads):
+        if spread:
+            limit_rows[at] = len(rows)
+            rows.append(_Row(*asked[at], spread.bound_edge + 1))
+    y, n = _filled(steps, rows)
+    found, logged = contrast(y, n), _Logged.of(steps, rows, y, n)
+    compared = [
+        _compared(metric, spread, found, row, limit_rows.get(row, row), logged)
+        for row, ((metric, _), spread) in enumerate(zip(asked, spreads, strict=True))
     ]
-    main = [(m, s.edge + 1 if s else 0) for m, s in zip(metrics, spreads, strict=True)]
-    limits = [(s.metric, s.bound_edge + 1) for s in spreads if s]
-    y, n = _rows(steps, main + limits)
-    found = contrast(y, n)
-    logged = _Logged.of(steps, y, n)
-    limit_rows = iter(range(len(main), len(main) + len(limits)))
-    return tuple(
-        _compared(metric, spread, found, row, next(limit_rows) if spread else row, logged)
-        for row, (metric, spread) in enumerate(zip(metrics, spreads, strict=True))
-    )
+    return [tuple(compared[n * len(metrics) : (n + 1) * len(metrics)]) for n in range(len(first_steps))]
 
 
 def _compared(

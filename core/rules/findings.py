@@ -10,7 +10,7 @@ from typing import Final, Literal
 from core.rules import checks, sequential
 from core.rules.checks import History
 from core.rules.decision import Judgement
-from core.rules.estimates import Comparison, Step, compare
+from core.rules.estimates import Comparison, Step, compare, compare_since
 from core.rules.metrics import METRICS, Metric, VariantMetrics, value_of
 from core.rules.sequential import Memory
 from core.rules.wording import change, compared
@@ -66,8 +66,9 @@ def findings(
     is_last_look: bool,
 ) -> tuple[tuple[Finding, ...], Memory]:
     """What one look finds in each metric, and the memory for the next; only a daily look changes it."""
-    overall = [_stopped(found, history) for found in compare(steps, metrics)]
-    present = overall if len(steps) == 1 else [_stopped(found, history) for found in compare(steps[-1:], metrics)]
+    periods = compare_since([0, len(steps) - 1] if len(steps) > 1 else [0], steps, metrics)
+    checked = [[_stopped(found, history) for found in period] for period in periods]
+    overall, present = checked[0], checked[-1]
     cumulative = {c.metric.name: c for c in overall if c.is_measurable and c.metric.is_guardrail}
     # A new step is a new test: its name carries the step's number, so that it starts without a past.
     alone = {f"{c.metric.name}/{len(steps)}": c for c in present if c.is_measurable and c.metric.is_guardrail}

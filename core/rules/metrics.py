@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-
 from core.rules import samples
 from core.rules.samples import BINS, EDGES_MS, LATENCY, NANO, PLANS, Floats, Sample
 
@@ -151,8 +149,7 @@ def value_at(upper_share: float, by_bin: Floats) -> float | None:
 def value_of(metric: Metric, sample: Sample) -> float | None:
     """The metric's point estimate over one sample; None where there is nothing to divide by."""
     if isinstance(metric.source, Quantile):
-        by_bin = sample.counts_of(metric.source.histogram).by_bin
-        return value_at(1 - metric.source.q, by_bin.astype(np.float64))
+        return value_at(1 - metric.source.q, sample.counts_of(metric.source.histogram).by_bin)
     over = sample.total_of(metric.source.denominator)
     return sample.total_of(metric.source.numerator) / over * metric.source.scale if over > 0 else None
 

@@ -87,10 +87,10 @@ class Counts:
         return Counts.of_dense(dense, first=first)
 
     @cached_property
-    def by_bin(self) -> Ints:
+    def by_bin(self) -> Floats:
         """Values per bin, all buckets together; shape (BINS,)."""
-        up_to = np.concatenate(([0], self.counts.cumsum()))
-        return _frozen(np.diff(up_to[self.cells.searchsorted(_FIRST_CELLS)]))
+        up_to = np.concatenate(([0.0], self._weights.cumsum()))[self.cells.searchsorted(_FIRST_CELLS)]
+        return up_to[1:] - up_to[:-1]
 
     @cached_property
     def _buckets(self) -> Ints:
@@ -244,8 +244,9 @@ class Sample:
         read = _Reader(content, start, iter(header["widths"]))
         sums = {name: _frozen(read.next(BUCKETS)) for name in header["sums"]}
         histograms = {
-            name: Counts(_frozen(read.next(size).cumsum(dtype=np.int64)), _frozen(read.next(size)))
-            for name, size in header["histograms"]
+            # The first cell was once kept with the gaps between cells, and made all of them wider.
+            name: Counts(_frozen(read.next(size).cumsum() + sum(first)), _frozen(read.next(size)))
+            for name, size, *first in header["histograms"]
         }
         return Sample(sums, histograms, stored)
 
