@@ -101,7 +101,7 @@ class Counts:
         return self.counts.astype(np.float64)
 
     @cached_property
-    def _slower(self) -> dict[int, Ints]:
+    def _slower(self) -> dict[int, Floats]:
         return {}
 
     @cached_property
@@ -110,17 +110,17 @@ class Counts:
         return int(self.counts.sum())
 
     @cached_property
-    def by_bucket(self) -> Ints:
+    def by_bucket(self) -> Floats:
         """Values per bucket, all bins together; shape (BUCKETS,)."""
         return self.slower(0)
 
-    def slower(self, from_bin: int) -> Ints:
+    def slower(self, from_bin: int) -> Floats:
         """Values per bucket that fell in `from_bin` or above; shape (BUCKETS,)."""
         if (known := self._slower.get(from_bin)) is not None:
             return known
-        start = int(np.searchsorted(self.cells, from_bin * BUCKETS))
-        found = np.bincount(self._buckets[start:], self._weights[start:], BUCKETS).astype(np.int64)
-        return self._slower.setdefault(from_bin, _frozen(found))
+        start = self.cells.searchsorted(from_bin * BUCKETS)
+        found = np.asarray(np.bincount(self._buckets[start:], self._weights[start:], BUCKETS), np.float64)
+        return self._slower.setdefault(from_bin, found)
 
 
 _NOTHING: Final = _frozen(np.zeros(BUCKETS, dtype=np.int64))
@@ -220,10 +220,10 @@ class Sample:
             return self.stored
         packed = [_packed(values) for values in self.sums.values()]
         for part in self.histograms.values():
-            packed += [_packed(np.diff(part.cells, prepend=0)), _packed(part.counts)]
+            packed += [_packed(np.diff(part.cells, prepend=part.cells[:1])), _packed(part.counts)]
         header = {
             "sums": list(self.sums),
-            "histograms": [[name, len(part.cells)] for name, part in self.histograms.items()],
+            "histograms": [[name, len(part.cells), int(part.cells[0])] for name, part in self.histograms.items()],
             "widths": [values.itemsize for values in packed],
         }
         content = b"".join([json.dumps(header).encode(), b"\n", *(values.tobytes() for values in packed)])
