@@ -122,15 +122,13 @@ def released(days: float, smallest_tolerance_z: float, *, is_last: bool = False)
 
 def _newly(above: Floats, before: Floats, correlation: Floats) -> Floats:
     """P(Z > above, Z_before <= before) of standard bivariate normals, all thresholds positive (Owen 1956)."""
-    known = np.isfinite(before)
-    k = np.where(known, before, 2 * _CERTAIN)
-    root = np.sqrt(1 - correlation**2)
-    both = (
-        (ndtr(-above) + ndtr(-k)) / 2
-        - owens_t(above, (k - correlation * above) / (above * root))
-        - owens_t(k, (above - correlation * k) / (k * root))
-    )
-    chance: Floats = np.where(known, np.clip(ndtr(-above) - both, 0.0, 1.0), ndtr(-above))
+    chance: Floats = ndtr(-above)
+    # What never was looked at before, or never could be crossed, needs no joint distribution, which costs most.
+    if (known := np.isfinite(before)).any():
+        h, k, r = above[..., known], before[known], correlation[known]
+        root = np.sqrt(1 - r**2)
+        both = (ndtr(-h) + ndtr(-k)) / 2 - owens_t(h, (k - r * h) / (h * root)) - owens_t(k, (h - r * k) / (k * root))
+        chance[..., known] = np.clip(ndtr(-h) - both, 0.0, 1.0)
     return chance
 
 
