@@ -212,16 +212,16 @@ def _days(session: Session, pairs: Sequence[Pair], today: date, terms: Terms) ->
 def _history(baseline: Sequence[DaySample], candidate: Sequence[DaySample], today: date) -> History | None:
     """The last day of both arms, with yesterday where today has too little yet, and the baseline's week before."""
 
-    def total(parts: Sequence[DaySample], wanted: Callable[[date], bool]) -> Sample:
-        return Sample.total(part.sample for part in parts if wanted(part.day))
+    def among(parts: Sequence[DaySample], wanted: Callable[[date], bool]) -> tuple[Sample, ...]:
+        return tuple(part.sample for part in parts if wanted(part.day))
 
     first = today
     if sum(part.sample.plans for part in candidate if part.day >= today) < FEWEST_PLANS:
         first = today - timedelta(days=1)
-    week = total(baseline, lambda day: day < first)
-    if not week.plans:
+    week = among(baseline, lambda day: day < first)
+    if not any(part.plans for part in week):
         return None
-    return History(week, total(baseline, lambda day: day >= first), total(candidate, lambda day: day >= first))
+    return History(week, among(baseline, lambda day: day >= first), among(candidate, lambda day: day >= first))
 
 
 # A bucket counts where it ends after the beginning; what the hours of its other part saw cannot be told from it.
@@ -280,16 +280,22 @@ def _kept(look: Look, contents: dict[str, bytes]) -> dict[str, Any]:
         "units": dict(look.units),
         "shares": {key: str(share) for key, share in look.shares.items()},
         "traffic": asdict(look.traffic) if look.traffic else None,
-        "history": [digest(getattr(look.history, part.name)) for part in fields(History)] if look.history else None,
+        "history": _history_kept(look.history, digest) if look.history else None,
         "constraint_respect": look.constraint_respect,
         "baseline_constraint_respect": look.baseline_constraint_respect,
         "aggregated": asdict(look.aggregated) if look.aggregated else None,
     }
 
 
+def _history_kept(history: History, digest: Callable[[Sample], str]) -> list[list[str]]:
+    return [[digest(sample) for sample in getattr(history, part.name)] for part in fields(History)]
+
+
 def restore(session: Session, kept: Mapping[str, Any]) -> Look:
     """The look that `keep` kept."""
-    wanted = {key for pair in kept["steps"] for key in pair} | set(kept["history"] or ())
+    # Each was once kept as the sum of its parts.
+    history = [[found] if isinstance(found, str) else found for found in kept["history"] or ()]
+    wanted = {key for keys in (*kept["steps"], *history) for key in keys}
     rows = session.execute(select(Evidence.digest, Evidence.content).where(Evidence.digest.in_(wanted)))
     samples = {row.digest: Sample.from_bytes(row.content) for row in rows}
     return Look(
@@ -302,7 +308,7 @@ def restore(session: Session, kept: Mapping[str, Any]) -> Look:
         units=kept["units"],
         shares={key: Decimal(share) for key, share in kept["shares"].items()},
         traffic=Traffic(**kept["traffic"]) if kept["traffic"] else None,
-        history=History(*(samples[key] for key in kept["history"])) if kept["history"] else None,
+        history=History(*(tuple(samples[key] for key in keys) for keys in history)) if history else None,
         constraint_respect=kept["constraint_respect"],
         baseline_constraint_respect=kept["baseline_constraint_respect"],
         aggregated=_restored_aggregates(kept["aggregated"]),

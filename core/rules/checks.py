@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final, Literal
@@ -48,11 +48,11 @@ class Traffic:
 
 @dataclass(frozen=True)
 class History:
-    """The last day of both arms and the seven days of the baseline before it, whatever the steps were."""
+    """The last day of both arms and the seven days of the baseline before it, in parts, whatever the steps were."""
 
-    baseline_week: Sample
-    baseline_day: Sample
-    candidate_day: Sample
+    baseline_week: Sequence[Sample]
+    baseline_day: Sequence[Sample]
+    candidate_day: Sequence[Sample]
 
 
 def sample_ratio(units: Mapping[str, int], shares: Mapping[str, Decimal | float]) -> Concern | None:
@@ -94,17 +94,18 @@ def freshness(traffic: Traffic) -> Concern | None:
     return Concern("freshness", f"{traffic.last_hour:,} events in the last hour, {due:,} in the same hour a week ago.")
 
 
-def _upset(metrics: Sequence[Metric], week: Sample, day: Sample) -> list[Metric]:
+def _upset(metrics: Sequence[Metric], week: Sequence[Sample], day: Sequence[Sample]) -> list[Metric]:
     """The metrics in which one day is far worse than the week before it, beyond chance."""
     moved = [metric for metric in metrics if _has_moved(metric, week, day)]
     if not moved:
         return []
-    return [found.metric for found in compare([Step(baseline=week, candidate=day)], moved) if _is_upset(found)]
+    arms = Step(baseline=Sample.total(week), candidate=Sample.total(day))
+    return [found.metric for found in compare([arms], moved) if _is_upset(found)]
 
 
-def _has_moved(metric: Metric, week: Sample, day: Sample) -> bool:
+def _has_moved(metric: Metric, week: Sequence[Sample], day: Sequence[Sample]) -> bool:
     """False on nearly every day, at a small part of what it costs to ask about chance; true at half of what counts."""
-    before, now = (value_of(metric, sample) for sample in (week, day))
+    before, now = (value_of(metric, *parts) for parts in (week, day))
     if not before or now is None:
         return False
     return abs(now / before - 1) > _upset_change(metric) / 2
@@ -134,18 +135,26 @@ def baseline_upset(history: History, metrics: Sequence[Metric]) -> Concern | Non
     return Concern("baseline", f"The baseline is far worse than its own past week in: {titles}. It is no measure now.")
 
 
-def _has_stopped(metric: Metric, before: Sample, day: Sample) -> bool:
+def _has_stopped(metric: Metric, before: Sequence[Sample], day: Sequence[Sample]) -> bool:
     """True where a metric that was logged before has no trace in a day that should have some."""
-    if not before.plans or not day.plans:
+    source = metric.source
+
+    def each(kept: Callable[[Sample], int]) -> list[int]:
+        return [sum(map(kept, parts)) for parts in (before, day)]
+
+    plans = each(lambda sample: sample.plans)
+    if not all(plans):
         return False
-    if isinstance(metric.source, Quantile):
-        over = [s.counts_of(metric.source.histogram).many for s in (before, day)]
-        return over[0] / before.plans - over[1] / day.plans > COVERAGE_GAP
-    over = [s.total_of(metric.source.denominator) for s in (before, day)]
-    if over[0] / before.plans - over[1] / day.plans > COVERAGE_GAP:
+    if isinstance(source, Quantile):
+        over = each(lambda sample: sample.counts_of(source.histogram).many)
+    else:
+        over = each(lambda sample: sample.total_of(source.denominator))
+    if over[0] / plans[0] - over[1] / plans[1] > COVERAGE_GAP:
         return True
-    total = [s.total_of(metric.source.numerator) for s in (before, day)]
-    events = total[0] if metric.source.scale == 1 else over[0]
+    if isinstance(source, Quantile):
+        return False
+    total = each(lambda sample: sample.total_of(source.numerator))
+    events = total[0] if source.scale == 1 else over[0]
     return total[0] > 0 and total[1] == 0 and over[0] > 0 and events / over[0] * over[1] >= SURELY_SOME
 
 

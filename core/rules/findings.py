@@ -12,6 +12,7 @@ from core.rules.checks import History
 from core.rules.decision import Judgement
 from core.rules.estimates import Comparison, Step, compare, compare_since
 from core.rules.metrics import METRICS, Metric, VariantMetrics, value_of
+from core.rules.samples import Sample
 from core.rules.sequential import Memory
 from core.rules.wording import change, compared
 
@@ -87,11 +88,11 @@ def _lately(history: History, metrics: Sequence[Metric]) -> dict[str, Comparison
     """The metrics in which the last day alone is evidence of harm, by name; each with that day's comparison."""
     arms = history.baseline_day, history.candidate_day
     guardrails = [metric for metric in metrics if metric.is_guardrail]
-    moved = [metric for metric in guardrails if _is_worse(metric, *(value_of(metric, arm) for arm in arms))]
+    moved = [metric for metric in guardrails if _is_worse(metric, *(value_of(metric, *arm) for arm in arms))]
     limit = sequential.sudden_limit(len(guardrails))
     return {
         found.metric.name: found
-        for found in (compare([Step(*arms)], moved) if moved else ())
+        for found in (compare([Step(*map(Sample.total, arms))], moved) if moved else ())
         if found.is_measurable
         and found.z > 0
         and sequential.likelihood_ratio(found.alarm_z, found.alarm_tolerance_z) >= limit

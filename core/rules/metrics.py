@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
 from core.rules import samples
 from core.rules.samples import BINS, EDGES_MS, LATENCY, NANO, PLANS, Floats, Sample
 
@@ -146,12 +148,14 @@ def value_at(upper_share: float, by_bin: Floats) -> float | None:
     return float(EDGES_MS[k - 1] * (EDGES_MS[k] / EDGES_MS[k - 1]) ** part)
 
 
-def value_of(metric: Metric, sample: Sample) -> float | None:
-    """The metric's point estimate over one sample; None where there is nothing to divide by."""
-    if isinstance(metric.source, Quantile):
-        return value_at(1 - metric.source.q, sample.counts_of(metric.source.histogram).by_bin)
-    over = sample.total_of(metric.source.denominator)
-    return sample.total_of(metric.source.numerator) / over * metric.source.scale if over > 0 else None
+def value_of(metric: Metric, *samples: Sample) -> float | None:
+    """The metric's point estimate over samples together; None where there is nothing to divide by."""
+    source = metric.source
+    if isinstance(source, Quantile):
+        by_bins = (sample.counts_of(source.histogram).by_bin for sample in samples)
+        return value_at(1 - source.q, sum(by_bins, start=np.zeros(BINS)))
+    value, over = (sum(sample.total_of(name) for sample in samples) for name in (source.numerator, source.denominator))
+    return value / over * source.scale if over > 0 else None
 
 
 def variant_metrics(sample: Sample) -> VariantMetrics:

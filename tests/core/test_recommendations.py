@@ -114,7 +114,7 @@ def test_a_step_that_is_over_is_kept_once(running: Engine) -> None:
     assert found[1].look["steps"][0] == found[2].look["steps"][0], "the first step is over and did not change"
     assert found[1].look["steps"][1] != found[2].look["steps"][1]
     wanted = {key for row in found for pair in row.look["steps"] for key in pair}
-    wanted |= {key for row in found for key in row.look["history"] or ()}
+    wanted |= {key for row in found for parts in row.look["history"] or () for key in parts}
     with db.transaction(running) as session:
         assert session.scalar(text("SELECT count(*) FROM promotion.evidence")) == len(wanted)
 

@@ -149,15 +149,15 @@ def test_zero_base_rates() -> None:
 
 
 def test_a_metric_that_stops_being_logged_is_no_pass() -> None:
-    week, day = traffic(60_000, 1), traffic(9_000, 2)
-    history = History(week, day, traffic(1_000, 3, validator=0.0))
+    week, day = [traffic(60_000, 1)], [traffic(9_000, 2)]
+    history = History(week, day, [traffic(1_000, 3, validator=0.0)])
     found = verdict(step(0.1), history=history)
     assert found.action == "wait"
     assert "does not log it any more" in found.why
-    both = History(week, traffic(9_000, 2, latency=False), traffic(1_000, 3, latency=False))
+    both = History(week, [traffic(9_000, 2, latency=False)], [traffic(1_000, 3, latency=False)])
     assert "Latency p50 cannot be measured" in verdict(step(0.1), history=both).why
     # An optional metric is left out, and said to be.
-    costless = History(week, traffic(9_000, 2, cost=None), traffic(1_000, 3, cost=None))
+    costless = History(week, [traffic(9_000, 2, cost=None)], [traffic(1_000, 3, cost=None)])
     found = verdict(step(0.1), history=costless)
     assert found.action == "increase"
     assert finding(found, "cost_per_plan").state == "not measurable"
@@ -166,18 +166,18 @@ def test_a_metric_that_stops_being_logged_is_no_pass() -> None:
 def test_a_baseline_outage_in_the_middle_holds_and_then_moves_on() -> None:
     """The second of four days: on that day nothing is concluded and nothing spent, even where the candidate looks bad
     as well; later an identical model is not made to pay for what the outage left in the sums."""
-    week, memory, actions = traffic(60_000, 1), Memory(), []
+    week, memory, actions = [traffic(40_000, 1), traffic(20_000, 7)], Memory(), []
     days = [step(0.1, plans=3_000, seed=day) for day in range(1, 5)]
     days[1] = Step(traffic(2_700, 90, acceptance=0.2), days[1].candidate)
     for day in range(1, 5):
-        history = History(week, days[day - 1].baseline, days[day - 1].candidate)
+        history = History(week, [days[day - 1].baseline], [days[day - 1].candidate])
         found, after = decide(look(summed(days[:day]), days=day, in_step=day, history=history), memory, Terms())
         actions.append(found.action)
         assert (after is memory) == (day == 2)
         memory = after
     assert actions == ["wait", "hold", "wait", "increase"]
     harmed = Step(days[1].baseline, traffic(300, 92, validator=0.3))
-    upset = History(week, harmed.baseline, harmed.candidate)
+    upset = History(week, [harmed.baseline], [harmed.candidate])
     assert [c.kind for c in verdict(summed([days[0], harmed]), history=upset).concerns] == ["baseline"]
     assert verdict(summed([days[0], harmed]), history=upset).action == "hold"
     assert verdict(summed([days[0], harmed])).action == "rollback"
@@ -185,7 +185,7 @@ def test_a_baseline_outage_in_the_middle_holds_and_then_moves_on() -> None:
 
 def test_both_arms_bad_is_not_the_candidate() -> None:
     bad = {"p50_ms": 1_500}
-    history = History(traffic(60_000, 1), traffic(9_000, 2, **bad), traffic(1_000, 3, **bad))
+    history = History([traffic(60_000, 1)], [traffic(9_000, 2, **bad)], [traffic(1_000, 3, **bad)])
     found = verdict(step(0.1, both=bad, acceptance=0.5), history=history)
     assert (found.action, found.concerns[0].kind) == ("hold", "both arms")
     assert "not the candidate" in found.why
