@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
 from decimal import Decimal
 
 from bot.blocks import (
@@ -45,7 +46,12 @@ STATES: Mapping[str, str] = {
     "recovered": ":large_green_circle: *Recovered*",
     "superseded": ":heavy_minus_sign: *Settled otherwise*",
 }
-SNOOZES: Mapping[str, str] = {"1h": "for 1 hour", "4h": "for 4 hours", "morning": "until tomorrow 9:00"}
+SNOOZES: Mapping[str, tuple[str, timedelta | None]] = {
+    "1h": ("For 1 hour", timedelta(hours=1)),
+    "4h": ("For 4 hours", timedelta(hours=4)),
+    "morning": ("Until tomorrow 9:00", None),
+}
+"""What a snooze is called, and how long it is; None is until the next morning."""
 ESCALATIONS = (
     "Nobody has answered this for {minutes:.0f} minutes.",
     "Still unanswered after {minutes:.0f} minutes. {people}",
@@ -94,7 +100,8 @@ def _offer(shown: AlertCard) -> list[Block]:
     everything, own = shown.proposals.get("all", {}), shown.proposals.get("share", {})
     value, elements, lines = str(shown.id), [], []
     if shown.whose == "candidate" and everything:
-        sure = confirmation("Confirm rollback", f"{changes(everything)}. MLflow follows.", "Roll back")
+        what = f"{cut(shown.variant or '', 60)} in {cut(shown.experiment, 60)}: {changes(everything)}. MLflow follows."
+        sure = confirmation("Confirm rollback", what, "Roll back")
         elements.append(button("Confirm rollback", "alert_rollback", value, style="danger", confirm=sure))
         lines.append(f"*Confirm rollback* gives: {escaped(changes(everything))}")
     if shown.whose == "candidate" and own and own != everything:
@@ -114,18 +121,16 @@ def _offer(shown: AlertCard) -> list[Block]:
 
 
 def _snooze(value: str) -> Block:
-    options = [
-        {"text": {"type": "plain_text", "text": t.capitalize()}, "value": f"{value}:{k}"} for k, t in SNOOZES.items()
-    ]
+    options = [{"text": {"type": "plain_text", "text": t}, "value": f"{value}:{k}"} for k, (t, _) in SNOOZES.items()]
     placeholder = {"type": "plain_text", "text": "Snooze"}
     return {"type": "static_select", "action_id": "alert_snooze", "placeholder": placeholder, "options": options}
 
 
 def _since(shown: AlertCard) -> Block:
+    promise = " Nothing rolls back without a click." if shown.whose == "candidate" else ""
     times = f", seen {shown.looks} times, last {moment(shown.seen_at)}" if shown.looks > 1 else ""
     return context(
-        f"Raised {moment(shown.opened_at)}{times}. It can have begun after {moment(shown.began_at)}. "
-        "Nothing rolls back without a click."
+        f"Raised {moment(shown.opened_at)}{times}. It may have begun as early as {moment(shown.began_at)}.{promise}"
     )
 
 
@@ -168,12 +173,13 @@ def line(shown: AlertCard) -> str:
     return f"{_title(shown)} {name(shown.experiment)} · alert {shown.id}{rests}\n{escaped(cut(shown.why, 200))}"
 
 
-def listed(found: Sequence[AlertCard], where: str) -> Answer:
-    """The open alerts."""
-    if not found:
-        return plain(":large_green_circle: No alert is open.")
-    count = f"{len(found)} open alert{'s' if len(found) > 1 else ''}"
-    return Answer(count, fitted([section(line(one)) for one in found], [context(f"Their cards are in {where}.")]))
+def listed(found: Sequence[AlertCard], quiet: Sequence[AlertCard], where: str) -> Answer:
+    """The open alerts, and those that are quiet because somebody dismissed them lately."""
+    count = f"{len(found)} open alert{'s' if len(found) != 1 else ''}"
+    blocks = [section(line(one)) for one in found] or [section(":large_green_circle: No alert is open.")]
+    by = [f"alert {one.id} about {name(one.experiment)} by {person(one.ended_by or '?')}" for one in quiet]
+    hushed = [context(cut(f":no_bell: Dismissed within the last day, so quiet: {', '.join(by)}.", 1900))] if by else []
+    return Answer(count, fitted(blocks, [*hushed, context(f"Their cards are in {where}.")]))
 
 
 def scorecard(found: Sequence[Score]) -> Answer:

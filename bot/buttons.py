@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 
-from bot import asking, blocks, charts, modals, screens, verdicts
+from bot import alerts, asking, blocks, charts, modals, screens, verdicts
 from bot.blocks import Answer
 from bot.desk import Desk
 from core import alert_cards, cards, requests, rollout_cards, rollouts
@@ -17,10 +17,12 @@ from core.promotions import Scope
 from core.rules import calendar
 from core.rules.approval import Actor
 
+GONE = "This button is not one of mine any more. Ask for the change anew."
+
 
 def _number(value: str) -> int:
     if not value.isdecimal() or len(value) > 9:
-        raise Refused("This button is not one of mine any more. Ask for the change anew.")
+        raise Refused(GONE)
     return int(value)
 
 
@@ -99,11 +101,11 @@ def hold_form(desk: Desk, value: str, actor: Actor) -> Answer:
         return Answer("", view=modals.hold(found.id, found.variant, is_held=rollouts.is_held(session, found)))
 
 
-def hold(desk: Desk, value: str, length: str, reason: str, actor: Actor) -> Answer:
+def hold(desk: Desk, value: str, length: timedelta, reason: str, actor: Actor) -> Answer:
     """Put a rollout on hold, or lift it."""
     with desk.transaction() as session:
         found = rollouts.one(session, _number(value))
-        until = rollouts.now_of(session) + HOLDS[length]
+        until = rollouts.now_of(session) + length
         held = rollouts.hold(
             session,
             experiment=found.experiment_id,
@@ -143,12 +145,14 @@ def alert_share(desk: Desk, value: str, actor: Actor) -> Answer:
 
 def alert_snooze(desk: Desk, value: str, actor: Actor) -> Answer:
     """Let an alert rest for a while."""
-    number, _, length = value.partition(":")
+    number, _, key = value.partition(":")
+    if key not in alerts.SNOOZES:
+        raise Refused(GONE)
+    _, length = alerts.SNOOZES[key]
     with desk.transaction() as session:
         now = rollouts.now_of(session)
-        lengths = {"1h": now + timedelta(hours=1), "4h": now + timedelta(hours=4)}
         _, place = core_alerts.open_one(session, _number(number))
-        until = lengths.get(length) or calendar.next_morning(desk.settings.schedule_of(place.name), now)
+        until = now + length if length else calendar.next_morning(desk.settings.schedule_of(place.name), now)
         core_alerts.snooze(session, _number(number), by=actor.id, until=until)
     return blocks.plain(
         f":sleeping: Alert {number} rests until {blocks.moment(until)}. Its card goes on showing how it stands."
@@ -183,10 +187,3 @@ BUTTONS: Mapping[str, Callable[[Desk, str, Actor], Answer]] = {
     "alert_dismiss": dismiss_form,
 }
 """What each button does; one that answers with a view opens it."""
-HOLDS: Mapping[str, timedelta] = {
-    "0": timedelta(0),
-    "4h": timedelta(hours=4),
-    "1d": timedelta(days=1),
-    "3d": timedelta(days=3),
-    "7d": timedelta(days=7),
-}

@@ -92,8 +92,9 @@ def alerts_(desk: Desk, words: Words, actor: Actor) -> Answer:
     """The open alerts.
     alerts [EXPERIMENT]"""
     with desk.transaction() as session:
-        found = alert_cards.open_alerts(session, words.at_most(1).maybe(0))
-    return alerts.listed(found, desk.channels.mention(desk.settings.slack.rollouts_channel))
+        name = words.at_most(1).maybe(0)
+        found, quiet = alert_cards.open_alerts(session, name), alert_cards.quiet_alerts(session, name)
+    return alerts.listed(found, quiet, desk.channels.mention(desk.settings.slack.rollouts_channel))
 
 
 def scorecard(desk: Desk, words: Words, actor: Actor) -> Answer:

@@ -189,7 +189,7 @@ def escalation(client: WebClient, desk: Desk, session: Session, due: Due) -> Non
     """An unanswered alert is brought up again: in its thread, to those on call, to each of them in person."""
     number, step = due.payload["alert"], due.payload["step"]
     shown = alert_cards.alert_card(session, number)
-    if shown.state != "open" or shown.snoozed_until is not None:
+    if not shown.is_waiting:
         return
     minutes = desk.settings.alerts.escalates_after[step].total_seconds() / 60
     spared = alert_cards.acted_lately(session, alert_cards.experiment_of(session, number))
@@ -200,17 +200,17 @@ def escalation(client: WebClient, desk: Desk, session: Session, due: Due) -> Non
         return
     for member in desk.people.members_on_call():
         if member not in spared:
-            core_alerts.put_direct(session, number, member, occasion=due.key)
+            core_alerts.put_direct(session, number, member, step=step, occasion=due.key)
 
 
 def direct(client: WebClient, desk: Desk, session: Session, due: Due) -> None:
     """One person on call is told of an unanswered alert; rather twice than not at all."""
-    shown = alert_cards.alert_card(session, due.payload["alert"])
-    if shown.state != "open":
+    shown, step = alert_cards.alert_card(session, due.payload["alert"]), due.payload["step"]
+    if not shown.is_waiting:
         return
-    minutes = desk.settings.alerts.direct_after_minutes
+    minutes = desk.settings.alerts.escalates_after[step].total_seconds() / 60
     channel = str(client.conversations_open(users=due.payload["person"])["channel"]["id"])
-    _post(client, channel, alerts.escalation(shown, -1, minutes, ()), due.key, is_retry=False)
+    _post(client, channel, alerts.escalation(shown, step, minutes, ()), due.key, is_retry=False)
 
 
 def follow(client: WebClient, desk: Desk, session: Session, due: Due) -> None:

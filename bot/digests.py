@@ -26,7 +26,6 @@ from core.alert_cards import RolloutCard
 from core.digests import Digest, DigestLine
 from core.rules.decision import METRIC_ROWS, CheckRow, percent
 
-DIVIDER: Block = {"type": "divider"}
 ASKS: Mapping[str, str] = {
     "increase": "Ask for {next}",
     "promote": "Ask for production",
@@ -60,7 +59,7 @@ def card(shown: RolloutCard) -> Answer:
         *verdicts.remarks(shown.candidate),
         _checklist(shown.checklist),
     ]
-    late = " · :alarm_clock: late, the bot was away at its time" if shown.is_late else ""
+    late = " · :alarm_clock: made after its time" if shown.is_late else ""
     last = [context(f"{verdicts.small_print(shown.candidate)}{late}")]
     return Answer(_sentence(shown), fitted(blocks, last))
 
@@ -107,7 +106,7 @@ def _buttons(shown: RolloutCard) -> Block:
     candidate, value = shown.candidate, str(shown.id)
     action = candidate.decision.action if candidate else "wait"
     asks = []
-    if action in ASKS and shown.hold_until is None and shown.open_request is None:
+    if action in ASKS and (shown.hold_until is None or action == "rollback") and shown.open_request is None:
         step = candidate.next_step if candidate else None
         words = ASKS[action].format(next=percent(step) if step is not None else "the next step")
         asks = [button(words, "ask_step", value, style="danger" if action == "rollback" else "primary")]
@@ -166,7 +165,7 @@ def digest(shown: Digest, command: str) -> Answer:
         ),
         *_resting(rest),
     ]
-    late = [context(f":alarm_clock: Made late for {shown.late}: the bot was away at their time.")] if shown.late else []
+    late = [context(f":alarm_clock: Made after its time for {shown.late}.")] if shown.late else []
     return Answer(f"{_plain(summary)} {_first(urgent)}".strip(), fitted(blocks, late))
 
 
@@ -201,7 +200,7 @@ def line(line: DigestLine) -> str:
             else []
         ),
         *([f":inbox_tray: #{line.open_request} waits"] if line.open_request is not None else []),
-        escaped(cut(one_line(line.why), 160)),
+        escaped(cut(one_line(line.why.partition(": ")[0]), 160)),
     ]
     return f"{head}\n{' · '.join(notes)}"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -230,26 +231,37 @@ def reason_of(values: Values) -> str:
 # --- Hold and dismiss -----------------------------------------------------------------------------------------------
 
 
+HOLDS: Mapping[str, tuple[str, timedelta]] = {
+    "0": ("Lift the hold now", timedelta()),
+    "4h": ("For 4 hours", timedelta(hours=4)),
+    "1d": ("For a day", timedelta(days=1)),
+    "3d": ("For 3 days", timedelta(days=3)),
+    "7d": ("For a week", timedelta(days=7)),
+}
+
+
 def hold(rollout_id: int, variant: str, *, is_held: bool) -> Block:
     """The form that asks how long a rollout is held, and why."""
-    lengths = {"4h": "For 4 hours", "1d": "For a day", "3d": "For 3 days", "7d": "For a week"}
-    lift = {"0": "Lift the hold now"} if is_held else {}
-    options = [_option(text, key) for key, text in (lift | lengths).items()]
+    options = [_option(text, key) for key, (text, length) in HOLDS.items() if length or is_held]
     why = _typed("reason", "Why", "Everybody who follows it will read it.", multiline=True)
     about = json.dumps({"id": str(rollout_id)})
     body = [blocks.section(f"{blocks.name(variant)} stays at its share meanwhile. Alerts go on as ever.")]
     return modal("Hold", "hold", [*body, _select("length", "How long", options), why], submit="Save", about=about)
 
 
-def read_hold(values: Values) -> tuple[str, str]:
+def read_hold(values: Values) -> tuple[timedelta, str]:
     """How long and why, from a submitted hold form."""
-    return _required(values, "length"), _required(values, "reason")
+    _, length = HOLDS[_required(values, "length")]
+    return length, _required(values, "reason")
 
 
 def dismiss(alert_id: str) -> Block:
     """The form that asks why an alert is no reason to act."""
     why = _typed(
-        "reason", "Why it is no reason to act", "Kept with the alert and counted in the scorecard.", multiline=True
+        "reason",
+        "Why it is no reason to act",
+        "The same cause then stays quiet for a day at these shares.",
+        multiline=True,
     )
     return modal(f"Dismiss alert {alert_id}", "dismiss", [why], submit="Dismiss", about=json.dumps({"id": alert_id}))
 

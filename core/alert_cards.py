@@ -8,14 +8,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Final
+from typing import Final, get_args
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from core import evidence, recommendations, rollout_cards, rollouts
+from core.alerts import DISMISSED_FOR
 from core.rollout_cards import CandidateCard
 from core.rules.decision import CheckRow, Terms
+from core.rules.troubles import Cause
 from core.tables import Alert, DailyRecommendation, Experiment, LedgerEntry, Request, Rollout
 from core.variants import find_experiment, linked_version
 
@@ -49,9 +51,9 @@ class AlertCard:
     channel: str
 
     @property
-    def is_snoozed(self) -> bool:
-        """True where it rests; who reads it sees until when."""
-        return self.state == "open" and self.snoozed_until is not None
+    def is_waiting(self) -> bool:
+        """True where somebody should answer it: it is open, and nobody lets it rest."""
+        return self.state == "open" and self.snoozed_until is None
 
 
 def alert_card(session: Session, alert_id: int) -> AlertCard:
@@ -105,6 +107,15 @@ def open_alerts(session: Session, experiment: str | None = None) -> list[AlertCa
     return [_alert_card(session, alert, now) for alert in session.scalars(query)]
 
 
+def quiet_alerts(session: Session, experiment: str | None = None) -> list[AlertCard]:
+    """The alerts that were dismissed within the last day, so that their cause stays quiet at the same shares."""
+    query = select(Alert).where(Alert.state == "dismissed", Alert.ended_at > func.now() - DISMISSED_FOR)
+    if experiment is not None:
+        query = query.where(Alert.experiment_id == find_experiment(session, experiment, lock=False).id)
+    now = rollouts.now_of(session)
+    return [_alert_card(session, alert, now) for alert in session.scalars(query.order_by(Alert.id))]
+
+
 def acted_lately(session: Session, experiment_id: uuid.UUID) -> frozenset[str]:
     """The people who did something with an experiment within the last hour: they need no reminding."""
     hour_ago = func.now() - func.make_interval(0, 0, 0, 0, 1)
@@ -119,9 +130,7 @@ def experiment_of(session: Session, alert_id: int) -> uuid.UUID:
 
 # --- Scorecard ------------------------------------------------------------------------------------------------------
 
-CAUSES: Final = (
-    "regression", "constraints", "limit", "silence", "both arms", "baseline", "sample ratio", "lingering",
-)  # fmt: skip
+CAUSES: Final = get_args(Cause)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from core import ledger, looks, measure, outbox, promotions, recommendations, rollouts
 from core.errors import Refused
+from core.experiments import SYSTEM
 from core.recommendations import Standing
 from core.rollouts import Talk
 from core.rules import troubles
@@ -26,6 +27,8 @@ from core.variants import find_experiment, named_shares, shares, variants
 
 RECOVERS_AFTER: Final = timedelta(minutes=30)
 """Trouble that was not seen for as long as this is over: one quiet look is not enough."""
+LINGERING_RECOVERS_AFTER: Final = timedelta(days=2)
+"""A unit that comes once a day with a variant at 0 % is the same trouble every day."""
 DISMISSED_FOR: Final = timedelta(hours=24)
 """How long a dismissed cause stays quiet, unless the shares change."""
 LINGERS_AFTER: Final = timedelta(hours=24)
@@ -53,7 +56,8 @@ def watch(session: Session, talks: Mapping[uuid.UUID, Talk], *, terms: Terms) ->
     The same trouble seen again goes on in its alert. What a person dismissed stays quiet for a day at the same shares.
     """
     found = recommendations.recommend(session, list(talks), terms)
-    watched = (_watch(session, experiment, found[experiment], terms, talk) for experiment, talk in talks.items())
+    # Always in the same order, so that nobody waits for the lock of somebody who waits for theirs.
+    watched = (_watch(session, experiment, found[experiment], terms, talks[experiment]) for experiment in sorted(talks))
     return [alert for there in watched for alert in there]
 
 
@@ -82,16 +86,18 @@ def _open(session: Session, experiment_id: uuid.UUID) -> list[Alert]:
 
 def _of_candidate(session: Session, place: Experiment, found: Standing) -> list[_Found]:
     began = _last_clean_look(session, found) or found.seen.since
+    # What stands on record goes on standing; the numbers of the moment are shown where they say the same.
+    said = found.present if found.present.action == found.decision.action else found.decision
     return [
         _Found(
             trouble,
             found.variant if trouble.whose == "candidate" else None,
             found.seen.step_id,
             max(began, found.seen.since),
-            _numbers(found.present.findings),
+            _numbers(said.findings),
             _proposals(session, place, found.variant) if trouble.whose == "candidate" else {},
         )
-        for trouble in troubles.of_candidate(found.seen.look, found.decision)
+        for trouble in troubles.of_candidate(found.seen.look, said)
     ]
 
 
@@ -187,7 +193,7 @@ def _noted(
     )
     session.add(alert)
     session.flush()
-    _record(session, alert, "alert", by="promotion-bot", reason=alert.why)
+    _record(session, alert, "alert", by=SYSTEM, reason=alert.why)
     redraw(session, alert, "opened")
     rollouts.touch(session, place.id)
     return alert
@@ -209,13 +215,13 @@ def _quieted(session: Session, place: Experiment, alert: Alert, whose: set[str],
     """What becomes of an alert whose trouble a look did not show."""
     step = next(iter(measure.steps(session, place.id)[-1:]), None)
     if place.status != "active":
-        _end(session, alert, "superseded", by="promotion-bot", why=f"The experiment is {place.status}.")
+        _end(session, alert, "superseded", by=SYSTEM, why=f"The experiment is {place.status}.")
     elif step is not None and step.id != alert.step_id and alert.whose == "candidate":
-        _end(session, alert, "superseded", by="promotion-bot", why="The shares were changed.")
+        _end(session, alert, "superseded", by=SYSTEM, why="The shares were changed.")
     elif alert.whose == "candidate" and whose - {"candidate"}:
-        _end(session, alert, "superseded", by="promotion-bot", why="The trouble is not the candidate's alone any more.")
-    elif now - alert.seen_at >= RECOVERS_AFTER:
-        _end(session, alert, "recovered", by="promotion-bot", why="It was not seen any more for half an hour.")
+        _end(session, alert, "superseded", by=SYSTEM, why="The trouble is not the candidate's alone any more.")
+    elif now - alert.seen_at >= (LINGERING_RECOVERS_AFTER if alert.cause == "lingering" else RECOVERS_AFTER):
+        _end(session, alert, "recovered", by=SYSTEM, why="It was not seen any more.")
 
 
 def redraw(session: Session, alert: Alert, why: str) -> None:
@@ -236,11 +242,11 @@ def _record(session: Session, alert: Alert, action: str, *, by: str, reason: str
 
 
 def _end(
-    session: Session, alert: Alert, state: str, *, by: str | None, why: str | None, request_id: int | None = None
+    session: Session, alert: Alert, state: str, *, by: str, why: str | None, request_id: int | None = None
 ) -> None:
     alert.state, alert.ended_by, alert.end_reason, alert.request_id = state, by, why, request_id
     alert.ended_at = func.now()
-    _record(session, alert, f"alert {state}", by=by or "promotion-bot", reason=why)
+    _record(session, alert, f"alert {state}", by=by, reason=why)
     session.flush()
     redraw(session, alert, state)
     rollouts.touch(session, alert.experiment_id)
@@ -342,7 +348,8 @@ def escalate(session: Session, after: Sequence[timedelta]) -> int:
     return taken
 
 
-def put_direct(session: Session, alert_id: int, person: str, *, occasion: str) -> None:
+def put_direct(session: Session, alert_id: int, person: str, *, step: int, occasion: str) -> None:
     """Asks for one person on call to be told of an alert in a direct message."""
     key = f"{occasion}:{person}"
-    outbox.put(session, kind="direct", subject=f"person:{person}", key=key, alert=alert_id, person=person)
+    subject = f"person:{person}"
+    outbox.put(session, kind="direct", subject=subject, key=key, alert=alert_id, person=person, step=step)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 
@@ -154,10 +154,10 @@ def _name(key: str, names: Mapping[uuid.UUID, str]) -> str:
 
 
 def _difference(finding: Finding) -> Difference:
-    found = finding.overall
+    found = finding.telling
     is_bounded = found.bound is not None and bool(found.baseline)
     return Difference(
-        metric=finding.metric,
+        metric=replace(finding.metric, title=f"{finding.metric.title}{finding.where}"),
         state=finding.state,
         candidate=found.candidate,
         baseline=found.baseline,

@@ -66,7 +66,7 @@ def recommend_due(session: Session, talks: Mapping[uuid.UUID, Talk], *, terms: T
     mine = {experiment: talks[experiment] for experiment in sorted(talks) if _begin(session, experiment, talks, now)}
     found = recommendations.recommend(session, list(mine), terms)
     for experiment, talk in mine.items():
-        place = find_experiment(session, experiment, lock=False)
+        place = find_experiment(session, experiment)
         told = rollouts.tell(session, place, found[experiment], terms, talk, is_daily=True)
         newest = select(DailyRecommendation).where(DailyRecommendation.experiment_id == experiment)
         kept = session.scalars(newest.order_by(DailyRecommendation.day.desc()).limit(1)).one()

@@ -70,7 +70,8 @@ def _told(
             variant=found.variant.name,
             channel=channel,
             action=action,
-            shown=shown | {"posted": action},
+            posted_action=action,
+            shown=shown,
             posted_on=today,
         )
         session.add(rollout)
@@ -78,14 +79,14 @@ def _told(
         redraw(session, rollout)
         return rollout
     is_other = (action, shown["share"]) != (rollout.action, rollout.shown["share"])
-    before, posted = message_key(rollout), rollout.shown["posted"]
+    before = message_key(rollout)
     if is_daily and _deserves_a_message(session, place, rollout, action) and rollout.posted_on < today:
-        rollout.posted_on, posted = today, action
+        rollout.posted_on, rollout.posted_action = today, action
         _leave(session, rollout, before)
     elif is_daily and action != rollout.action:
         _note_change(session, rollout, today, action)
     if is_daily or is_other:
-        rollout.action, rollout.shown, rollout.variant = action, shown | {"posted": posted}, found.variant.name
+        rollout.action, rollout.shown, rollout.variant = action, shown, found.variant.name
         rollout.told_at = func.now()
         redraw(session, rollout)
     return rollout
@@ -115,7 +116,7 @@ def _deserves_a_message(session: Session, place: Experiment, rollout: Rollout, a
     if is_held(session, rollout):
         return False
     is_asked = session.scalar(select(Request.id).where(Request.experiment_id == place.id, Request.state == "open"))
-    return action != rollout.shown["posted"] or (action in NEEDS_SOMEBODY and is_asked is None)
+    return action != rollout.posted_action or (action in NEEDS_SOMEBODY and is_asked is None)
 
 
 def _leave(session: Session, rollout: Rollout, message: str) -> None:
@@ -134,7 +135,7 @@ def _note_change(session: Session, rollout: Rollout, today: date, action: str) -
 
 def redraw(session: Session, rollout: Rollout) -> None:
     """Asks for the card to be drawn as things are then."""
-    rollout.edits = (rollout.edits or 0) + 1
+    rollout.edits += 1
     key = f"rollout:{rollout.id}:{rollout.edits}"
     outbox.put_latest(session, kind="rollout", subject=f"rollout:{rollout.id}", key=key, rollout=rollout.id)
     session.flush()
@@ -196,14 +197,16 @@ def hold(
     Raises:
         Refused: without a reason, or where there is no such rollout.
     """
-    if not reason.strip():
+    is_over = until <= now_of(session)
+    if not (reason.strip() or is_over):
         raise Refused("Say why: add `because` and the reason for the hold.")
     place = find_experiment(session, experiment)
     chosen = candidate(session, place, variant)
     rollout = next((r for r in running(session, place.id) if r.variant_id == chosen.id), None)
     if rollout is None:
         raise Refused(f"{chosen.name} has no card yet; there will be one at the next look, within minutes.")
-    is_over = until <= now_of(session)
+    if is_over and not is_held(session, rollout):
+        raise Refused(f"{chosen.name} is not on hold.")
     before = rollout.hold_until.isoformat() if rollout.hold_until else None
     rollout.hold_until = None if is_over else until
     rollout.held_by, rollout.hold_reason = (None, None) if is_over else (by, reason.strip())
@@ -213,7 +216,7 @@ def hold(
         action="unhold" if is_over else "hold",
         subject=chosen.name,
         experiment_id=place.id,
-        reason=reason.strip(),
+        reason=reason.strip() or None,
         before={"hold_until": before},
         after={"hold_until": None if is_over else until.isoformat()},
     )

@@ -147,7 +147,7 @@ class MetricsSection(Section):
 def _zone(value: str) -> str:
     try:
         ZoneInfo(value)
-    except (ValueError, OSError):
+    except (ValueError, OSError, KeyError):
         raise ValueError(f"{value} is no time zone; write it like Europe/Berlin or UTC") from None
     return value
 

@@ -320,6 +320,8 @@ class Rollout(Base):
     variant: Mapped[str]
     channel: Mapped[str]
     action: Mapped[str]
+    posted_action: Mapped[str]
+    """The verdict with which the present message was posted."""
     shown: Mapped[Json]
     told_at: Mapped[datetime] = mapped_column(server_default=_generated())
     posted_on: Mapped[date]

@@ -25,7 +25,7 @@ from bot.manifest import manifest
 from bot.sandbox import Channel, Person, Sandbox
 from core import db, settings
 from core.errors import Refused
-from core.settings import SlackSection
+from core.settings import AlertsSection, SlackSection
 
 MARKER = "this-folder-is-a-promotion-bot-demo"
 COMPLETE = "complete"
@@ -41,6 +41,7 @@ CHANNELS = (
     Channel(name="ml-approvals", topic="Requests that wait for a decision", members=EVERYBODY),
 )
 SLACK = SlackSection(approvers=("@bob",))
+ALERTS = AlertsSection(on_call=("@carol",))
 FIRST = (
     f"status {world.EXPERIMENT}",
     f"qualify {models.MODEL} 3",
@@ -128,7 +129,7 @@ def _invitation(sandbox: Sandbox, page: MlflowPage, folder: Path, command: str) 
         *(f"    {number}.  {command} {words}" for number, words in enumerate(FIRST, 1)),
         "        then switch to bob, open #ml-approvals and press Approve",
         f"    {len(FIRST) + 1}.  {command} {IN_PROGRESS}  (a rollout in progress)",
-        f"    {len(FIRST) + 2}.  {command} simulate regression  (its candidate goes bad; the bot notices)",
+        f"    {len(FIRST) + 2}.  {command} simulate regression {breakfast.EXPERIMENT}  (the bot notices)",
         f"        {command} simulate days 3  lets time pass",
         "",
         "  Ctrl-C stops everything. The data stays for the next time; --reset forgets it.",
@@ -172,6 +173,7 @@ def run(data_dir: Path, *, port: int, opens_browser: bool, is_reset: bool, seed:
             mlflow_tracking_uri=models.tracking_uri(folder),
             promotion_bot_data=folder,
             slack=SLACK,
+            alerts=ALERTS,
         )
         traffic = Traffic(engine, models.loader(folder), seed=seed, parts=QUIETER)
         parts = {breakfast.EXPERIMENT_ID: breakfast.PART_OF_PLANS}

@@ -59,7 +59,12 @@ def of_place(traffic: Traffic | None, lingering: Sequence[str]) -> tuple[Trouble
     if lingering:
         names = ", ".join(lingering)
         found.append(
-            Trouble("lingering", "assignment", False, f"At 0 % for more than a day and still served: {names}.")
+            Trouble(
+                "lingering",
+                "assignment",
+                False,
+                f"At 0 % for more than a day and still served: {names}. Have their units assigned anew.",
+            )
         )
     return tuple(found)
 

@@ -11,7 +11,7 @@ from bot.demo import clock
 from core import alerts, db
 from core.settings import AlertsSection, Settings
 from tests.bot.acts import aloud, answer, reply, told
-from tests.bot.conftest import ROLLOUTS, Bot, configure
+from tests.bot.conftest import ROLLOUTS, Bot, configure, effects
 from tests.core import steps
 from tests.core.conftest import EXPERIMENT
 from tests.workspace import Person, text_of, waits_until
@@ -61,7 +61,9 @@ def test_the_card_says_whose_trouble_it_is_and_what_a_click_would_do(alarmed: Js
     assert "Nothing rolls back without a click." in said
     buttons = next(block for block in alarmed["blocks"] if block["type"] == "actions")["elements"]
     assert [button["action_id"] for button in buttons] == ["alert_rollback", "alert_dismiss", "alert_snooze"]
-    assert buttons[0]["confirm"]["text"]["text"].startswith("control 90 % → 100 %, candidate_v3 10 % → 0 %")
+    assert buttons[0]["confirm"]["text"]["text"] == (
+        f"candidate_v3 in {EXPERIMENT}: control 90 % → 100 %, candidate_v3 10 % → 0 %. MLflow follows."
+    )
     assert alarmed["text"].startswith(f"Alert 1 about candidate_v3 in {EXPERIMENT}: Acceptance is worse")
 
 
@@ -117,8 +119,8 @@ def test_it_recovers_in_sight(bot: Bot, carol: Person, desk: Engine) -> None:
     clock.advance(desk, minutes=90)
     steps.roll_up(desk)
     steps.watch(desk)
-    card = carol.waits_for("No events for an hour.", ROLLOUTS)
-    assert "The data cannot be trusted" in text_of(card)
+    card = carol.waits_for("The data cannot be trusted", ROLLOUTS)
+    assert "No events for an hour." in text_of(card)
     assert "Confirm rollback" not in str(card["blocks"])
     clock.advance(desk, minutes=31)
     steps.serve_all(desk, 4000)
@@ -145,7 +147,7 @@ def test_all_of_it_is_one_message_besides_the_card_of_the_rollout(alarmed: Json,
     for _ in range(3):
         steps.goes_wrong(desk)
         steps.watch(desk)
-    carol.waits_for("Alert 1", ROLLOUTS)
+    waits_until(lambda: all(e.done_at for kind in ("alert", "rollout") for e in effects(desk, kind)), 10, "the cards")
     top = [message for message in aloud(carol, ROLLOUTS) if not message.get("thread_ts")]
     assert len(top) == 2, [text_of(message)[:80] for message in top]
     assert not told(carol)

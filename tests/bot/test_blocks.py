@@ -341,7 +341,7 @@ def test_alert_cards(found: list[AlertCard]) -> None:
         assert any(block["type"] == "actions" for block in shown.blocks) == (card.state == "open")
         check(alerts.escalation(card, 1, 20, ["<@U0100000005>"]))
         check_view({"type": "home", "blocks": alerts.short(card)}, "home")
-    check(alerts.listed(found * 100, "<#C0100000008>"))
+    check(alerts.listed(found * 100, found * 20, "<#C0100000008>"))
 
 
 @quick

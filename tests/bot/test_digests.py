@@ -119,7 +119,7 @@ def test_hold_from_the_card(running: Any, alice: Person) -> None:
     held = a_card(alice, f"by <@{alice.id}>: the fair")
     assert "Ask for 25 %" not in str(held)
     assert "It is on hold until" in answer(alice, f"increase {EXPERIMENT}")
-    assert "not on hold any more" in answer(alice, f"hold {EXPERIMENT} 0 because it went well")
+    assert "not on hold any more" in answer(alice, f"hold {EXPERIMENT} 0")
     a_card(alice, "*Increase to 25 %*")
 
 

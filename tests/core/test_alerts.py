@@ -265,6 +265,13 @@ def test_what_has_ended_or_is_not_critical_does_not(running: Engine) -> None:
     dismiss(running)
     clock.advance(running, hours=1)
     assert escalate(running) == []
+    steps.change(running, "rollback", reason="bugs")
+    clock.advance(running, days=2)
+    steps.serve(running, "control", 1000)
+    steps.serve(running, "candidate_v3", 20)
+    assert [alert.is_critical for alert in watch(running)] == [False]
+    clock.advance(running, hours=1)
+    assert escalate(running) == []
 
 
 # --- Scorecard ------------------------------------------------------------------------------------------------------

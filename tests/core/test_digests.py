@@ -8,7 +8,7 @@ from decimal import Decimal
 from zoneinfo import ZoneInfo
 
 import pytest
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, select, text
 
 from bot.demo import clock
 from core import alert_cards, alerts, db, digests, rollouts
@@ -187,6 +187,17 @@ def test_a_hold_needs_a_reason_and_can_be_lifted(running: Engine) -> None:
         ("hold", "a release"),
         ("unhold", "it went well"),
     ]
+
+
+def test_a_candidate_without_a_policy_version_has_a_card_too(running: Engine) -> None:
+    with running.begin() as connection:
+        connection.execute(text("UPDATE exp.variants SET config = '{}' WHERE name = 'candidate_v3'"))
+    clock.advance(running, hours=2)
+    assert recommend(running)
+    with db.transaction(running) as session:
+        card = alert_cards.rollout_card(session, rollout(running).id, terms=TERMS)
+    assert card.candidate is not None
+    assert card.checklist == ()
 
 
 def test_a_rollback_ends_the_card(running: Engine) -> None:

@@ -65,6 +65,23 @@ def test_an_effect_is_carried_out_once_with_what_was_put(engine: Engine) -> None
     assert rows(engine)["a"].done_at is not None
 
 
+def test_of_drawings_that_nobody_has_begun_only_the_latest_is_carried_out(engine: Engine) -> None:
+    with db.transaction(engine) as session:
+        outbox.put(session, kind="work", subject="another card", key="c:1")
+        for number in (1, 2, 3):
+            outbox.put_latest(session, kind="work", subject="card", key=f"card:{number}", number=number)
+    assert list(rows(engine)) == ["c:1", "card:3"]
+    with Session(engine) as session:
+        outbox.put_latest(session, kind="work", subject="card", key="card:4")
+        session.rollback()
+    assert list(rows(engine)) == ["c:1", "card:3"], "nothing is dropped where the later one does not come"
+    while deliver_next(engine, failing(RuntimeError("Slack is away"))):
+        pass
+    with db.transaction(engine) as session:
+        outbox.put_latest(session, kind="work", subject="card", key="card:5")
+    assert list(rows(engine)) == ["c:1", "card:3", "card:5"], "what was begun may have been posted, so it goes on"
+
+
 def test_an_effect_of_a_change_that_is_taken_back_never_happens(engine: Engine) -> None:
     with Session(engine) as session:
         outbox.put(session, kind="work", subject="s", key="a")

@@ -21,6 +21,7 @@ CREATE TABLE promotion.rollouts (
     variant text NOT NULL,
     channel text NOT NULL,
     action text NOT NULL CHECK (action IN ('increase', 'promote', 'wait', 'rollback', 'hold')),
+    posted_action text NOT NULL,
     shown jsonb NOT NULL,
     told_at timestamptz NOT NULL DEFAULT now(),
     posted_on date NOT NULL,
