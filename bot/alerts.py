@@ -102,11 +102,13 @@ def _offer(shown: AlertCard) -> list[Block]:
     if shown.whose == "candidate" and everything:
         what = f"{cut(shown.variant or '', 60)} in {cut(shown.experiment, 60)}: {changes(everything)}. MLflow follows."
         sure = confirmation("Confirm rollback", what, "Roll back")
-        elements.append(button("Confirm rollback", "alert_rollback", value, style="danger", confirm=sure))
+        marked = f"{value}:{shown.marks['all']}"
+        elements.append(button("Confirm rollback", "alert_rollback", marked, style="danger", confirm=sure))
         lines.append(f"*Confirm rollback* gives: {escaped(changes(everything))}")
     if shown.whose == "candidate" and own and own != everything:
         sure = confirmation("Return only this share", f"{changes(own)}. Other candidates keep theirs.", "Return it")
-        elements.append(button("Return only this share", "alert_share", value, confirm=sure))
+        marked = f"{value}:{shown.marks['share']}"
+        elements.append(button("Return only this share", "alert_share", marked, confirm=sure))
         lines.append(f"*Return only this share* gives: {escaped(changes(own))}")
     buttons: Block = {
         "type": "actions",

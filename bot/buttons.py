@@ -56,12 +56,13 @@ def reject_form(desk: Desk, value: str, actor: Actor) -> Answer:
 
 def ask_step(desk: Desk, value: str, actor: Actor) -> Answer:
     """Ask for what a card recommends; the verdict is looked at again."""
+    number, _, asked = value.partition(":")
     with desk.reading() as session:
-        shown = alert_cards.rollout_card(session, _number(value), terms=desk.settings.terms)
+        shown = alert_cards.rollout_card(session, _number(number), terms=desk.settings.terms)
     if shown.candidate is None:
         raise Refused(f"{shown.variant} has no traffic any more.")
     action = shown.candidate.decision.action
-    if action not in ("increase", "promote", "rollback"):
+    if action != asked:
         raise Refused(f"By now the verdict is {action}: {shown.candidate.decision.why}")
     reason = shown.candidate.decision.why if action == "rollback" else None
     wish = Ask(action, shown.experiment, reason=reason, variant=shown.variant)
@@ -121,11 +122,13 @@ def hold(desk: Desk, value: str, length: timedelta, reason: str, actor: Actor) -
 
 
 def _confirm(desk: Desk, value: str, actor: Actor, scope: Scope) -> Answer:
+    number, _, shown = value.partition(":")
     with desk.transaction() as session:
         decided = requests.confirm(
             session,
-            _number(value),
+            _number(number),
             scope=scope,
+            shown=shown,
             actor=actor,
             approvers=desk.people.approvers,
             terms=desk.settings.terms,

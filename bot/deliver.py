@@ -20,6 +20,7 @@ from core import alert_cards, cards, outbox, stages
 from core import alerts as core_alerts
 from core import digests as core_digests
 from core.db import Session
+from core.errors import Refused
 from core.outbox import Due, Handler, Later
 from core.variants import find_experiment
 
@@ -137,10 +138,10 @@ def notice(client: WebClient, desk: Desk, session: Session, due: Due) -> None:
 def rollout_card(client: WebClient, desk: Desk, session: Session, due: Due) -> None:
     """The living card of a rollout stands in its channel as the rollout is now."""
     shown = alert_cards.rollout_card(session, due.payload["rollout"], terms=desk.settings.terms)
-    if shown.candidate is None and cards.place_of(session, shown.message_key) is None:
+    if shown.candidate is None and not cards.has_stood(session, f"rollout:{shown.id}:"):
         return  # it came and went before anybody was told
-    answer = digests.card(shown)
-    _stand(client, desk, session, shown.message_key, shown.channel, answer, is_first=not due.is_retry)
+    answer, is_first = digests.card(shown), not due.is_retry and not outbox.is_uncertain(session, due)
+    _stand(client, desk, session, shown.message_key, shown.channel, answer, is_first=is_first)
 
 
 def moved(client: WebClient, desk: Desk, session: Session, due: Due) -> None:
@@ -171,7 +172,8 @@ def digest(client: WebClient, desk: Desk, session: Session, due: Due) -> None:
     """The digest of a channel's day stands there as the day is now."""
     channel, day = due.payload["channel"], date.fromisoformat(due.payload["day"])
     answer = digests.digest(core_digests.digest(session, channel, day), desk.command)
-    _stand(client, desk, session, core_digests.message_key(channel, day), channel, answer, is_first=not due.is_retry)
+    is_first = not due.is_retry and not outbox.is_uncertain(session, due)
+    _stand(client, desk, session, core_digests.message_key(channel, day), channel, answer, is_first=is_first)
 
 
 def alert_card(client: WebClient, desk: Desk, session: Session, due: Due) -> None:
@@ -182,7 +184,6 @@ def alert_card(client: WebClient, desk: Desk, session: Session, due: Due) -> Non
         return  # it ended before anybody was told
     is_first = due.key == f"{key}:opened" and not due.is_retry
     _stand(client, desk, session, key, shown.channel, alerts.card(shown), is_first=is_first)
-    core_alerts.drawn(session, number)
 
 
 def escalation(client: WebClient, desk: Desk, session: Session, due: Due) -> None:
@@ -215,7 +216,10 @@ def direct(client: WebClient, desk: Desk, session: Session, due: Due) -> None:
 
 def follow(client: WebClient, desk: Desk, session: Session, due: Due) -> None:
     """After a change of shares the cards and alerts of an experiment follow at once."""
-    place = find_experiment(session, uuid.UUID(due.payload["experiment"]), lock=False)
+    try:
+        place = find_experiment(session, uuid.UUID(due.payload["experiment"]), lock=False)
+    except Refused:
+        return  # it was deleted meanwhile
     core_alerts.watch(session, {place.id: desk.talk(place.name)}, terms=desk.settings.terms)
 
 

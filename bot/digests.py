@@ -109,7 +109,7 @@ def _buttons(shown: RolloutCard) -> Block:
     if action in ASKS and (shown.hold_until is None or action == "rollback") and shown.open_request is None:
         step = candidate.next_step if candidate else None
         words = ASKS[action].format(next=percent(step) if step is not None else "the next step")
-        asks = [button(words, "ask_step", value, style="danger" if action == "rollback" else "primary")]
+        asks = [button(words, "ask_step", f"{value}:{action}", style="danger" if action == "rollback" else "primary")]
     hold = "Change the hold" if shown.hold_until is not None else "Hold…"
     return {
         "type": "actions",

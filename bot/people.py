@@ -47,7 +47,7 @@ class People:
     def members_on_call(self) -> tuple[str, ...]:
         """The users on call, those of groups too, each once."""
         found = (member for entry in self.on_call for member in sorted(self._groups.get(entry, {entry})))
-        return tuple(dict.fromkeys(found))
+        return tuple(dict.fromkeys(member for member in found if member[:1] in ("U", "W")))
 
     def mentions(self, spared: Collection[str]) -> tuple[str, ...]:
         """Mentions of those on call without the `spared` people: of a group with one of them only its other members."""

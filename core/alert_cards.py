@@ -14,7 +14,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from core import evidence, recommendations, rollout_cards, rollouts
-from core.alerts import DISMISSED_FOR
+from core.alerts import DISMISSED_FOR, mark
 from core.rollout_cards import CandidateCard
 from core.rules.decision import CheckRow, Terms
 from core.rules.troubles import Cause
@@ -37,6 +37,8 @@ class AlertCard:
     why: str
     numbers: tuple[tuple[str, str, str], ...]
     proposals: Mapping[str, Mapping[str, tuple[Decimal, Decimal]]]
+    marks: Mapping[str, str]
+    """By what is given back, the mark that a click brings back of the shares it was shown."""
     state: str
     began_at: datetime
     opened_at: datetime
@@ -79,6 +81,7 @@ def _alert_card(session: Session, alert: Alert, now: datetime) -> AlertCard:
         why=alert.why,
         numbers=tuple((state, title, words) for state, title, words in alert.numbers),
         proposals=proposals,
+        marks={scope: mark(changes) for scope, changes in alert.proposals.items()},
         state=alert.state,
         began_at=alert.began_at,
         opened_at=alert.opened_at,
@@ -256,9 +259,10 @@ def _as_it_stands(
 
 
 def _ending(session: Session, rollout: Rollout) -> str | None:
-    query = select(LedgerEntry.action).where(
+    was = LedgerEntry.action
+    query = select(was).where(
         LedgerEntry.experiment_id == rollout.experiment_id,
-        LedgerEntry.action.in_(("promote", "rollback")),
+        (was == "rollback") | ((was == "promote") & (LedgerEntry.subject == rollout.variant)),
         LedgerEntry.at >= rollout.told_at,
     )
     return session.scalar(query.order_by(LedgerEntry.id.desc()).limit(1))

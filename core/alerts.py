@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -31,7 +33,9 @@ LINGERING_RECOVERS_AFTER: Final = timedelta(days=2)
 """A unit that comes once a day with a variant at 0 % is the same trouble every day."""
 DISMISSED_FOR: Final = timedelta(hours=24)
 """How long a dismissed cause stays quiet, unless the shares change."""
-LINGERS_AFTER: Final = timedelta(hours=24)
+AGGREGATED: Final = timedelta(days=2)
+"""A team whose aggregates are no older than this is not silent for having no events."""
+LINGERS_AFTER: Final = timedelta(hours=48)
 """Units keep the variant they were assigned; after as long as this at 0 % somebody should know."""
 
 
@@ -49,6 +53,11 @@ class _Found:
     numbers: list[list[str]]
     proposals: dict[str, Any]
 
+    @property
+    def about(self) -> tuple[str, uuid.UUID | None]:
+        """What there is one open alert about."""
+        return self.trouble.cause, self.variant.id if self.variant else None
+
 
 def watch(session: Session, talks: Mapping[uuid.UUID, Talk], *, terms: Terms) -> list[Alert]:
     """Looks at some experiments and brings their cards and alerts in line with what is found; returns the open alerts.
@@ -65,16 +74,19 @@ def _watch(
     session: Session, experiment_id: uuid.UUID, found: Sequence[Standing], terms: Terms, talk: Talk
 ) -> list[Alert]:
     place, now = find_experiment(session, experiment_id), rollouts.now_of(session)
+    found = rollouts.valid(session, place, found)
     rollouts.tell(session, place, found, terms, talk, is_daily=False)
     there: list[_Found] = []
     if place.status == "active":
-        there += [each for one in found for each in _of_candidate(session, place, one)]
-        there += _of_place(session, place, now)
+        every = [each for one in found for each in _of_candidate(session, place, one)]
+        # What is not one candidate's trouble alone is found beside each of them.
+        there = list({each.about: each for each in reversed([*every, *_of_place(session, place, now)])}.values())
     known = {(alert.cause, alert.variant_id): alert for alert in _open(session, experiment_id)}
     seen = [alert for each in there if (alert := _noted(session, place, talk.channel, each, known, now))]
     for alert in known.values():
         if alert not in seen:
-            _quieted(session, place, alert, {each.trouble.whose for each in there}, now)
+            doubts = {each.trouble.whose for each in there if each.trouble.cause != "lingering"}
+            _quieted(session, place, alert, doubts, now)
     session.flush()
     return seen
 
@@ -129,14 +141,18 @@ def _of_place(session: Session, place: Experiment, now: datetime) -> list[_Found
 
 
 def _has_aggregates(session: Session, place: Experiment, step: Any) -> bool:
-    return measure.from_aggregates(session, place.id, since=step.started_at) is not None
+    return measure.from_aggregates(session, place.id, since=step.started_at - AGGREGATED) is not None
 
 
 def _lingering(session: Session, place: Experiment, since: datetime, now: datetime) -> list[str]:
-    """The variants at 0 % that served plans today, though their share was taken more than a day ago."""
+    """The variants at 0 % that served plans since yesterday, though their share was taken before that."""
     if now - since < LINGERS_AFTER:
         return []
-    served = {day.variant_id for day in measure.daily(session, place.id, since=now.date()) if day.sample.plans}
+    served = {
+        day.variant_id
+        for day in measure.daily(session, place.id, since=now.date() - timedelta(days=1))
+        if day.sample.plans
+    }
     return [v.name for v in variants(session, place) if v.allocation == 0 and v.id in served]
 
 
@@ -166,12 +182,11 @@ def _noted(
     now: datetime,
 ) -> Alert | None:
     """The alert of this trouble, gone on with or opened; None where it was dismissed."""
-    variant_id = found.variant.id if found.variant else None
-    alert = known.get((found.trouble.cause, variant_id))
+    alert = known.get(found.about)
     if alert is not None:
         is_new = (alert.why, alert.numbers, alert.proposals) != (found.trouble.why, found.numbers, found.proposals)
         alert.why, alert.numbers, alert.proposals = found.trouble.why, found.numbers, found.proposals
-        alert.seen_at, alert.looks = now, alert.looks + 1
+        alert.seen_at, alert.looks, alert.step_id = now, alert.looks + 1, found.step_id
         if is_new:
             redraw(session, alert, f"look-{alert.looks}")
         return alert
@@ -179,7 +194,7 @@ def _noted(
         return None
     alert = Alert(
         experiment_id=place.id,
-        variant_id=variant_id,
+        variant_id=found.variant.id if found.variant else None,
         variant=found.variant.name if found.variant else None,
         channel=channel,
         cause=found.trouble.cause,
@@ -211,7 +226,7 @@ def _was_dismissed(session: Session, place: Experiment, found: _Found, now: date
     return session.scalar(query.limit(1)) is not None
 
 
-def _quieted(session: Session, place: Experiment, alert: Alert, whose: set[str], now: datetime) -> None:
+def _quieted(session: Session, place: Experiment, alert: Alert, whose: Set[troubles.Whose], now: datetime) -> None:
     """What becomes of an alert whose trouble a look did not show."""
     step = next(iter(measure.steps(session, place.id)[-1:]), None)
     if place.status != "active":
@@ -271,22 +286,20 @@ def open_one(session: Session, alert_id: int) -> tuple[Alert, Experiment]:
     return alert, place
 
 
-def is_as_drawn(session: Session, place: Experiment, alert: Alert, scope: promotions.Scope) -> bool:
-    """True where a rollback would now leave the very shares that the card in the chat shows; else it is redrawn."""
+def mark(changes: Mapping[str, Sequence[str]]) -> str:
+    """A short mark of some shares before and after, by which a click is known to mean just these."""
+    return hashlib.sha256(json.dumps(changes, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def is_as_shown(session: Session, place: Experiment, alert: Alert, scope: promotions.Scope, shown: str) -> bool:
+    """True where a rollback would leave the very shares that were shown, by their mark; else the card is redrawn."""
     failed = next((v for v in variants(session, place) if v.id == alert.variant_id), None)
     now = _proposals(session, place, failed) if failed else {}
-    if scope in now and now[scope] == (alert.drawn or {}).get(scope):
+    if scope in now and mark(now[scope]) == shown:
         return True
     alert.proposals = now
-    redraw(session, alert, f"proposal-{ledger.newest(session)}")
+    redraw(session, alert, f"proposal-{rollouts.now_of(session).isoformat()}")
     return False
-
-
-def drawn(session: Session, alert_id: int) -> None:
-    """Keeps that the card in the chat shows the shares which are proposed now."""
-    alert = session.get_one(Alert, alert_id)
-    alert.drawn = alert.proposals
-    session.flush()
 
 
 def settle(session: Session, place: Experiment, *, variant_id: uuid.UUID | None, by: str, request_id: int) -> None:
@@ -321,7 +334,7 @@ def snooze(session: Session, alert_id: int, *, by: str, until: datetime) -> Aler
     alert, _ = open_one(session, alert_id)
     alert.snoozed_until, alert.snoozed_by, alert.escalated = until, by, 0
     _record(session, alert, "snooze", by=by, reason=None, after={"until": until.isoformat()})
-    redraw(session, alert, f"snoozed-{until.isoformat()}")
+    redraw(session, alert, f"snoozed-{ledger.newest(session)}")
     return alert
 
 

@@ -211,6 +211,11 @@ def place_of(session: Session, key: str) -> Place | None:
     return Place(found.channel, found.ts) if found else None
 
 
+def has_stood(session: Session, prefix: str) -> bool:
+    """True where a message with a key that begins like this was ever posted."""
+    return session.scalar(select(Message.key).where(Message.key.startswith(prefix)).limit(1)) is not None
+
+
 def remember_place(session: Session, key: str, place: Place) -> None:
     """Keeps where a card was posted."""
     session.merge(Message(key=key, channel=place.channel, ts=place.ts))

@@ -67,7 +67,8 @@ def recommend_due(session: Session, talks: Mapping[uuid.UUID, Talk], *, terms: T
     found = recommendations.recommend(session, list(mine), terms)
     for experiment, talk in mine.items():
         place = find_experiment(session, experiment)
-        told = rollouts.tell(session, place, found[experiment], terms, talk, is_daily=True)
+        standings = rollouts.valid(session, place, found[experiment])
+        told = rollouts.tell(session, place, standings, terms, talk, is_daily=True)
         newest = select(DailyRecommendation).where(DailyRecommendation.experiment_id == experiment)
         kept = session.scalars(newest.order_by(DailyRecommendation.day.desc()).limit(1)).one()
         kept.rollouts = [rollout.id for rollout in told]
@@ -123,6 +124,7 @@ _NEWEST = text("""
 SELECT d.channel, d.day, count(DISTINCT d.experiment_id) AS made, coalesce(sum(r.edits), 0) AS edits
   FROM promotion.daily_recommendations d LEFT JOIN promotion.rollouts r ON r.id = ANY(d.rollouts)
  WHERE d.day = (SELECT max(n.day) FROM promotion.daily_recommendations n WHERE n.channel = d.channel)
+    OR d.made_at > now() - interval '1 day'
  GROUP BY d.channel, d.day
 """)
 

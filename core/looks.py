@@ -212,16 +212,16 @@ def _days(session: Session, pairs: Sequence[Pair], today: date, terms: Terms) ->
 def _history(baseline: Sequence[DaySample], candidate: Sequence[DaySample], today: date) -> History | None:
     """The last day of both arms, with yesterday where today has too little yet, and the baseline's week before."""
 
-    def among(parts: Sequence[DaySample], wanted: Callable[[date], bool]) -> tuple[Sample, ...]:
-        return tuple(part.sample for part in parts if wanted(part.day))
-
     first = today
     if sum(part.sample.plans for part in candidate if part.day >= today) < FEWEST_PLANS:
         first = today - timedelta(days=1)
-    week = among(baseline, lambda day: day < first)
+    week = tuple(part.sample for part in baseline if part.day < first)
     if not any(part.plans for part in week):
         return None
-    return History(week, among(baseline, lambda day: day >= first), among(candidate, lambda day: day >= first))
+    last, mine = ([part for part in arm if part.day >= first] for arm in (baseline, candidate))
+    now = max((part.step_id for part in mine), default=UNKNOWN)
+    lately = (tuple(part.sample for part in arm if part.step_id == now) for arm in (last, mine))
+    return History(week, tuple(part.sample for part in last), tuple(part.sample for part in mine), *lately)
 
 
 # A bucket counts where it ends after the beginning; what the hours of its other part saw cannot be told from it.

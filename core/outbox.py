@@ -51,6 +51,14 @@ def put_latest(session: Session, *, kind: str, subject: str, key: str, **payload
     put(session, kind=kind, subject=subject, key=key, **payload)
 
 
+def is_uncertain(session: Session, due: Due) -> bool:
+    """True where another effect of the same subject was begun and may have been carried out without anybody knowing."""
+    query = select(Effect.id).where(
+        Effect.subject == due.subject, Effect.id != due.id, Effect.attempts > 0, Effect.done_at.is_(None)
+    )
+    return session.scalar(query.limit(1)) is not None
+
+
 def pending(session: Session, *, request_id: int) -> list[Effect]:
     """The effects of a request that are still on their way."""
     query = select(Effect).where(Effect.request_id == request_id, Effect.done_at.is_(None)).order_by(Effect.id)

@@ -223,13 +223,14 @@ def confirm(
     alert_id: int,
     *,
     scope: promotions.Scope,
+    shown: str,
     actor: Actor,
     approvers: Collection[str],
     terms: Terms,
 ) -> Decided:
     """Carries out the rollback that an alert proposes: one person's click asks for it and confirms it.
 
-    Where it would leave other shares than the card in the chat shows, nothing is done and the card is redrawn.
+    Where it would leave other shares than were `shown` (their mark), nothing is done and the card is redrawn.
 
     Raises:
         Refused: where the alert has ended or proposes nothing, or this person may not confirm it.
@@ -237,7 +238,7 @@ def confirm(
     alert, place = alerts.open_one(session, alert_id)
     if alert.variant_id is None:
         raise Refused("This alert is not about one candidate alone, so there is nothing to roll back from here.")
-    if not alerts.is_as_drawn(session, place, alert, scope):
+    if not alerts.is_as_shown(session, place, alert, scope, shown):
         return Decided("redrawn", "The shares have changed since this card was drawn. Look again, then decide.")
     wish = Ask("rollback", place.id, reason=alert.why, variant=alert.variant_id, scope=scope)
     request = ask(session, wish, requester=actor.id, terms=terms)

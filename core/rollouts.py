@@ -13,12 +13,13 @@ from sqlalchemy.orm import Session
 
 from core import ledger, outbox
 from core.errors import Refused
+from core.looks import UNKNOWN
 from core.recommendations import Standing
 from core.rules import allocation, decision
 from core.rules.calendar import Schedule
 from core.rules.decision import Terms
 from core.tables import Experiment, Request, Rollout
-from core.variants import candidate, find_experiment
+from core.variants import baseline_or_note, candidate, find_experiment, shares
 
 NEEDS_SOMEBODY = ("increase", "promote", "rollback", "hold")
 """The verdicts on which somebody has to act."""
@@ -57,6 +58,12 @@ def tell(
     return there
 
 
+def valid(session: Session, place: Experiment, found: Collection[Standing]) -> list[Standing]:
+    """Those standings that are of the present shares and steps; the others were overtaken while they were looked at."""
+    there = shares(session, place)
+    return [one for one in found if one.seen.first_step_id != UNKNOWN and there.get(one.variant.id) == one.share]
+
+
 def _told(
     session: Session, place: Experiment, found: Standing, terms: Terms, channel: str, today: date, *, is_daily: bool
 ) -> Rollout:
@@ -78,7 +85,8 @@ def _told(
         session.flush()
         redraw(session, rollout)
         return rollout
-    is_other = (action, shown["share"]) != (rollout.action, rollout.shown["share"])
+    is_other = (action, shown["share"]) != (rollout.action, rollout.shown["share"]) or rollout.ended_at is not None
+    rollout.ended_at = None
     before = message_key(rollout)
     if is_daily and _deserves_a_message(session, place, rollout, action) and rollout.posted_on < today:
         rollout.posted_on, rollout.posted_action = today, action
@@ -148,9 +156,11 @@ def touch(session: Session, experiment_id: uuid.UUID) -> None:
 
 
 def _end_all_but(session: Session, place: Experiment, running: Collection[int]) -> None:
+    base, there = baseline_or_note(session, place)[0], shares(session, place)
     query = select(Rollout).where(Rollout.experiment_id == place.id, Rollout.ended_at.is_(None))
     for rollout in session.scalars(query.with_for_update()):
-        if rollout.id not in running:
+        is_over = not there.get(rollout.variant_id) or (base is not None and base.id == rollout.variant_id)
+        if rollout.id not in running and is_over:
             rollout.ended_at = func.now()
             redraw(session, rollout)
 

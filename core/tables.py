@@ -350,9 +350,8 @@ class DailyRecommendation(Base):
 class Alert(Base):
     """Trouble with a rollout that people were told of, until it ended one way or another.
 
-    `proposals` are the shares, by what is given back, that a rollback would leave, and `drawn` those that the card in
-    the chat shows; `began_at` is when the trouble can have
-    begun at the earliest, `seen_at` when it was seen last.
+    `proposals` are the shares, by what is given back, that a rollback would leave; `began_at` is when the trouble can
+    have begun at the earliest, `seen_at` when it was seen last.
     """
 
     __tablename__ = "alerts"
@@ -369,7 +368,6 @@ class Alert(Base):
     why: Mapped[str]
     numbers: Mapped[list[Any]]
     proposals: Mapped[Json]
-    drawn: Mapped[Json | None]
     state: Mapped[str] = mapped_column(server_default=_generated())
     step_id: Mapped[int]
     began_at: Mapped[datetime]

@@ -53,6 +53,9 @@ class History:
     baseline_week: Sequence[Sample]
     baseline_day: Sequence[Sample]
     candidate_day: Sequence[Sample]
+    baseline_lately: Sequence[Sample] = ()
+    candidate_lately: Sequence[Sample] = ()
+    """What of the last day was in the present step: only there did both arms see the same hours."""
 
 
 def sample_ratio(units: Mapping[str, int], shares: Mapping[str, Decimal | float]) -> Concern | None:

@@ -86,7 +86,9 @@ def findings(
 
 def _lately(history: History, metrics: Sequence[Metric]) -> dict[str, Comparison]:
     """The metrics in which the last day alone is evidence of harm, by name; each with that day's comparison."""
-    arms = history.baseline_day, history.candidate_day
+    arms = history.baseline_lately, history.candidate_lately
+    if not all(arms):
+        return {}
     guardrails = [metric for metric in metrics if metric.is_guardrail]
     moved = [metric for metric in guardrails if _is_worse(metric, *(value_of(metric, *arm) for arm in arms))]
     limit = sequential.sudden_limit(len(guardrails))

@@ -42,8 +42,9 @@ def of_candidate(look: Look, decision: Decision) -> tuple[Trouble, ...]:
     since that is the same for all candidates (see `of_place`).
     """
     found = [_of_concern(concern) for concern in decision.concerns if concern.kind != "freshness"]
-    if decision.action == "rollback":
-        is_violated = look.constraint_respect is not None and look.constraint_respect < 1
+    is_shared = any(concern.kind == "constraints" for concern in decision.concerns)
+    is_violated = look.constraint_respect is not None and look.constraint_respect < 1 and not is_shared
+    if decision.action == "rollback" and (is_violated or not decision.concerns):
         found.append(Trouble("constraints" if is_violated else "regression", "candidate", True, decision.why))
     elif not decision.concerns:
         found += _limits(decision.findings)
@@ -63,7 +64,7 @@ def of_place(traffic: Traffic | None, lingering: Sequence[str]) -> tuple[Trouble
                 "lingering",
                 "assignment",
                 False,
-                f"At 0 % for more than a day and still served: {names}. Have their units assigned anew.",
+                f"At 0 % for two days and still served: {names}. Have their units assigned anew.",
             )
         )
     return tuple(found)

@@ -242,6 +242,7 @@ alert_cards = st.builds(
     why=st.one_of(names, st.text(min_size=500, max_size=900)).map(lambda text: f"Worse: {text}"),
     numbers=st.lists(st.tuples(st.sampled_from(sorted(verdicts.STATE_MARKS)), names, names), max_size=20).map(tuple),
     proposals=st.fixed_dictionaries({}, optional={"all": proposals, "share": proposals}),
+    marks=st.just({"all": "0123456789ab", "share": "ba9876543210"}),
     state=st.sampled_from(["open", *alerts.STATES]),
     began_at=st.just(AT),
     opened_at=st.just(AT),

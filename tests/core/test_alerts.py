@@ -31,15 +31,16 @@ def effects(engine: Engine, kind: str) -> list[str]:
         return list(session.scalars(select(Effect.key).where(Effect.kind == kind).order_by(Effect.id)))
 
 
-def draw(engine: Engine, number: int = 1) -> None:
-    """What the card in the chat does once it is drawn."""
+def shown(engine: Engine, number: int = 1, scope: Scope = "all") -> str:
+    """What the button on the card brings back of the shares it shows."""
     with db.transaction(engine) as session:
-        alerts.drawn(session, number)
+        return alert_cards.alert_card(session, number).marks[scope]
 
 
-def confirm(engine: Engine, number: int = 1, scope: Scope = "all") -> Decided:
+def confirm(engine: Engine, number: int = 1, scope: Scope = "all", mark: str | None = None) -> Decided:
+    mark = mark or shown(engine, number, scope)
     with db.transaction(engine) as session:
-        return requests.confirm(session, number, scope=scope, actor=CAROL, approvers=APPROVERS, terms=TERMS)
+        return requests.confirm(session, number, scope=scope, shown=mark, actor=CAROL, approvers=APPROVERS, terms=TERMS)
 
 
 def dismiss(engine: Engine, number: int = 1) -> None:
@@ -81,13 +82,12 @@ def test_one_open_alert_a_cause_goes_on(running: Engine) -> None:
 def test_confirmed_by_one_click(running: Engine) -> None:
     goes_wrong(running)
     watch(running)
-    draw(running)
     assert confirm(running).outcome == "applied"
     (alert,) = found(running)
     assert (alert.state, alert.ended_by, alert.request_id) == ("confirmed", CAROL.id, 2)
     assert steps.shares(running) == steps.shares_of(control="1", candidate_v3="0")
     with pytest.raises(Refused, match=r"has ended already \(confirmed\)"):
-        confirm(running)
+        confirm(running, mark="x")
     assert [entry.action for entry in steps.ledger(running)][-4:] == [
         "request",
         "approve",
@@ -99,7 +99,6 @@ def test_confirmed_by_one_click(running: Engine) -> None:
 def test_two_people_confirm_at_the_same_moment(running: Engine) -> None:
     goes_wrong(running)
     watch(running)
-    draw(running)
     outcomes = steps.at_once(lambda: confirm(running), lambda: confirm(running))
     assert sorted(type(each).__name__ for each in outcomes) == ["Decided", "Refused"]
     with db.transaction(running) as session:
@@ -109,20 +108,13 @@ def test_two_people_confirm_at_the_same_moment(running: Engine) -> None:
 def test_not_on_other_shares_than_the_card_shows(running: Engine) -> None:
     goes_wrong(running)
     watch(running)
-    draw(running)
+    before = shown(running)
     with running.begin() as connection:  # somebody edits the shares by hand
         connection.execute(text("UPDATE exp.variants SET allocation = CASE name WHEN 'control' THEN 0.8 ELSE 0.2 END"))
-    assert confirm(running).outcome == "redrawn"
+    assert confirm(running, mark=before).outcome == "redrawn"
     assert steps.shares(running) == steps.shares_of(control="0.8", candidate_v3="0.2")
     assert found(running)[0].state == "open"
-    draw(running)
     assert confirm(running).outcome == "applied"
-
-
-def test_never_before_the_card_was_drawn(running: Engine) -> None:
-    goes_wrong(running)
-    watch(running)
-    assert confirm(running).outcome == "redrawn"
 
 
 def test_only_this_share(running: Engine) -> None:
@@ -137,7 +129,6 @@ def test_only_this_share(running: Engine) -> None:
     watch(running)
     alert = next(alert for alert in found(running) if alert.cause == "regression")
     assert alert.proposals["share"] != alert.proposals["all"]
-    draw(running, alert.id)
     assert confirm(running, alert.id, "share").outcome == "applied"
     assert steps.shares(running) == steps.shares_of(control="0.7", candidate_v3="0", other="0.3")
 
@@ -178,7 +169,7 @@ def test_silence_is_about_the_data_and_recovers(running: Engine) -> None:
     assert alert.why.startswith("No events for an hour.")
     assert alert.proposals == {}
     with pytest.raises(Refused, match="not about one candidate alone"):
-        confirm(running)
+        confirm(running, mark="x")
     steps.serve_all(running, 1000)
     watch(running)
     assert found(running)[0].state == "open", "one quiet look is not enough"
@@ -285,7 +276,6 @@ def test_the_scorecard_counts_what_people_judged(running: Engine) -> None:
     clock.advance(running, days=1)
     goes_wrong(running)
     watch(running)
-    draw(running, 2)
     clock.advance(running, minutes=4)
     assert confirm(running, 2).outcome == "applied"
     with db.transaction(running) as session:

@@ -61,7 +61,6 @@ CREATE TABLE promotion.alerts (
     why text NOT NULL,
     numbers jsonb NOT NULL,
     proposals jsonb NOT NULL,
-    drawn jsonb,
     state text NOT NULL DEFAULT 'open' CHECK (state IN ('open', 'confirmed', 'dismissed', 'recovered', 'superseded')),
     step_id bigint NOT NULL,
     began_at timestamptz NOT NULL,
