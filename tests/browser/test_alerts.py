@@ -57,7 +57,8 @@ def fits(page: Page) -> bool:
 
 def test_a_rollback_confirmed_on_a_phone_takes_slacks_own_dialog(alarmed: Engine, page_as: Open) -> None:
     carol = page_as("carol", "ml-rollouts", **PHONE)
-    alert = message(carol, "Roll back candidate_v3?")
+    alert = message(carol, "· alert 1 ·")
+    expect(alert).to_contain_text("Roll back candidate_v3?")
     expect(alert).to_contain_text("candidate_v3 10 % → 0 %")
     alert.get_by_role("button", name="Confirm rollback").click()
     dialog = carol.get_by_role("dialog")

@@ -33,7 +33,7 @@ def test_alice_asks_and_bob_approves_on_a_phone(page_as: Open, client: MlflowCli
     expect(card).to_contain_text("Approved by")
     expect(card.get_by_role("button", name="Approve")).to_have_count(0)
     expect(card).not_to_contain_text("on its way")
-    expect(alice.get_by_test_id("message").filter(has_text="approved").last).to_contain_text("100 % → 90 %")
+    expect(alice.get_by_test_id("message").filter(has_text="Checklist before production").last).to_contain_text("Wait")
     assert client.get_model_version(MODEL, "3").tags["stage"] == "experiment"
     assert bob.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), "the phone scrolls sideways"
 
