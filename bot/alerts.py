@@ -46,6 +46,7 @@ STATES: Mapping[str, str] = {
     "recovered": ":large_green_circle: *Recovered*",
     "superseded": ":heavy_minus_sign: *Settled otherwise*",
 }
+MOST_QUIET = 4
 SNOOZES: Mapping[str, tuple[str, timedelta | None]] = {
     "1h": ("For 1 hour", timedelta(hours=1)),
     "4h": ("For 4 hours", timedelta(hours=4)),
@@ -179,8 +180,9 @@ def listed(found: Sequence[AlertCard], quiet: Sequence[AlertCard], where: str) -
     """The open alerts, and those that are quiet because somebody dismissed them lately."""
     count = f"{len(found)} open alert{'s' if len(found) != 1 else ''}"
     blocks = [section(line(one)) for one in found] or [section(":large_green_circle: No alert is open.")]
-    by = [f"alert {one.id} about {name(one.experiment)} by {person(one.ended_by or '?')}" for one in quiet]
-    hushed = [context(cut(f":no_bell: Dismissed within the last day, so quiet: {', '.join(by)}.", 1900))] if by else []
+    by = [f"alert {one.id} about {name(one.experiment)} by {person(one.ended_by or '?')}" for one in quiet[:MOST_QUIET]]
+    by += [f"and {len(quiet) - MOST_QUIET} more"] if len(quiet) > MOST_QUIET else []
+    hushed = [context(f":no_bell: Dismissed within the last day, so quiet: {', '.join(by)}.")] if by else []
     return Answer(count, fitted(blocks, [*hushed, context(f"Their cards are in {where}.")]))
 
 

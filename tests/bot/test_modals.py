@@ -141,4 +141,5 @@ def test_home_shows_what_waits_and_how_it_stands(bot: Bot, alice: Person, bob: P
     assert "`control` *100 % → 90 %*" in text_of(shown)
     bob.clicks(shown, "Approve")
     assert ": done." in text_of(bob.at_home(text="Nothing waits for you"))
-    assert "candidate_v3" in text_of(alice.home(text="*Wait*"))
+    alice.waits_for("Checklist before production", ROLLOUTS)
+    assert "`candidate_v3` in `planner_policy_exp`" in text_of(alice.home(text="Your rollouts"))
