@@ -142,4 +142,4 @@ def test_home_shows_what_waits_and_how_it_stands(bot: Bot, alice: Person, bob: P
     bob.clicks(shown, "Approve")
     assert ": done." in text_of(bob.at_home(text="Nothing waits for you"))
     alice.waits_for("Checklist before production", ROLLOUTS)
-    assert "`candidate_v3` in `planner_policy_exp`" in text_of(alice.home(text="Your rollouts"))
+    assert "You have asked for none" not in text_of(alice.home(text="`candidate_v3` in `planner_policy_exp`"))
