@@ -160,11 +160,11 @@ class Traffic:
         """Begins at once; models are loaded as they are needed."""
         self._thread.start()
 
-    def stop(self) -> None:
-        """Ends within a second; what people were about to do is stored as done now."""
+    def stop(self, patience_s: float = 1.0) -> None:
+        """Ends within `patience_s`; what people were about to do is stored as done now where that is time enough."""
         self._stopping.set()
         if self._thread.is_alive():
-            self._thread.join(timeout=1.0)
+            self._thread.join(timeout=patience_s)
 
     @contextmanager
     def paused(self) -> Iterator[None]:

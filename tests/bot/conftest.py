@@ -136,6 +136,13 @@ def effects(engine: Engine, kind: str) -> list[Any]:
         return list(connection.execute(text(query), {"kind": kind}))
 
 
+def waiting(engine: Engine) -> int:
+    """How many effects are still to be carried out."""
+    with engine.connect() as connection:
+        query = "SELECT count(*) FROM promotion.effects WHERE done_at IS NULL"
+        return int(connection.execute(text(query)).scalar_one())
+
+
 @contextmanager
 def broken(store_uri: str) -> Iterator[None]:
     """The registry fails at everything meanwhile: the store lacks a table."""

@@ -18,7 +18,7 @@ from bot.people import People
 from core import registry
 from core.settings import RecommendationsSection, Settings
 from tests.bot.acts import aloud, answer, reply
-from tests.bot.conftest import APPROVALS, ROLLOUTS, Bot, configure, effects
+from tests.bot.conftest import APPROVALS, ROLLOUTS, Bot, configure, effects, waiting
 from tests.core import steps
 from tests.core.conftest import EXPERIMENT
 from tests.workspace import Person, text_of, waits_until
@@ -56,6 +56,7 @@ def running(desk: Engine, look: Callable[[], None]) -> Callable[[float], None]:
         clock.advance(desk, days=days)
         steps.serve_all(desk, 5000)
         look()
+        waits_until(lambda: not waiting(desk), 20, "everything that was to be told")
 
     return pass_
 
@@ -63,6 +64,11 @@ def running(desk: Engine, look: Callable[[], None]) -> Callable[[float], None]:
 def cards(person: Person) -> list[Json]:
     """The messages of the channel itself, without threads."""
     return [message for message in aloud(person, ROLLOUTS) if not message.get("thread_ts")]
+
+
+def digests(person: Person) -> list[Json]:
+    """The digests in the channel, oldest first."""
+    return [message for message in cards(person) if "Rollouts on" in text_of(message)]
 
 
 def a_card(person: Person, text: str) -> Json:
@@ -90,9 +96,8 @@ def test_the_card_tells_it_all_and_moves_on_when_the_verdict_does(running: Any, 
     assert second["ts"] != first["ts"]
     assert second["text"].startswith(f"Increase candidate_v3 in {EXPERIMENT}: Enough plans and days")
     waits_until(lambda: "goes on in a newer card" in str(cards(alice)), 10, "the first card's last words")
-    digests = [message for message in cards(alice) if "Rollouts on" in text_of(message)]
-    assert len(digests) == 3
-    assert "1 rollout: 1 needs somebody" in digests[-1]["text"]
+    waits_until(lambda: len(digests(alice)) == 3, 10, "a digest of each day")
+    assert "1 rollout: 1 needs somebody" in digests(alice)[-1]["text"]
     theirs = [m for m in cards(alice) if "Checklist" in text_of(m) or "goes on in a newer card" in text_of(m)]
     assert [message["ts"] for message in theirs] == [first["ts"], second["ts"]]
 

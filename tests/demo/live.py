@@ -43,7 +43,7 @@ def playing(
     try:
         yield traffic
     finally:
-        traffic.stop()
+        traffic.stop(patience_s=30)
 
 
 def rows(engine: Engine, query: str, **values: Any) -> list[Any]:
