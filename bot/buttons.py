@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 
-from bot import alerts, asking, blocks, charts, modals, screens, verdicts
+from bot import alert_screens, asking, blocks, charts, modals, screens, verdicts
 from bot.blocks import Answer
 from bot.desk import Desk
-from core import alert_cards, cards, requests, rollout_cards, rollouts
-from core import alerts as core_alerts
-from core import charts as chart_cards
+from core import alert_cards, alerts, cards, chart_cards, requests, rollout_cards, rollouts
 from core.errors import Refused
 from core.plans import Ask
 from core.promotions import Scope
@@ -149,14 +147,14 @@ def alert_share(desk: Desk, value: str, actor: Actor) -> Answer:
 def alert_snooze(desk: Desk, value: str, actor: Actor) -> Answer:
     """Let an alert rest for a while."""
     number, _, key = value.partition(":")
-    if key not in alerts.SNOOZES:
+    if key not in alert_screens.SNOOZES:
         raise Refused(GONE)
-    _, length = alerts.SNOOZES[key]
+    _, length = alert_screens.SNOOZES[key]
     with desk.transaction() as session:
         now = rollouts.now_of(session)
-        _, place = core_alerts.open_one(session, _number(number))
+        _, place = alerts.open_one(session, _number(number))
         until = now + length if length else calendar.next_morning(desk.settings.schedule_of(place.name), now)
-        core_alerts.snooze(session, _number(number), by=actor.id, until=until)
+        alerts.snooze(session, _number(number), by=actor.id, until=until)
     return blocks.plain(
         f":sleeping: Alert {number} rests until {blocks.moment(until)}. Its card goes on showing how it stands."
     )
@@ -165,14 +163,14 @@ def alert_snooze(desk: Desk, value: str, actor: Actor) -> Answer:
 def dismiss_form(desk: Desk, value: str, actor: Actor) -> Answer:
     """The form that asks why an alert is no reason to act."""
     with desk.transaction() as session:
-        core_alerts.open_one(session, _number(value))
+        alerts.open_one(session, _number(value))
     return Answer("", view=modals.dismiss(value))
 
 
 def dismiss(desk: Desk, value: str, reason: str, actor: Actor) -> Answer:
     """End an alert as no reason to act."""
     with desk.transaction() as session:
-        core_alerts.dismiss(session, _number(value), by=actor.id, reason=reason)
+        alerts.dismiss(session, _number(value), by=actor.id, reason=reason)
     return blocks.plain(f":no_bell: Alert {value} is dismissed. The same cause stays quiet for a day at these shares.")
 
 

@@ -9,7 +9,7 @@ from functools import partial
 from bot import chartwords, pictures
 from bot.blocks import Answer, Block, context, cut, escaped, fitted, listing, section
 from bot.chartwords import LEAST, MOST, at, grouped, interval, label, signed, together, undrawn, unique, value
-from core.charts import ChartCard, Difference, Period
+from core.chart_cards import ChartCard, Difference, Period
 
 MOST_POINTS = 20
 TITLE_LIMIT = 50

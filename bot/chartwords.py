@@ -7,7 +7,7 @@ from datetime import datetime
 from decimal import Decimal
 
 from bot.blocks import cut, one_line
-from core.charts import ChartCard, Difference, Period
+from core.chart_cards import ChartCard, Difference, Period
 from core.rules.decision import format_value, percent
 from core.rules.findings import State
 from core.rules.metrics import Metric

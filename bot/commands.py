@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Literal
 
-from bot import alerts, asking, blocks, charts, modals, screens, verdicts
+from bot import alert_screens, asking, blocks, charts, modals, screens, verdicts
 from bot.blocks import Answer
 from bot.desk import Desk
 from bot.words import Missing, Words, length, share
-from core import alert_cards, candidates, cards, choices, experiments, rollout_cards, rollouts
-from core import charts as chart_cards
+from core import alert_cards, candidates, cards, chart_cards, choices, experiments, rollout_cards, rollouts
 from core.db import Session
 from core.errors import Refused
 from core.plans import Ask
@@ -94,14 +93,14 @@ def alerts_(desk: Desk, words: Words, actor: Actor) -> Answer:
     with desk.transaction() as session:
         name = words.at_most(1).maybe(0)
         found, quiet = alert_cards.open_alerts(session, name), alert_cards.quiet_alerts(session, name)
-    return alerts.listed(found, quiet, desk.channels.mention(desk.settings.slack.rollouts_channel))
+    return alert_screens.listed(found, quiet, desk.channels.mention(desk.settings.slack.rollouts_channel))
 
 
 def scorecard(desk: Desk, words: Words, actor: Actor) -> Answer:
     """How good the alerts have been: precision, time to detect, time to decide.
     scorecard [EXPERIMENT]"""
     with desk.transaction() as session:
-        return alerts.scorecard(alert_cards.scorecard(session, words.at_most(1).maybe(0)))
+        return alert_screens.scorecard(alert_cards.scorecard(session, words.at_most(1).maybe(0)))
 
 
 def candidates_(desk: Desk, words: Words, actor: Actor) -> Answer:

@@ -13,12 +13,10 @@ from typing import Any
 from slack_sdk import WebClient
 from slack_sdk.errors import SlackApiError
 
-from bot import alerts, digests, screens
+from bot import alert_screens, rollout_screens, screens
 from bot.blocks import Answer
 from bot.desk import Desk
-from core import alert_cards, cards, outbox, stages
-from core import alerts as core_alerts
-from core import digests as core_digests
+from core import alert_cards, alerts, cards, digests, outbox, stages
 from core.db import Session
 from core.errors import Refused
 from core.outbox import Due, Handler, Later
@@ -140,7 +138,7 @@ def rollout_card(client: WebClient, desk: Desk, session: Session, due: Due) -> N
     shown = alert_cards.rollout_card(session, due.payload["rollout"], terms=desk.settings.terms)
     if shown.candidate is None and not cards.has_stood(session, f"rollout:{shown.id}:"):
         return  # it came and went before anybody was told
-    answer, is_first = digests.card(shown), not due.is_retry and not outbox.is_uncertain(session, due)
+    answer, is_first = rollout_screens.card(shown), not due.is_retry and not outbox.is_uncertain(session, due)
     _stand(client, desk, session, shown.message_key, shown.channel, answer, is_first=is_first)
 
 
@@ -149,13 +147,13 @@ def moved(client: WebClient, desk: Desk, session: Session, due: Due) -> None:
     place = cards.place_of(session, due.payload["message"])
     if place is not None:
         shown = alert_cards.rollout_card(session, due.payload["rollout"], terms=desk.settings.terms)
-        _redraw(client, place, digests.moved(shown))
+        _redraw(client, place, rollout_screens.moved(shown))
 
 
 def turned(client: WebClient, desk: Desk, session: Session, due: Due) -> None:
     """A verdict that changed after the day's message is told in the card's thread."""
     shown = alert_cards.rollout_card(session, due.payload["rollout"], terms=desk.settings.terms)
-    _reply(client, session, shown.message_key, due, digests.turned(shown, due.payload["before"]))
+    _reply(client, session, shown.message_key, due, rollout_screens.turned(shown, due.payload["before"]))
 
 
 def _reply(
@@ -171,9 +169,9 @@ def _reply(
 def digest(client: WebClient, desk: Desk, session: Session, due: Due) -> None:
     """The digest of a channel's day stands there as the day is now."""
     channel, day = due.payload["channel"], date.fromisoformat(due.payload["day"])
-    answer = digests.digest(core_digests.digest(session, channel, day), desk.command)
+    answer = rollout_screens.digest(digests.digest(session, channel, day), desk.command)
     is_first = not due.is_retry and not outbox.is_uncertain(session, due)
-    _stand(client, desk, session, core_digests.message_key(channel, day), channel, answer, is_first=is_first)
+    _stand(client, desk, session, digests.message_key(channel, day), channel, answer, is_first=is_first)
 
 
 def alert_card(client: WebClient, desk: Desk, session: Session, due: Due) -> None:
@@ -183,7 +181,7 @@ def alert_card(client: WebClient, desk: Desk, session: Session, due: Due) -> Non
     if shown.state != "open" and cards.place_of(session, key) is None:
         return  # it ended before anybody was told
     is_first = due.key == f"{key}:opened" and not due.is_retry
-    _stand(client, desk, session, key, shown.channel, alerts.card(shown), is_first=is_first)
+    _stand(client, desk, session, key, shown.channel, alert_screens.card(shown), is_first=is_first)
 
 
 def escalation(client: WebClient, desk: Desk, session: Session, due: Due) -> None:
@@ -194,14 +192,14 @@ def escalation(client: WebClient, desk: Desk, session: Session, due: Due) -> Non
         return
     minutes = desk.settings.alerts.escalates_after[step].total_seconds() / 60
     spared = alert_cards.acted_lately(session, alert_cards.experiment_of(session, number))
-    if step < len(alerts.ESCALATIONS) - 1:
+    if step < len(alert_screens.ESCALATIONS) - 1:
         people = desk.people.mentions(spared) if step else ()
-        answer = alerts.escalation(shown, step, minutes, people)
+        answer = alert_screens.escalation(shown, step, minutes, people)
         _reply(client, session, f"alert:{number}", due, answer, is_broadcast=bool(step))
         return
     for member in desk.people.members_on_call():
         if member not in spared:
-            core_alerts.put_direct(session, number, member, step=step, occasion=due.key)
+            alerts.put_direct(session, number, member, step=step, occasion=due.key)
 
 
 def direct(client: WebClient, desk: Desk, session: Session, due: Due) -> None:
@@ -211,7 +209,7 @@ def direct(client: WebClient, desk: Desk, session: Session, due: Due) -> None:
         return
     minutes = desk.settings.alerts.escalates_after[step].total_seconds() / 60
     channel = str(client.conversations_open(users=due.payload["person"])["channel"]["id"])
-    _post(client, channel, alerts.escalation(shown, step, minutes, ()), due.key, is_retry=False)
+    _post(client, channel, alert_screens.escalation(shown, step, minutes, ()), due.key, is_retry=False)
 
 
 def follow(client: WebClient, desk: Desk, session: Session, due: Due) -> None:
@@ -220,7 +218,7 @@ def follow(client: WebClient, desk: Desk, session: Session, due: Due) -> None:
         place = find_experiment(session, uuid.UUID(due.payload["experiment"]), lock=False)
     except Refused:
         return  # it was deleted meanwhile
-    core_alerts.watch(session, {place.id: desk.talk(place.name)}, terms=desk.settings.terms)
+    alerts.watch(session, {place.id: desk.talk(place.name)}, terms=desk.settings.terms)
 
 
 ChatHandler = Callable[[WebClient, Desk, Session, Due], None]

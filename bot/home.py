@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from bot import alerts, blocks, digests, screens
+from bot import alert_screens, blocks, rollout_screens, screens
 from bot.blocks import Answer, Block
 from bot.desk import Desk
-from core import alert_cards, cards
-from core import digests as core_digests
+from core import alert_cards, cards, digests
+from core.alert_cards import AlertCard
 from core.cards import HistoryLine, RequestCard
 from core.digests import DigestLine
 from core.rules import approval
@@ -24,7 +24,7 @@ def view(desk: Desk, actor: Actor, said: Answer | None = None) -> Block:
     with desk.reading() as session:
         waiting = cards.open_requests(session)
         raised = alert_cards.open_alerts(session)
-        running = core_digests.running(session)
+        running = digests.running(session)
         asked = cards.asked_by(session, actor.id)
         decided = cards.decisions(session, limit=MOST)
     mine = [line for line in running if line.experiment in asked]
@@ -32,7 +32,7 @@ def view(desk: Desk, actor: Actor, said: Answer | None = None) -> Block:
     body = [
         *([*said.blocks, screens.DIVIDER] if said else []),
         *_part("Waiting for you", _waiting(desk, actor, waiting), "Nothing waits for you at the moment."),
-        *_part("Open alerts", (block for one in raised[:MOST] for block in alerts.short(one)), "No alert is open."),
+        *_part("Open alerts", _alerts(raised), "No alert is open."),
         *_part("Your rollouts", _rollouts(mine), "You have asked for none of those that run now."),
         *_part("Other rollouts", _rollouts(others), "No other rollout is running."),
         *_part("Decided lately", _decisions(decided), "Nothing was decided yet."),
@@ -60,8 +60,14 @@ def _waiting(desk: Desk, actor: Actor, found: Sequence[RequestCard]) -> list[Blo
     return [*(block for card in can[:MOST] for block in screens.request_short(card)), *rest]
 
 
+def _alerts(found: Sequence[AlertCard]) -> list[Block]:
+    return [block for one in found[:MOST] for block in alert_screens.short(one)]
+
+
 def _rollouts(found: Sequence[DigestLine]) -> list[Block]:
-    return [blocks.section(digests.line(one), accessory=digests.why_button(one)) for one in found[:MOST]]
+    return [
+        blocks.section(rollout_screens.line(one), accessory=rollout_screens.why_button(one)) for one in found[:MOST]
+    ]
 
 
 def _decisions(found: Sequence[HistoryLine]) -> list[Block]:

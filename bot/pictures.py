@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from bot import chartwords
 from bot.blocks import Picture, cut, one_line
 from bot.chartwords import LEAST, MOST, SIGNS, signed, undrawn
-from core.charts import ChartCard, Difference
+from core.chart_cards import ChartCard, Difference
 from core.rules.decision import percent
 from core.rules.findings import State
 

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine
 
-from bot import alerts, blocks, digests, modals, screens, verdicts
+from bot import alert_screens, blocks, modals, rollout_screens, screens, verdicts
 from bot.blocks import Answer
 from bot.sandbox.checks import check_blocks, check_view
 from core import cards, choices, db
@@ -237,13 +237,13 @@ alert_cards = st.builds(
     experiment=names,
     variant=st.one_of(st.none(), names),
     cause=st.just("regression"),
-    whose=st.sampled_from(sorted(alerts.TITLES)),
+    whose=st.sampled_from(sorted(alert_screens.TITLES)),
     is_critical=st.booleans(),
     why=st.one_of(names, st.text(min_size=500, max_size=900)).map(lambda text: f"Worse: {text}"),
     numbers=st.lists(st.tuples(st.sampled_from(sorted(verdicts.STATE_MARKS)), names, names), max_size=20).map(tuple),
     proposals=st.fixed_dictionaries({}, optional={"all": proposals, "share": proposals}),
     marks=st.just({"all": "0123456789ab", "share": "ba9876543210"}),
-    state=st.sampled_from(["open", *alerts.STATES]),
+    state=st.sampled_from(["open", *alert_screens.STATES]),
     began_at=st.just(AT),
     opened_at=st.just(AT),
     seen_at=st.just(AT),
@@ -319,15 +319,15 @@ def test_a_verdict_fits_a_phone() -> None:
 @quick
 @given(rollout_cards)
 def test_living_cards(card: RolloutCard) -> None:
-    check(digests.card(card))
-    check(digests.moved(card))
-    check(digests.turned(card, "wait"))
+    check(rollout_screens.card(card))
+    check(rollout_screens.moved(card))
+    check(rollout_screens.turned(card, "wait"))
 
 
 @quick
 @given(st.lists(digest_lines, max_size=10), st.sampled_from([1, 50]))
 def test_digests_of_up_to_five_hundred(found: list[DigestLine], times: int) -> None:
-    shown = digests.digest(Digest("ml-rollouts", AT.date(), tuple(found * times), late=2), "/rollout")
+    shown = rollout_screens.digest(Digest("ml-rollouts", AT.date(), tuple(found * times), late=2), "/rollout")
     check(shown)
     urgent = sum(line.needs_somebody for line in found * times)
     assert "none needs anybody" in shown.text if not urgent else f"{urgent} need" in shown.text
@@ -337,12 +337,12 @@ def test_digests_of_up_to_five_hundred(found: list[DigestLine], times: int) -> N
 @given(st.lists(alert_cards, min_size=1, max_size=3))
 def test_alert_cards(found: list[AlertCard]) -> None:
     for card in found:
-        shown = alerts.card(card)
+        shown = alert_screens.card(card)
         check(shown)
         assert any(block["type"] == "actions" for block in shown.blocks) == (card.state == "open")
-        check(alerts.escalation(card, 1, 20, ["<@U0100000005>"]))
-        check_view({"type": "home", "blocks": alerts.short(card)}, "home")
-    check(alerts.listed(found * 100, found * 20, "<#C0100000008>"))
+        check(alert_screens.escalation(card, 1, 20, ["<@U0100000005>"]))
+        check_view({"type": "home", "blocks": alert_screens.short(card)}, "home")
+    check(alert_screens.listed(found * 100, found * 20, "<#C0100000008>"))
 
 
 @quick

@@ -15,7 +15,7 @@ from PIL import Image
 
 from bot import charts, chartwords, pictures
 from bot.sandbox.checks import check_blocks
-from core.charts import ChartCard, Difference, Period
+from core.chart_cards import ChartCard, Difference, Period
 from core.rules.findings import State
 from core.rules.metrics import METRICS, Metric, Ratio
 

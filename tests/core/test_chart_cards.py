@@ -8,8 +8,8 @@ from decimal import Decimal
 import pytest
 from sqlalchemy import Engine, text
 
-from core import charts, db
-from core.charts import ChartCard, Difference
+from core import chart_cards, db
+from core.chart_cards import ChartCard, Difference
 from core.errors import Refused
 from core.rules.metrics import METRICS
 from tests.core import steps
@@ -19,7 +19,7 @@ from tests.core.steps import BECAUSE, TERMS, change, days_pass, serve_all
 
 def card_of(engine: Engine, variant: str | None = None) -> ChartCard:
     with db.transaction(engine, patience_ms=30_000) as session:
-        return charts.chart_card(session, EXPERIMENT, variant, terms=TERMS)
+        return chart_cards.chart_card(session, EXPERIMENT, variant, terms=TERMS)
 
 
 def test_shares_over_time_and_differences(desk: Engine) -> None:
