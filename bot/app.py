@@ -149,8 +149,16 @@ def on_button(
     action: Body,
     client: WebClient,
 ) -> None:
-    """Records the click, acknowledges it, then says in private what came of it, or opens the form that it needs."""
-    answer = told(partial(press, desk, _value(action), _actor(desk, body)))
+    """Records the click, acknowledges it, then says in private what came of it, or opens the form that it needs.
+
+    What measures changes nothing before it is asked for, so it may follow the acknowledgement.
+    """
+    work = partial(told, partial(press, desk, _value(action), _actor(desk, body)))
+    if action["action_id"] in buttons.SLOW:
+        ack()
+        hands.read(lambda: _answer(hands, desk, client, _where(body), work()))
+        return
+    answer = work()
     ack()
     if answer.view is not None:
         hands.tell(partial(_open, hands, desk, client, body, answer))

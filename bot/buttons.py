@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import timedelta
+from typing import Final
 
 from bot import alert_screens, asking, blocks, charts, modals, screens, verdicts
 from bot.blocks import Answer
@@ -188,3 +189,5 @@ BUTTONS: Mapping[str, Callable[[Desk, str, Actor], Answer]] = {
     "alert_dismiss": dismiss_form,
 }
 """What each button does; one that answers with a view opens it."""
+SLOW: Final = frozenset({"ask_step", "why", "chart"})
+"""The buttons that measure, which takes longer than Slack waits: they are acknowledged first."""

@@ -16,7 +16,7 @@ from slack_sdk.errors import SlackApiError
 from bot import alert_screens, rollout_screens, screens
 from bot.blocks import Answer
 from bot.desk import Desk
-from core import alert_cards, alerts, cards, digests, outbox, stages
+from core import alert_cards, alerts, cards, digests, outbox, rollouts, stages
 from core.db import Session
 from core.errors import Refused
 from core.outbox import Due, Handler, Later
@@ -121,12 +121,15 @@ def request_card(client: WebClient, desk: Desk, session: Session, due: Due) -> N
 
 
 def notice(client: WebClient, desk: Desk, session: Session, due: Due) -> None:
-    """Those who follow rollouts are told one row of the record, once: in the thread of the rollout's card."""
+    """Those who follow rollouts are told one row of the record, once: in the thread of the rollout's card.
+
+    While the card is on its way it comes first, however many others are before it.
+    """
     news = cards.notice(session, due.payload["ledger_id"])
     answer, experiment = screens.notice(news, desk.command), news.line.experiment
-    key = alert_cards.thread_key(session, experiment) if experiment else None
-    place = cards.place_of(session, key) if key else None
-    if key and place is None and not due.is_retry:
+    rollout = rollouts.newest(session, experiment) if experiment else None
+    place = cards.place_of(session, rollouts.message_key(rollout)) if rollout else None
+    if rollout and place is None and outbox.is_under_way(session, rollouts.subject(rollout.id)):
         raise Later("the card comes first", CARD_FIRST_S)
     channel = desk.settings.channel_of(experiment) if experiment else desk.settings.slack.rollouts_channel
     where = place.channel if place else desk.channels.id_of(channel)

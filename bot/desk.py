@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 from bot.abilities import Abilities
 from bot.channels import Channels
@@ -48,7 +49,9 @@ class Desk:
 
     def talk(self, experiment: str) -> Talk:
         """Where and when an experiment is talked about."""
-        return Talk(self.settings.channel_of(experiment), self.settings.schedule_of(experiment))
+        settings = self.settings
+        every = timedelta(minutes=settings.alerts.every_minutes)
+        return Talk(settings.channel_of(experiment), settings.schedule_of(experiment), every)
 
     @contextmanager
     def transaction(self, *, patience_ms: int = db.REQUEST_MS) -> Iterator[Session]:

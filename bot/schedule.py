@@ -96,6 +96,7 @@ def _done(desk: Desk, some: Sequence[tuple[uuid.UUID, str]], work: Work) -> bool
 def watch(desk: Desk) -> None:
     """Every active experiment is looked at: cards and alerts follow; each candidate's daily look is made when due."""
     with desk.transaction() as session:
+        alerts.end_deleted(session)
         wanted = digests.watched(session)
     _each(desk, wanted, partial(alerts.watch, terms=desk.settings.terms))
 

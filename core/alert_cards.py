@@ -21,6 +21,8 @@ from core.rules.troubles import Cause
 from core.tables import Alert, DailyRecommendation, Experiment, LedgerEntry, Request, Rollout
 from core.variants import find_experiment, linked_version
 
+DELETED: Final = "a deleted experiment"
+
 # --- Alerts ---------------------------------------------------------------------------------------------------------
 
 
@@ -73,7 +75,7 @@ def _alert_card(session: Session, alert: Alert, now: datetime) -> AlertCard:
     }
     return AlertCard(
         id=alert.id,
-        experiment=place.name if place else "?",
+        experiment=place.name if place else DELETED,
         variant=alert.variant,
         cause=alert.cause,
         whose=alert.whose,
@@ -217,15 +219,17 @@ def rollout_card(session: Session, rollout_id: int, *, terms: Terms) -> RolloutC
         Refused: where it is not on record any more.
     """
     rollout = rollouts.one(session, rollout_id)
-    place = find_experiment(session, rollout.experiment_id, lock=False)
-    candidate, rows = (None, ()) if rollout.ended_at else _as_it_stands(session, place, rollout, terms)
-    is_open = Request.experiment_id == place.id, Request.state == "open"
-    alerts = select(Alert.id).where(Alert.experiment_id == place.id, Alert.state == "open").order_by(Alert.id)
-    made = select(DailyRecommendation.is_late).where(DailyRecommendation.experiment_id == place.id)
+    place = session.get(Experiment, rollout.experiment_id)
+    is_running = rollout.ended_at is None
+    candidate, rows = _as_it_stands(session, place, rollout, terms) if place and is_running else (None, ())
+    there = rollout.experiment_id
+    is_open = Request.experiment_id == there, Request.state == "open"
+    alerts = select(Alert.id).where(Alert.experiment_id == there, Alert.state == "open").order_by(Alert.id)
+    made = select(DailyRecommendation.is_late).where(DailyRecommendation.experiment_id == there)
     is_held = rollouts.is_held(session, rollout)
     return RolloutCard(
         id=rollout.id,
-        experiment=place.name,
+        experiment=place.name if place else DELETED,
         variant=rollout.variant,
         candidate=candidate,
         checklist=rows,
@@ -266,13 +270,3 @@ def _ending(session: Session, rollout: Rollout) -> str | None:
         LedgerEntry.at >= rollout.told_at,
     )
     return session.scalar(query.order_by(LedgerEntry.id.desc()).limit(1))
-
-
-def thread_key(session: Session, experiment: str) -> str | None:
-    """The key of the message in whose thread the news of an experiment belong: the card of its newest rollout."""
-    place = find_experiment(session, experiment, lock=False)
-    newest = (
-        select(Rollout).where(Rollout.experiment_id == place.id).order_by(Rollout.ended_at.desc(), Rollout.id.desc())
-    )
-    found = session.scalar(newest.limit(1))
-    return rollouts.message_key(found) if found else None

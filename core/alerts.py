@@ -28,7 +28,8 @@ from core.tables import Alert, Experiment, Recommendation, Variant
 from core.variants import find_experiment, named_shares, shares, variants
 
 RECOVERS_AFTER: Final = timedelta(minutes=30)
-"""Trouble that was not seen for as long as this is over: one quiet look is not enough."""
+QUIET_LOOKS: Final = 2
+"""Trouble that was not seen for as long as this, nor by as many looks, is over."""
 LINGERING_RECOVERS_AFTER: Final = timedelta(days=2)
 """A unit that comes once a day with a variant at 0 % is the same trouble every day."""
 DISMISSED_FOR: Final = timedelta(hours=24)
@@ -83,12 +84,23 @@ def _watch(
         there = list({each.about: each for each in reversed([*every, *_of_place(session, place, now)])}.values())
     known = {(alert.cause, alert.variant_id): alert for alert in _open(session, experiment_id)}
     seen = [alert for each in there if (alert := _noted(session, place, talk.channel, each, known, now))]
+    served = {key for key, share in shares(session, place).items() if share > 0}
+    looked_at = {one.variant.id for one in found}
+    doubts = {each.trouble.whose for each in there if each.trouble.cause != "lingering"}
     for alert in known.values():
-        if alert not in seen:
-            doubts = {each.trouble.whose for each in there if each.trouble.cause != "lingering"}
-            _quieted(session, place, alert, doubts, now)
+        if alert not in seen and _would_show(alert, served, looked_at):
+            _quieted(session, place, alert, doubts, now, talk)
     session.flush()
     return seen
+
+
+def _would_show(alert: Alert, served: Set[uuid.UUID], looked_at: Set[uuid.UUID]) -> bool:
+    """True where a look would have shown the trouble of an alert; without a baseline nothing is looked at."""
+    if alert.cause in troubles.OF_PLACE:
+        return True
+    if alert.variant_id is not None:
+        return alert.variant_id in looked_at or alert.variant_id not in served
+    return bool(looked_at) or len(served) < 2
 
 
 def _open(session: Session, experiment_id: uuid.UUID) -> list[Alert]:
@@ -136,7 +148,7 @@ def _of_place(session: Session, place: Experiment, now: datetime) -> list[_Found
     fresh = measure.freshness(session, place.id)
     is_silent_by_habit = fresh.last_plan_at is None and _has_aggregates(session, place, step)
     traffic = None if is_silent_by_habit else looks.traffic(fresh, step.started_at, now)
-    lingering = _lingering(session, place, step.started_at, now)
+    lingering = _lingering(session, place, now)
     return [_Found(t, None, step.id, step.started_at, [], {}) for t in troubles.of_place(traffic, lingering)]
 
 
@@ -144,16 +156,22 @@ def _has_aggregates(session: Session, place: Experiment, step: Any) -> bool:
     return measure.from_aggregates(session, place.id, since=step.started_at - AGGREGATED) is not None
 
 
-def _lingering(session: Session, place: Experiment, since: datetime, now: datetime) -> list[str]:
-    """The variants at 0 % that served plans since yesterday, though their share was taken before that."""
-    if now - since < LINGERS_AFTER:
-        return []
+def _lingering(session: Session, place: Experiment, now: datetime) -> list[str]:
+    """The variants at 0 % that served plans since yesterday, though their share was taken well before that."""
+    lately = {
+        str(variant_id)
+        for step in measure.steps(session, place.id)
+        if step.until is None or now - step.until < LINGERS_AFTER
+        for variant_id, share in step.shares.items()
+        if float(share) > 0
+    }
     served = {
         day.variant_id
         for day in measure.daily(session, place.id, since=now.date() - timedelta(days=1))
         if day.sample.plans
     }
-    return [v.name for v in variants(session, place) if v.allocation == 0 and v.id in served]
+    at_rest = (v for v in variants(session, place) if v.allocation == 0 and str(v.id) not in lately)
+    return [v.name for v in at_rest if v.id in served]
 
 
 def _proposals(session: Session, place: Experiment, failed: Variant) -> dict[str, Any]:
@@ -226,7 +244,9 @@ def _was_dismissed(session: Session, place: Experiment, found: _Found, now: date
     return session.scalar(query.limit(1)) is not None
 
 
-def _quieted(session: Session, place: Experiment, alert: Alert, whose: Set[troubles.Whose], now: datetime) -> None:
+def _quieted(
+    session: Session, place: Experiment, alert: Alert, whose: Set[troubles.Whose], now: datetime, talk: Talk
+) -> None:
     """What becomes of an alert whose trouble a look did not show."""
     step = next(iter(measure.steps(session, place.id)[-1:]), None)
     if place.status != "active":
@@ -235,8 +255,14 @@ def _quieted(session: Session, place: Experiment, alert: Alert, whose: Set[troub
         _end(session, alert, "superseded", by=SYSTEM, why="The shares were changed.")
     elif alert.whose == "candidate" and whose - {"candidate"}:
         _end(session, alert, "superseded", by=SYSTEM, why="The trouble is not the candidate's alone any more.")
-    elif now - alert.seen_at >= (LINGERING_RECOVERS_AFTER if alert.cause == "lingering" else RECOVERS_AFTER):
+    elif now - alert.seen_at >= _recovers_after(alert, talk):
         _end(session, alert, "recovered", by=SYSTEM, why="It was not seen any more.")
+
+
+def _recovers_after(alert: Alert, talk: Talk) -> timedelta:
+    if alert.cause == "lingering":
+        return LINGERING_RECOVERS_AFTER
+    return max(RECOVERS_AFTER, QUIET_LOOKS * talk.looked_at_every)
 
 
 def redraw(session: Session, alert: Alert, why: str) -> None:
@@ -265,6 +291,14 @@ def _end(
     session.flush()
     redraw(session, alert, state)
     rollouts.touch(session, alert.experiment_id)
+
+
+def end_deleted(session: Session) -> None:
+    """Ends what is still open about experiments that were deleted."""
+    gone = Alert.experiment_id.not_in(select(Experiment.id))
+    for alert in session.scalars(select(Alert).where(Alert.state == "open", gone).with_for_update()):
+        _end(session, alert, "superseded", by=SYSTEM, why="The experiment was deleted.")
+    rollouts.end_deleted(session)
 
 
 # --- Deciding -------------------------------------------------------------------------------------------------------

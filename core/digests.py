@@ -12,7 +12,7 @@ from sqlalchemy import func, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from core import outbox, recommendations, rollouts
+from core import ledger, outbox, recommendations, rollouts
 from core.rollouts import NEEDS_SOMEBODY, Talk
 from core.rules import calendar
 from core.rules.calendar import Schedule
@@ -90,7 +90,7 @@ def _begin(session: Session, experiment_id: uuid.UUID, talks: Mapping[uuid.UUID,
         "experiment_id": experiment_id,
         "day": due.day,
         "due_at": due.at,
-        "is_late": due.is_late(now) and _has_begun(session, experiment_id),
+        "is_late": due.is_late(now) and _has_begun(session, experiment_id) and not _was_paused(session, place, due.at),
         "channel": talk.channel,
         "rollouts": [],
     }
@@ -108,6 +108,12 @@ def _has_begun(session: Session, experiment_id: uuid.UUID) -> bool:
     """True where an earlier day was recommended on: on the day that the bot comes nothing is late."""
     query = select(DailyRecommendation.day).where(DailyRecommendation.experiment_id == experiment_id)
     return session.scalar(query.limit(1)) is not None
+
+
+def _was_paused(session: Session, place: Experiment, at: datetime) -> bool:
+    """True where an experiment was paused at that moment: what was not due then is not late now."""
+    pauses = ledger.pauses(session, [place.id], until=rollouts.now_of(session))[place.id]
+    return any(start <= at < end for start, end in pauses)
 
 
 def _ran_at(session: Session, experiment_id: uuid.UUID, at: datetime) -> bool:

@@ -157,7 +157,7 @@ def _look(pair: Pair, run: Sequence[StepSamples], respect: Mapping[uuid.UUID, fl
         units={names.get(key, str(key)): units.get(key, 0) for key in present.shares},
         shares={names.get(key, str(key)): share for key, share in present.shares.items()},
         traffic=traffic(fresh, since, now),
-        history=_history(facts.days.get(baseline.id, ()), facts.days.get(variant.id, ()), now.date()),
+        history=_history(facts.days, pair, present.step_id, now.date()),
         constraint_respect=respect.get(variant.id),
         baseline_constraint_respect=respect.get(baseline.id),
     )
@@ -209,9 +209,12 @@ def _days(session: Session, pairs: Sequence[Pair], today: date, terms: Terms) ->
     return dict(found)
 
 
-def _history(baseline: Sequence[DaySample], candidate: Sequence[DaySample], today: date) -> History | None:
-    """The last day of both arms, with yesterday where today has too little yet, and the baseline's week before."""
+def _history(days: Mapping[uuid.UUID, Sequence[DaySample]], pair: Pair, step_id: int, today: date) -> History | None:
+    """The last day of both arms, with yesterday where today has too little yet, and the baseline's week before.
 
+    What of the last day was in the present step, `step_id`, is there once more by itself.
+    """
+    baseline, candidate = (days.get(one.id, ()) for one in (pair.baseline, pair.variant))
     first = today
     if sum(part.sample.plans for part in candidate if part.day >= today) < FEWEST_PLANS:
         first = today - timedelta(days=1)
@@ -219,8 +222,7 @@ def _history(baseline: Sequence[DaySample], candidate: Sequence[DaySample], toda
     if not any(part.plans for part in week):
         return None
     last, mine = ([part for part in arm if part.day >= first] for arm in (baseline, candidate))
-    now = max((part.step_id for part in mine), default=UNKNOWN)
-    lately = (tuple(part.sample for part in arm if part.step_id == now) for arm in (last, mine))
+    lately = (tuple(part.sample for part in arm if part.step_id == step_id) for arm in (last, mine))
     return History(week, tuple(part.sample for part in last), tuple(part.sample for part in mine), *lately)
 
 

@@ -15,6 +15,7 @@ from core import db
 from core.tables import Effect
 
 LONGEST_PAUSE_S = 300
+ATTEMPTS_WAITED_FOR = 5
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,14 @@ def is_uncertain(session: Session, due: Due) -> bool:
     """True where another effect of the same subject was begun and may have been carried out without anybody knowing."""
     query = select(Effect.id).where(
         Effect.subject == due.subject, Effect.id != due.id, Effect.attempts > 0, Effect.done_at.is_(None)
+    )
+    return session.scalar(query.limit(1)) is not None
+
+
+def is_under_way(session: Session, subject: str) -> bool:
+    """True while an effect of a subject waits or is carried out, and has not failed again and again."""
+    query = select(Effect.id).where(
+        Effect.subject == subject, Effect.done_at.is_(None), Effect.attempts <= ATTEMPTS_WAITED_FOR
     )
     return session.scalar(query.limit(1)) is not None
 

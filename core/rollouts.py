@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import func, select
@@ -27,15 +27,21 @@ NEEDS_SOMEBODY = ("increase", "promote", "rollback", "hold")
 
 @dataclass(frozen=True)
 class Talk:
-    """Where and when an experiment is talked about."""
+    """Where and when an experiment is talked about, and how often it is looked at."""
 
     channel: str
     schedule: Schedule
+    looked_at_every: timedelta = timedelta(minutes=15)
 
 
 def message_key(rollout: Rollout) -> str:
     """The key of the message in which the card stands: one a rollout and day at the most."""
     return f"rollout:{rollout.id}:{rollout.posted_on.isoformat()}"
+
+
+def subject(rollout_id: int) -> str:
+    """What the effects of a card are kept in order by."""
+    return f"rollout:{rollout_id}"
 
 
 def now_of(session: Session) -> datetime:
@@ -129,23 +135,22 @@ def _deserves_a_message(session: Session, place: Experiment, rollout: Rollout, a
 
 def _leave(session: Session, rollout: Rollout, message: str) -> None:
     """The message where the card stood is to say that it goes on in another."""
-    subject = f"rollout:{rollout.id}"
-    outbox.put(session, kind="moved", subject=subject, key=f"moved:{message}", rollout=rollout.id, message=message)
+    outbox.put(
+        session, kind="moved", subject=subject(rollout.id), key=f"moved:{message}", rollout=rollout.id, message=message
+    )
 
 
 def _note_change(session: Session, rollout: Rollout, today: date, action: str) -> None:
     """A changed verdict whose day has had its message already is told in the thread of the card."""
     key = f"turned:{rollout.id}:{today.isoformat()}:{action}"
-    outbox.put(
-        session, kind="turned", subject=f"rollout:{rollout.id}", key=key, rollout=rollout.id, before=rollout.action
-    )
+    outbox.put(session, kind="turned", subject=subject(rollout.id), key=key, rollout=rollout.id, before=rollout.action)
 
 
 def redraw(session: Session, rollout: Rollout) -> None:
     """Asks for the card to be drawn as things are then."""
     rollout.edits += 1
     key = f"rollout:{rollout.id}:{rollout.edits}"
-    outbox.put_latest(session, kind="rollout", subject=f"rollout:{rollout.id}", key=key, rollout=rollout.id)
+    outbox.put_latest(session, kind="rollout", subject=subject(rollout.id), key=key, rollout=rollout.id)
     session.flush()
 
 
@@ -165,10 +170,25 @@ def _end_all_but(session: Session, place: Experiment, running: Collection[int]) 
             redraw(session, rollout)
 
 
+def end_deleted(session: Session) -> None:
+    """The cards of experiments that were deleted come to their end."""
+    gone = Rollout.experiment_id.not_in(select(Experiment.id))
+    for rollout in session.scalars(select(Rollout).where(Rollout.ended_at.is_(None), gone).with_for_update()):
+        rollout.ended_at = func.now()
+        redraw(session, rollout)
+
+
 def running(session: Session, experiment_id: uuid.UUID) -> list[Rollout]:
     """The rollouts of an experiment that people follow at the moment, oldest first."""
     query = select(Rollout).where(Rollout.experiment_id == experiment_id, Rollout.ended_at.is_(None))
     return list(session.scalars(query.order_by(Rollout.id)))
+
+
+def newest(session: Session, experiment: str) -> Rollout | None:
+    """The newest rollout of an experiment: one that runs, else the last that did. Its card's thread has the news."""
+    place = find_experiment(session, experiment, lock=False)
+    query = select(Rollout).where(Rollout.experiment_id == place.id)
+    return session.scalar(query.order_by(Rollout.ended_at.desc(), Rollout.id.desc()).limit(1))
 
 
 def one(session: Session, rollout_id: int) -> Rollout:

@@ -26,6 +26,8 @@ class Trouble:
     why: str
 
 
+OF_PLACE: Final[frozenset[Cause]] = frozenset({"silence", "lingering"})
+"""The causes that are an experiment's, with or without a candidate to look at."""
 _OF_CONCERN: Final[Mapping[str, tuple[Cause, Whose, bool]]] = {
     "constraints": ("constraints", "both", True),
     "sample ratio": ("sample ratio", "assignment", False),

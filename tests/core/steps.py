@@ -201,10 +201,10 @@ def goes_wrong(engine: Engine) -> None:
     serve(engine, "candidate_v3", 400, accepted=0.3)
 
 
-def watch(engine: Engine) -> list[Alert]:
+def watch(engine: Engine, talk: Talk = TALK) -> list[Alert]:
     """One look for trouble; the alerts that are open then."""
     with db.transaction(engine, patience_ms=30_000) as session:
-        return alerts.watch(session, {place(session).id: TALK}, terms=TERMS)
+        return alerts.watch(session, {place(session).id: talk}, terms=TERMS)
 
 
 def long_ago(session: Session, days: float) -> datetime:

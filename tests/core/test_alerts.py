@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 
@@ -13,10 +14,11 @@ from core import alert_cards, alerts, db, requests, rollouts
 from core.errors import Refused
 from core.promotions import Scope
 from core.requests import Decided
-from core.tables import Alert, Effect, Request
+from core.steps import notice
+from core.tables import Alert, Effect, Request, Rollout
 from tests.core import steps
 from tests.core.conftest import EXPERIMENT
-from tests.core.steps import ALICE, APPROVERS, CAROL, TERMS, goes_wrong, watch
+from tests.core.steps import ALICE, APPROVERS, CAROL, TALK, TERMS, goes_wrong, watch
 
 ESCALATES = tuple(timedelta(minutes=minutes) for minutes in (10, 20, 40))
 
@@ -179,6 +181,50 @@ def test_silence_is_about_the_data_and_recovers(running: Engine) -> None:
     assert found(running)[0].state == "recovered"
 
 
+def test_an_hourly_look_that_is_quiet_is_not_enough_either(running: Engine) -> None:
+    hourly = replace(TALK, looked_at_every=timedelta(hours=1))
+    clock.advance(running, minutes=30)
+    steps.roll_up(running)
+    assert watch(running, hourly)
+    states = []
+    for _ in range(2):
+        clock.advance(running, hours=1)
+        steps.serve_all(running, 1000)
+        watch(running, hourly)
+        states.append(found(running)[0].state)
+    assert states == ["open", "recovered"]
+
+
+def test_without_a_baseline_nothing_recovers(running: Engine) -> None:
+    """What nobody can look at is not over."""
+    goes_wrong(running)
+    watch(running)
+    with running.begin() as connection:
+        connection.execute(text("UPDATE exp.variants SET name = 'nobody', config = '{}' WHERE name = 'control'"))
+    clock.advance(running, minutes=45)
+    steps.serve(running, "candidate_v3", 100)
+    watch(running)
+    (alert,) = found(running)
+    assert (alert.state, alert.end_reason) == ("open", None)
+
+
+def test_a_deleted_experiment_leaves_nothing_open(running: Engine) -> None:
+    goes_wrong(running)
+    watch(running)
+    with running.begin() as connection:
+        for table in ("events", "assignments", "variants"):
+            connection.execute(text(f"DELETE FROM exp.{table}"))
+        connection.execute(text("DELETE FROM exp.experiments"))
+    with db.transaction(running) as session:
+        alerts.end_deleted(session)
+    (alert,) = found(running)
+    assert (alert.state, alert.end_reason) == ("superseded", "The experiment was deleted.")
+    with db.transaction(running) as session:
+        assert alert_cards.alert_card(session, alert.id).experiment == "a deleted experiment"
+        card = alert_cards.rollout_card(session, session.scalars(select(Rollout.id)).one(), terms=TERMS)
+    assert (card.experiment, card.candidate, card.ended_at is None) == ("a deleted experiment", None, False)
+
+
 def test_a_paused_experiment_is_silent_by_right(running: Engine) -> None:
     clock.advance(running, hours=2)
     steps.roll_up(running)
@@ -206,6 +252,25 @@ def test_served_at_zero_for_more_than_a_day(running: Engine) -> None:
     (alert,) = watch(running)
     assert (alert.cause, alert.whose, alert.is_critical) == ("lingering", "assignment", False)
     assert "candidate_v3" in alert.why
+
+
+def test_what_others_get_meanwhile_is_no_excuse_for_lingering(running: Engine) -> None:
+    steps.change(running, "rollback", reason="bugs")
+    clock.advance(running, days=2)
+    steps.serve(running, "control", 1000)
+    with running.begin() as connection:
+        connection.execute(text("UPDATE exp.variants SET allocation = 0.9 WHERE name = 'control'"))
+        connection.execute(
+            text(
+                "INSERT INTO exp.variants (id, experiment_id, name, allocation, config) "
+                "SELECT gen_random_uuid(), experiment_id, 'newer', 0.1, config FROM exp.variants WHERE name = 'control'"
+            )
+        )
+    with db.transaction(running) as session:
+        notice(session)
+    steps.serve(running, "candidate_v3", 20)
+    steps.serve_all(running, 1000)
+    assert "lingering" in {alert.cause for alert in watch(running)}
 
 
 # --- Nobody answers -------------------------------------------------------------------------------------------------

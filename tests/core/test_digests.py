@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import Engine, select, text
 
 from bot.demo import clock
-from core import alert_cards, alerts, db, digests, rollouts
+from core import alert_cards, alerts, db, digests, experiments, rollouts
 from core.errors import Refused
 from core.rollouts import Talk
 from core.rules.calendar import Schedule
@@ -86,6 +86,19 @@ def test_of_missed_days_the_latest_is_made_up_for_once_and_marked_late(running: 
     with db.transaction(running) as session:
         assert digests.digest(session, "ml-rollouts", date(2045, 11, 24)).late == 1
         assert alert_cards.rollout_card(session, rollout(running).id, terms=TERMS).is_late
+
+
+def test_what_waited_for_the_end_of_a_pause_is_not_late(running: Engine) -> None:
+    clock.advance(running, days=1, hours=3)
+    assert recommend(running)
+    with db.transaction(running) as session:
+        experiments.set_status(session, experiment=EXPERIMENT, status="paused", actor="U1", reason="a fair")
+    clock.advance(running, days=1)
+    with db.transaction(running) as session:
+        experiments.set_status(session, experiment=EXPERIMENT, status="active", actor="U1", reason=None)
+    steps.serve_all(running, 1000)
+    assert recommend(running)
+    assert made(running)[-1] == (date(2045, 11, 22), False)
 
 
 def test_nothing_was_missed_before_there_was_a_rollout(running: Engine) -> None:
