@@ -251,3 +251,22 @@ def test_a_delay_of_a_request_is_shown_on_its_card(desk: Engine) -> None:
         assert waiting.last_error == "OSError: MLflow is down"
         progress = cards.request_card(session, number).progress
     assert [(p.is_done, p.error) for p in progress] == [(True, None), (False, "OSError: MLflow is down")]
+
+
+def test_what_waits_is_under_way_until_it_is_done_or_has_failed_too_often(engine: Engine) -> None:
+    def is_under_way() -> bool:
+        with db.transaction(engine) as session:
+            return outbox.is_under_way(session, "card")
+
+    states = [is_under_way()]
+    put(engine, "first", subject="card")
+    states.append(is_under_way())
+    deliver_next(engine, seen([]))
+    states.append(is_under_way())
+    put(engine, "second", subject="card")
+    for _ in range(outbox.ATTEMPTS_WAITED_FOR + 1):
+        states.append(is_under_way())
+        due_now(engine)
+        deliver_next(engine, failing(ValueError("no channel")))
+    assert states == [False, True, False, *[True] * (outbox.ATTEMPTS_WAITED_FOR + 1)]
+    assert not is_under_way()
