@@ -8,7 +8,7 @@ from datetime import timedelta
 from bot import alert_screens, asking, blocks, charts, modals, screens, verdicts
 from bot.blocks import Answer
 from bot.desk import Desk
-from core import alert_cards, alerts, cards, chart_cards, requests, rollout_cards, rollouts
+from core import alerts, cards, chart_cards, requests, rollout_cards, rollouts
 from core.errors import Refused
 from core.plans import Ask
 from core.promotions import Scope
@@ -56,7 +56,7 @@ def ask_step(desk: Desk, value: str, actor: Actor) -> Answer:
     """Ask for what a card recommends; the verdict is looked at again."""
     number, _, asked = value.partition(":")
     with desk.reading() as session:
-        shown = alert_cards.rollout_card(session, _number(number), terms=desk.settings.terms)
+        shown = rollout_cards.rollout_card(session, _number(number), terms=desk.settings.terms)
     if shown.candidate is None:
         raise Refused(f"{shown.variant} has no traffic any more.")
     action = shown.candidate.decision.action

@@ -16,7 +16,7 @@ from slack_sdk.errors import SlackApiError
 from bot import alert_screens, rollout_screens, screens
 from bot.blocks import Answer
 from bot.desk import Desk
-from core import alert_cards, alerts, cards, digests, outbox, stages
+from core import alert_cards, alerts, cards, digests, outbox, rollout_cards, stages
 from core.db import Session
 from core.errors import Refused
 from core.outbox import Due, Handler, Later
@@ -124,7 +124,7 @@ def notice(client: WebClient, desk: Desk, session: Session, due: Due) -> None:
     """Those who follow rollouts are told one row of the record, once: in the thread of the rollout's card."""
     news = cards.notice(session, due.payload["ledger_id"])
     answer, experiment = screens.notice(news, desk.command), news.line.experiment
-    key = alert_cards.thread_key(session, experiment) if experiment else None
+    key = rollout_cards.thread_key(session, experiment) if experiment else None
     place = cards.place_of(session, key) if key else None
     if key and place is None and not due.is_retry:
         raise Later("the card comes first", CARD_FIRST_S)
@@ -135,7 +135,7 @@ def notice(client: WebClient, desk: Desk, session: Session, due: Due) -> None:
 
 def rollout_card(client: WebClient, desk: Desk, session: Session, due: Due) -> None:
     """The living card of a rollout stands in its channel as the rollout is now."""
-    shown = alert_cards.rollout_card(session, due.payload["rollout"], terms=desk.settings.terms)
+    shown = rollout_cards.rollout_card(session, due.payload["rollout"], terms=desk.settings.terms)
     if shown.candidate is None and not cards.has_stood(session, f"rollout:{shown.id}:"):
         return  # it came and went before anybody was told
     answer, is_first = rollout_screens.card(shown), not due.is_retry and not outbox.is_uncertain(session, due)
@@ -146,13 +146,13 @@ def moved(client: WebClient, desk: Desk, session: Session, due: Due) -> None:
     """Where a card stood before, one line says that it goes on in a newer message."""
     place = cards.place_of(session, due.payload["message"])
     if place is not None:
-        shown = alert_cards.rollout_card(session, due.payload["rollout"], terms=desk.settings.terms)
+        shown = rollout_cards.rollout_card(session, due.payload["rollout"], terms=desk.settings.terms)
         _redraw(client, place, rollout_screens.moved(shown))
 
 
 def turned(client: WebClient, desk: Desk, session: Session, due: Due) -> None:
     """A verdict that changed after the day's message is told in the card's thread."""
-    shown = alert_cards.rollout_card(session, due.payload["rollout"], terms=desk.settings.terms)
+    shown = rollout_cards.rollout_card(session, due.payload["rollout"], terms=desk.settings.terms)
     _reply(client, session, shown.message_key, due, rollout_screens.turned(shown, due.payload["before"]))
 
 

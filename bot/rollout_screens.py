@@ -22,8 +22,8 @@ from bot.blocks import (
     unbroken,
 )
 from bot.screens import MARKS, check_lines
-from core.alert_cards import RolloutCard
 from core.digests import Digest, DigestLine
+from core.rollout_cards import RolloutCard
 from core.rules.decision import METRIC_ROWS, CheckRow, percent
 
 ASKS: Mapping[str, str] = {

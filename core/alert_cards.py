@@ -1,4 +1,4 @@
-"""Alerts and followed rollouts -> the frozen values that people are shown."""
+"""Alerts -> the frozen values that people are shown."""
 
 from __future__ import annotations
 
@@ -13,13 +13,11 @@ from typing import Final, get_args
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from core import evidence, recommendations, rollout_cards, rollouts
+from core import rollouts
 from core.alerts import DISMISSED_FOR, mark
-from core.rollout_cards import CandidateCard
-from core.rules.decision import CheckRow, Terms
 from core.rules.troubles import Cause
-from core.tables import Alert, DailyRecommendation, Experiment, LedgerEntry, Request, Rollout
-from core.variants import find_experiment, linked_version
+from core.tables import Alert, Experiment, LedgerEntry
+from core.variants import find_experiment
 
 # --- Alerts ---------------------------------------------------------------------------------------------------------
 
@@ -181,98 +179,3 @@ def _score(cause: str, alerts: Sequence[Alert]) -> Score:
 def _minutes(spans: Sequence[tuple[datetime, datetime | None]]) -> float | None:
     lasted = [(end - start).total_seconds() / 60 for start, end in spans if end is not None]
     return statistics.median(lasted) if lasted else None
-
-
-# --- Rollouts -------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, eq=False)
-class RolloutCard:
-    """The living card of a rollout; without a candidate where it has ended."""
-
-    id: int
-    experiment: str
-    variant: str
-    candidate: CandidateCard | None
-    checklist: tuple[CheckRow, ...]
-    share: Decimal
-    hold_until: datetime | None
-    held_by: str | None
-    hold_reason: str | None
-    open_request: int | None
-    open_alerts: tuple[int, ...]
-    is_late: bool
-    told_at: datetime
-    ended_at: datetime | None
-    ending: str | None
-    """How it ended, in the words of the record: promote, rollback; None where others changed the shares."""
-    message_key: str
-    channel: str
-
-
-def rollout_card(session: Session, rollout_id: int, *, terms: Terms) -> RolloutCard:
-    """A rollout as it stands now, with its verdict, numbers and checklist.
-
-    Raises:
-        Refused: where it is not on record any more.
-    """
-    rollout = rollouts.one(session, rollout_id)
-    place = find_experiment(session, rollout.experiment_id, lock=False)
-    candidate, rows = (None, ()) if rollout.ended_at else _as_it_stands(session, place, rollout, terms)
-    is_open = Request.experiment_id == place.id, Request.state == "open"
-    alerts = select(Alert.id).where(Alert.experiment_id == place.id, Alert.state == "open").order_by(Alert.id)
-    made = select(DailyRecommendation.is_late).where(DailyRecommendation.experiment_id == place.id)
-    is_held = rollouts.is_held(session, rollout)
-    return RolloutCard(
-        id=rollout.id,
-        experiment=place.name,
-        variant=rollout.variant,
-        candidate=candidate,
-        checklist=rows,
-        share=Decimal(rollout.shown["share"]),
-        hold_until=rollout.hold_until if is_held else None,
-        held_by=rollout.held_by if is_held else None,
-        hold_reason=rollout.hold_reason if is_held else None,
-        open_request=session.scalar(select(Request.id).where(*is_open)),
-        open_alerts=tuple(session.scalars(alerts)),
-        is_late=bool(session.scalar(made.order_by(DailyRecommendation.day.desc()).limit(1))),
-        told_at=rollout.told_at,
-        ended_at=rollout.ended_at,
-        ending=_ending(session, rollout) if rollout.ended_at else None,
-        message_key=rollouts.message_key(rollout),
-        channel=rollout.channel,
-    )
-
-
-def _as_it_stands(
-    session: Session, place: Experiment, rollout: Rollout, terms: Terms
-) -> tuple[CandidateCard | None, tuple[CheckRow, ...]]:
-    """The verdict and the checklist; nothing where the candidate has lost its traffic a moment ago."""
-    base, running = recommendations.running(session, place)
-    variant = next((v for v in running if v.id == rollout.variant_id), None)
-    if base is None or variant is None:
-        return None, ()
-    look = recommendations.standing(session, place, variant, base, terms)
-    is_linked = linked_version(session, variant) is not None
-    rows = evidence.checklist(session, place, variant, terms, look) if is_linked else ()
-    return rollout_cards.candidate_card(place, look, terms), rows
-
-
-def _ending(session: Session, rollout: Rollout) -> str | None:
-    was = LedgerEntry.action
-    query = select(was).where(
-        LedgerEntry.experiment_id == rollout.experiment_id,
-        (was == "rollback") | ((was == "promote") & (LedgerEntry.subject == rollout.variant)),
-        LedgerEntry.at >= rollout.told_at,
-    )
-    return session.scalar(query.order_by(LedgerEntry.id.desc()).limit(1))
-
-
-def thread_key(session: Session, experiment: str) -> str | None:
-    """The key of the message in whose thread the news of an experiment belong: the card of its newest rollout."""
-    place = find_experiment(session, experiment, lock=False)
-    newest = (
-        select(Rollout).where(Rollout.experiment_id == place.id).order_by(Rollout.ended_at.desc(), Rollout.id.desc())
-    )
-    found = session.scalar(newest.limit(1))
-    return rollouts.message_key(found) if found else None

@@ -19,10 +19,10 @@ from bot import alert_screens, blocks, modals, rollout_screens, screens, verdict
 from bot.blocks import Answer
 from bot.sandbox.checks import check_blocks, check_view
 from core import cards, choices, db
-from core.alert_cards import AlertCard, RolloutCard
+from core.alert_cards import AlertCard
 from core.candidates import Evaluated
 from core.digests import Digest, DigestLine
-from core.rollout_cards import CandidateCard, ExperimentCard, StepLine, VariantLine, WhyCard
+from core.rollout_cards import CandidateCard, ExperimentCard, RolloutCard, StepLine, VariantLine, WhyCard
 from core.rules.checks import Traffic
 from core.rules.decision import CheckRow, Terms
 from core.rules.estimates import Step

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import Engine, select, text
 
 from bot.demo import clock
-from core import alert_cards, alerts, db, digests, rollouts
+from core import alerts, db, digests, rollout_cards, rollouts
 from core.errors import Refused
 from core.rollouts import Talk
 from core.rules.calendar import Schedule
@@ -85,7 +85,7 @@ def test_of_missed_days_the_latest_is_made_up_for_once_and_marked_late(running: 
     assert made(running) == [(date(2045, 11, 21), False), (date(2045, 11, 24), True)]
     with db.transaction(running) as session:
         assert digests.digest(session, "ml-rollouts", date(2045, 11, 24)).late == 1
-        assert alert_cards.rollout_card(session, rollout(running).id, terms=TERMS).is_late
+        assert rollout_cards.rollout_card(session, rollout(running).id, terms=TERMS).is_late
 
 
 def test_nothing_was_missed_before_there_was_a_rollout(running: Engine) -> None:
@@ -195,7 +195,7 @@ def test_a_candidate_without_a_policy_version_has_a_card_too(running: Engine) ->
     clock.advance(running, hours=2)
     assert recommend(running)
     with db.transaction(running) as session:
-        card = alert_cards.rollout_card(session, rollout(running).id, terms=TERMS)
+        card = rollout_cards.rollout_card(session, rollout(running).id, terms=TERMS)
     assert card.candidate is not None
     assert card.checklist == ()
 
@@ -207,7 +207,7 @@ def test_a_rollback_ends_the_card(running: Engine) -> None:
     with db.transaction(running) as session:
         assert digests.watched(session)
         alerts.watch(session, {steps.place(session).id: NINE}, terms=TERMS)
-        card = alert_cards.rollout_card(session, 1, terms=TERMS)
+        card = rollout_cards.rollout_card(session, 1, terms=TERMS)
     assert (card.candidate, card.ending) == (None, "rollback")
     assert card.ended_at is not None
 
