@@ -8,7 +8,7 @@ from datetime import timedelta
 from bot import alert_screens, asking, blocks, charts, modals, screens, verdicts
 from bot.blocks import Answer
 from bot.desk import Desk
-from core import alerts, cards, chart_cards, requests, rollout_cards, rollouts
+from core import alerts, cards, chart_cards, db, requests, rollout_cards, rollouts
 from core.errors import Refused
 from core.plans import Ask
 from core.promotions import Scope
@@ -104,7 +104,7 @@ def hold(desk: Desk, value: str, length: timedelta, reason: str, actor: Actor) -
     """Put a rollout on hold, or lift it."""
     with desk.transaction() as session:
         found = rollouts.one(session, _number(value))
-        until = rollouts.now_of(session) + length
+        until = db.now_of(session) + length
         held = rollouts.hold(
             session,
             experiment=found.experiment_id,
@@ -151,7 +151,7 @@ def alert_snooze(desk: Desk, value: str, actor: Actor) -> Answer:
         raise Refused(GONE)
     _, length = alert_screens.SNOOZES[key]
     with desk.transaction() as session:
-        now = rollouts.now_of(session)
+        now = db.now_of(session)
         _, place = alerts.open_one(session, _number(number))
         until = now + length if length else calendar.next_morning(desk.settings.schedule_of(place.name), now)
         alerts.snooze(session, _number(number), by=actor.id, until=until)

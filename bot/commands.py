@@ -14,7 +14,7 @@ from bot import alert_screens, asking, blocks, charts, modals, screens, verdicts
 from bot.blocks import Answer
 from bot.desk import Desk
 from bot.words import Missing, Words, length, share
-from core import alert_cards, candidates, cards, chart_cards, choices, experiments, rollout_cards, rollouts
+from core import alert_cards, candidates, cards, chart_cards, choices, db, experiments, rollout_cards, rollouts
 from core.db import Session
 from core.errors import Refused
 from core.plans import Ask
@@ -195,7 +195,7 @@ def hold(desk: Desk, words: Words, actor: Actor) -> Answer:
             session,
             experiment=name,
             variant=rest[0] if len(rest) == 2 else None,
-            until=rollouts.now_of(session) + length(rest[-1]),
+            until=db.now_of(session) + length(rest[-1]),
             reason=words.reason or "",
             by=actor.id,
         )

@@ -13,7 +13,7 @@ from typing import Final, get_args
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from core import rollouts
+from core import db
 from core.alerts import DISMISSED_FOR, mark
 from core.rules.troubles import Cause
 from core.tables import Alert, Experiment, LedgerEntry
@@ -59,7 +59,7 @@ class AlertCard:
 def alert_card(session: Session, alert_id: int) -> AlertCard:
     """One alert as it is now."""
     alert = session.get_one(Alert, alert_id, populate_existing=True)
-    return _alert_card(session, alert, rollouts.now_of(session))
+    return _alert_card(session, alert, db.now_of(session))
 
 
 def _alert_card(session: Session, alert: Alert, now: datetime) -> AlertCard:
@@ -104,7 +104,7 @@ def open_alerts(session: Session, experiment: str | None = None) -> list[AlertCa
     query = select(Alert).where(Alert.state == "open").order_by(Alert.is_critical.desc(), Alert.id)
     if experiment is not None:
         query = query.where(Alert.experiment_id == find_experiment(session, experiment, lock=False).id)
-    now = rollouts.now_of(session)
+    now = db.now_of(session)
     return [_alert_card(session, alert, now) for alert in session.scalars(query)]
 
 
@@ -113,7 +113,7 @@ def quiet_alerts(session: Session, experiment: str | None = None) -> list[AlertC
     query = select(Alert).where(Alert.state == "dismissed", Alert.ended_at > func.now() - DISMISSED_FOR)
     if experiment is not None:
         query = query.where(Alert.experiment_id == find_experiment(session, experiment, lock=False).id)
-    now = rollouts.now_of(session)
+    now = db.now_of(session)
     return [_alert_card(session, alert, now) for alert in session.scalars(query.order_by(Alert.id))]
 
 

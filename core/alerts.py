@@ -14,7 +14,7 @@ from typing import Any, Final
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from core import ledger, looks, measure, outbox, promotions, recommendations, rollouts
+from core import db, ledger, looks, measure, outbox, promotions, recommendations, rollouts
 from core.errors import Refused
 from core.experiments import SYSTEM
 from core.recommendations import Standing
@@ -73,7 +73,7 @@ def watch(session: Session, talks: Mapping[uuid.UUID, Talk], *, terms: Terms) ->
 def _watch(
     session: Session, experiment_id: uuid.UUID, found: Sequence[Standing], terms: Terms, talk: Talk
 ) -> list[Alert]:
-    place, now = find_experiment(session, experiment_id), rollouts.now_of(session)
+    place, now = find_experiment(session, experiment_id), db.now_of(session)
     found = rollouts.valid(session, place, found)
     rollouts.tell(session, place, found, terms, talk, is_daily=False)
     there: list[_Found] = []
@@ -298,7 +298,7 @@ def is_as_shown(session: Session, place: Experiment, alert: Alert, scope: promot
     if scope in now and mark(now[scope]) == shown:
         return True
     alert.proposals = now
-    redraw(session, alert, f"proposal-{rollouts.now_of(session).isoformat()}")
+    redraw(session, alert, f"proposal-{db.now_of(session).isoformat()}")
     return False
 
 
@@ -346,7 +346,7 @@ def escalate(session: Session, after: Sequence[timedelta]) -> int:
 
     The time counts from the opening, or from the end of the last snooze.
     """
-    now = rollouts.now_of(session)
+    now = db.now_of(session)
     query = select(Alert).where(Alert.state == "open", Alert.is_critical, Alert.escalated < len(after))
     taken = 0
     for alert in session.scalars(query.order_by(Alert.id).with_for_update(skip_locked=True)):

@@ -12,7 +12,7 @@ from sqlalchemy import func, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from core import outbox, recommendations, rollouts
+from core import db, outbox, recommendations, rollouts
 from core.rollouts import NEEDS_SOMEBODY, Talk
 from core.rules import calendar
 from core.rules.calendar import Schedule
@@ -51,7 +51,7 @@ def due(session: Session, schedule_of: Callable[[str], Schedule]) -> Names:
         .where(Experiment.status == "active", Experiment.id.in_(serving))
         .order_by(Experiment.name)
     )
-    now = rollouts.now_of(session)
+    now = db.now_of(session)
     found = [(row, calendar.latest_due(schedule_of(row.name), now)) for row in session.execute(query)]
     return [(row.id, row.name) for row, day in found if day is not None and (row.day is None or row.day < day.day)]
 
@@ -62,7 +62,7 @@ def recommend_due(session: Session, talks: Mapping[uuid.UUID, Talk], *, terms: T
     Days that were slept through are not made up for, but the latest of them is, marked late. Two schedulers at once
     meet at the row of the day: the second waits for the first, then finds it made.
     """
-    now = rollouts.now_of(session)
+    now = db.now_of(session)
     mine = {experiment: talks[experiment] for experiment in sorted(talks) if _begin(session, experiment, talks, now)}
     found = recommendations.recommend(session, list(mine), terms)
     for experiment, talk in mine.items():
@@ -208,7 +208,7 @@ def lines(session: Session, chosen: Sequence[Rollout]) -> tuple[DigestLine, ...]
     names = {row[0]: row[1] for row in named}
     requests = {row[0]: row[1] for row in asked}
     alerts = _open_alerts(session, places)
-    now = rollouts.now_of(session)
+    now = db.now_of(session)
     found = [
         DigestLine(
             rollout=r.id,

@@ -12,7 +12,7 @@ from sqlalchemy import func, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from core import looks
+from core import db, looks
 from core.looks import Pair, Seen
 from core.rules import verdict
 from core.rules.decision import Rule, Terms
@@ -122,7 +122,7 @@ def _standings(session: Session, pairs: Sequence[Pair], terms: Terms) -> list[St
     """How candidates stand, each variant once; what is due is kept."""
     if not pairs:
         return []
-    now: datetime = session.execute(select(func.now())).scalar_one()
+    now = db.now_of(session)
     seen = {p.variant.id: s for p, s in zip(pairs, looks.read(session, pairs, terms, now=now), strict=True)}
     judged = {pair.variant.id for pair in pairs if _may_keep(pair) and seen[pair.variant.id].can_be_judged}
     due = _due(session, judged, now.date())

@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from core import ledger, outbox
+from core import db, ledger, outbox
 from core.errors import Refused
 from core.looks import UNKNOWN
 from core.recommendations import Standing
@@ -38,12 +38,6 @@ def message_key(rollout: Rollout) -> str:
     return f"rollout:{rollout.id}:{rollout.posted_on.isoformat()}"
 
 
-def now_of(session: Session) -> datetime:
-    """The moment of this transaction."""
-    moment: datetime = session.execute(select(func.now())).scalar_one()
-    return moment
-
-
 def tell(
     session: Session, place: Experiment, found: Collection[Standing], terms: Terms, talk: Talk, *, is_daily: bool
 ) -> list[Rollout]:
@@ -52,7 +46,7 @@ def tell(
     A card is redrawn in its message where the verdict or the share is another, and by the daily recommendation always;
     only that moves a card on to a new message, at most once a local day.
     """
-    today = talk.schedule.today(now_of(session))
+    today = talk.schedule.today(db.now_of(session))
     there = [_told(session, place, each, terms, talk.channel, today, is_daily=is_daily) for each in found]
     _end_all_but(session, place, {rollout.id for rollout in there})
     return there
@@ -188,7 +182,7 @@ def one(session: Session, rollout_id: int) -> Rollout:
 
 def is_held(session: Session, rollout: Rollout) -> bool:
     """True while somebody has put the rollout on hold."""
-    return rollout.hold_until is not None and rollout.hold_until > now_of(session)
+    return rollout.hold_until is not None and rollout.hold_until > db.now_of(session)
 
 
 def hold(
@@ -207,7 +201,7 @@ def hold(
     Raises:
         Refused: without a reason, or where there is no such rollout.
     """
-    is_over = until <= now_of(session)
+    is_over = until <= db.now_of(session)
     if not (reason.strip() or is_over):
         raise Refused("Say why: add `because` and the reason for the hold.")
     place = find_experiment(session, experiment)

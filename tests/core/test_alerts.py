@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import Engine, select, text
 
 from bot.demo import clock
-from core import alert_cards, alerts, db, requests, rollouts
+from core import alert_cards, alerts, db, requests
 from core.errors import Refused
 from core.promotions import Scope
 from core.requests import Decided
@@ -242,7 +242,7 @@ def test_snoozed_it_rests_and_then_begins_anew(running: Engine) -> None:
     clock.advance(running, minutes=11)
     assert escalate(running) == ["0"]
     with db.transaction(running) as session:
-        alerts.snooze(session, 1, by=CAROL.id, until=rollouts.now_of(session) + timedelta(hours=1))
+        alerts.snooze(session, 1, by=CAROL.id, until=db.now_of(session) + timedelta(hours=1))
         assert alert_cards.alert_card(session, 1).snoozed_by == CAROL.id
     clock.advance(running, minutes=69)
     assert escalate(running) == []

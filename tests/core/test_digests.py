@@ -152,7 +152,7 @@ def test_it_is_quiet_while_a_request_waits_or_somebody_holds_it(running: Engine)
     days(running, 3)
     assert rollout(running).posted_on == date(2045, 11, 23)
     with db.transaction(running) as session:
-        until = rollouts.now_of(session) + timedelta(days=2)
+        until = db.now_of(session) + timedelta(days=2)
         rollouts.hold(session, experiment=EXPERIMENT, variant=None, until=until, reason="the fair", by="U1")
     days(running, 1)
     assert rollout(running).posted_on == date(2045, 11, 23)
@@ -174,7 +174,7 @@ def test_a_hold_needs_a_reason_and_can_be_lifted(running: Engine) -> None:
 
     def hold(hours: int, reason: str) -> None:
         with db.transaction(running) as session:
-            until = rollouts.now_of(session) + timedelta(hours=hours)
+            until = db.now_of(session) + timedelta(hours=hours)
             rollouts.hold(session, experiment=EXPERIMENT, variant=None, until=until, reason=reason, by="U1")
 
     with pytest.raises(Refused, match="Say why"):
