@@ -20,7 +20,7 @@ from core.rules.metrics import VariantMetrics, variant_metrics
 from core.rules.sequential import Memory
 from core.rules.verdict import Decision, Look
 from core.tables import Experiment, Recommendation, Variant
-from core.variants import baseline_or_note, baselines, variants, variants_of
+from core.variants import baseline_or_note, baselines, beside, variants, variants_of
 
 _LOCK = 7_203_442
 
@@ -236,12 +236,7 @@ def running(session: Session, experiment: Experiment) -> tuple[Variant | None, l
     base, _ = baseline_or_note(session, experiment)
     if base is None:
         return None, []
-    return base, _beside(base, variants(session, experiment))
-
-
-def _beside(base: Variant, there: Sequence[Variant]) -> list[Variant]:
-    """The candidates with traffic."""
-    return [v for v in there if v.id != base.id and v.allocation > 0]
+    return base, beside(base, variants(session, experiment))
 
 
 def recommend_all(session: Session, experiment: uuid.UUID, terms: Terms) -> list[Standing]:
@@ -269,5 +264,5 @@ def _pairs(session: Session, experiments: Sequence[Experiment]) -> list[Pair]:
         Pair(experiment, variant, base, there[experiment.id])
         for experiment in experiments
         if (base := bases.get(experiment.id))
-        for variant in _beside(base, there[experiment.id])
+        for variant in beside(base, there[experiment.id])
     ]

@@ -21,7 +21,7 @@ from core.rules.decision import CheckRow, Terms
 from core.rules.metrics import METRICS, VariantMetrics
 from core.rules.verdict import Decision
 from core.tables import Alert, DailyRecommendation, Experiment, LedgerEntry, Request, Rollout, Variant
-from core.variants import baseline, baseline_or_note, candidate, find_experiment, linked_version, variants
+from core.variants import baseline, baseline_or_note, beside, candidate, find_experiment, linked_version, variants
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ def experiment_card(session: Session, experiment: str, *, terms: Terms, measured
     base, note = baseline_or_note(session, place)
     found = evidence.measure_step(session, place, terms) if measured else {}
     total = sum(metrics.sample_size for metrics in found.values())
-    running = [v for v in there if base is not None and v.id != base.id and v.allocation > 0]
+    running = beside(base, there) if base is not None else []
     looks = [evidence.standing(session, place, v, terms) for v in running] if measured else []
     return ExperimentCard(
         name=place.name,
