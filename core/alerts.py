@@ -239,9 +239,15 @@ def _quieted(session: Session, place: Experiment, alert: Alert, whose: Set[troub
         _end(session, alert, "recovered", by=SYSTEM, why="It was not seen any more.")
 
 
+def message_key(alert_id: int) -> str:
+    """The key of the message in which the card of an alert stands."""
+    return f"alert:{alert_id}"
+
+
 def redraw(session: Session, alert: Alert, why: str) -> None:
     """Asks for the card of an alert to be drawn as things are then; `why` names the occasion, once each."""
-    outbox.put(session, kind="alert", subject=f"alert:{alert.id}", key=f"alert:{alert.id}:{why}", alert=alert.id)
+    message = message_key(alert.id)
+    outbox.put(session, kind="alert", subject=message, key=f"{message}:{why}", alert=alert.id)
 
 
 def _record(session: Session, alert: Alert, action: str, *, by: str, reason: str | None, **more: Any) -> None:
@@ -355,8 +361,8 @@ def escalate(session: Session, after: Sequence[timedelta]) -> int:
             if now - since < after[step]:
                 break
             alert.escalated, taken = step + 1, taken + 1
-            key = f"escalation:{alert.id}:{since.isoformat()}:{step}"
-            outbox.put(session, kind="escalation", subject=f"alert:{alert.id}", key=key, alert=alert.id, step=step)
+            key, message = f"escalation:{alert.id}:{since.isoformat()}:{step}", message_key(alert.id)
+            outbox.put(session, kind="escalation", subject=message, key=key, alert=alert.id, step=step)
     session.flush()
     return taken
 

@@ -33,9 +33,14 @@ class Talk:
     schedule: Schedule
 
 
+def card_key(rollout_id: int) -> str:
+    """The key of a card through all its messages."""
+    return f"rollout:{rollout_id}"
+
+
 def message_key(rollout: Rollout) -> str:
     """The key of the message in which the card stands: one a rollout and day at the most."""
-    return f"rollout:{rollout.id}:{rollout.posted_on.isoformat()}"
+    return f"{card_key(rollout.id)}:{rollout.posted_on.isoformat()}"
 
 
 def tell(
@@ -123,23 +128,22 @@ def _deserves_a_message(session: Session, place: Experiment, rollout: Rollout, a
 
 def _leave(session: Session, rollout: Rollout, message: str) -> None:
     """The message where the card stood is to say that it goes on in another."""
-    subject = f"rollout:{rollout.id}"
+    subject = card_key(rollout.id)
     outbox.put(session, kind="moved", subject=subject, key=f"moved:{message}", rollout=rollout.id, message=message)
 
 
 def _note_change(session: Session, rollout: Rollout, today: date, action: str) -> None:
     """A changed verdict whose day has had its message already is told in the thread of the card."""
     key = f"turned:{rollout.id}:{today.isoformat()}:{action}"
-    outbox.put(
-        session, kind="turned", subject=f"rollout:{rollout.id}", key=key, rollout=rollout.id, before=rollout.action
-    )
+    subject = card_key(rollout.id)
+    outbox.put(session, kind="turned", subject=subject, key=key, rollout=rollout.id, before=rollout.action)
 
 
 def redraw(session: Session, rollout: Rollout) -> None:
     """Asks for the card to be drawn as things are then."""
     rollout.edits += 1
-    key = f"rollout:{rollout.id}:{rollout.edits}"
-    outbox.put_latest(session, kind="rollout", subject=f"rollout:{rollout.id}", key=key, rollout=rollout.id)
+    card = card_key(rollout.id)
+    outbox.put_latest(session, kind="rollout", subject=card, key=f"{card}:{rollout.edits}", rollout=rollout.id)
     session.flush()
 
 
