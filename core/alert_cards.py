@@ -29,9 +29,7 @@ class AlertCard:
     id: int
     experiment: str
     variant: str | None
-    cause: str
     whose: str
-    is_critical: bool
     why: str
     numbers: tuple[tuple[str, str, str], ...]
     proposals: Mapping[str, Mapping[str, tuple[Decimal, Decimal]]]
@@ -73,9 +71,7 @@ def _alert_card(session: Session, alert: Alert, now: datetime) -> AlertCard:
         id=alert.id,
         experiment=place.name if place else "?",
         variant=alert.variant,
-        cause=alert.cause,
         whose=alert.whose,
-        is_critical=alert.is_critical,
         why=alert.why,
         numbers=tuple((state, title, words) for state, title, words in alert.numbers),
         proposals=proposals,

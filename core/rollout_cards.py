@@ -242,7 +242,6 @@ class RolloutCard:
     open_request: int | None
     open_alerts: tuple[int, ...]
     is_late: bool
-    told_at: datetime
     ended_at: datetime | None
     ending: str | None
     """How it ended, in the words of the record: promote, rollback; None where others changed the shares."""
@@ -276,7 +275,6 @@ def rollout_card(session: Session, rollout_id: int, *, terms: Terms) -> RolloutC
         open_request=session.scalar(select(Request.id).where(*is_open)),
         open_alerts=tuple(session.scalars(alerts)),
         is_late=bool(session.scalar(made.order_by(DailyRecommendation.day.desc()).limit(1))),
-        told_at=rollout.told_at,
         ended_at=rollout.ended_at,
         ending=_ending(session, rollout) if rollout.ended_at else None,
         message_key=rollouts.message_key(rollout),

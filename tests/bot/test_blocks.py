@@ -191,7 +191,7 @@ histories = st.builds(
     after=st.just({}),
 )
 versions = st.builds(
-    choices.VersionLine, names, st.just("3"), st.just("none"), st.one_of(st.none(), names), st.tuples(names), st.none()
+    choices.VersionLine, names, st.just("3"), st.just("none"), st.one_of(st.none(), names), st.tuples(names)
 )
 rollout_cards = st.builds(
     RolloutCard,
@@ -207,7 +207,6 @@ rollout_cards = st.builds(
     open_request=st.sampled_from([None, 7]),
     open_alerts=st.sampled_from([(), (1, 2)]),
     is_late=st.booleans(),
-    told_at=st.just(AT),
     ended_at=st.sampled_from([None, AT]),
     ending=st.sampled_from([None, "promote", "rollback"]),
     message_key=st.just("rollout:1:2026-11-23"),
@@ -236,9 +235,7 @@ alert_cards = st.builds(
     id=st.integers(1, 10**9),
     experiment=names,
     variant=st.one_of(st.none(), names),
-    cause=st.just("regression"),
     whose=st.sampled_from(sorted(alert_screens.TITLES)),
-    is_critical=st.booleans(),
     why=st.one_of(names, st.text(min_size=500, max_size=900)).map(lambda text: f"Worse: {text}"),
     numbers=st.lists(st.tuples(st.sampled_from(sorted(verdicts.STATE_MARKS)), names, names), max_size=20).map(tuple),
     proposals=st.fixed_dictionaries({}, optional={"all": proposals, "share": proposals}),

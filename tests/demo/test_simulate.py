@@ -35,7 +35,7 @@ PLANS_A_DAY = 100
 SIMULATED_A_DAY = 400
 TOUCHED = "SELECT updated_at FROM exp.experiments WHERE id = :id"
 HALF = "UPDATE exp.variants SET allocation = 0.5 WHERE experiment_id = :id"
-ALICE = Actor("U1", "alice")
+ALICE = Actor("U1")
 # typed -> why not
 REFUSED = {
     "": "Which of the three",
