@@ -239,16 +239,11 @@ def running(session: Session, experiment: Experiment) -> tuple[Variant | None, l
     return base, beside(base, variants(session, experiment))
 
 
-def recommend_all(session: Session, experiment: uuid.UUID, terms: Terms) -> list[Standing]:
-    """Looks at the candidates of one experiment; what is due is kept."""
-    return recommend(session, [experiment], terms)[experiment]
-
-
 def recommend(session: Session, experiments: Sequence[uuid.UUID], terms: Terms) -> dict[uuid.UUID, list[Standing]]:
     """Looks at the candidates of some experiments together, at a fraction of the cost of one by one.
 
-    Where one of them fails nothing is kept of any; the caller then takes them one by one. More than some 25 is hardly
-    faster, and people who ask about one of them wait for all.
+    What is due is kept; where one of them fails, nothing of any, and the caller then takes them one by one. More than
+    some 25 is hardly faster, and people who ask about one of them wait for all.
     """
     pairs = _pairs(session, list(session.scalars(select(Experiment).where(Experiment.id.in_(experiments)))))
     found: dict[uuid.UUID, list[Standing]] = {experiment: [] for experiment in experiments}

@@ -94,7 +94,7 @@ def does(simulation: Simulation, table: Desk, typed: str) -> Answer:
 def stands(engine: Engine) -> Standing:
     """How the breakfast experiment's candidate stands at this moment."""
     with db.transaction(engine, patience_ms=60_000) as session:
-        [found] = recommendations.recommend_all(session, breakfast.EXPERIMENT_ID, Settings().terms)
+        [[found]] = recommendations.recommend(session, [breakfast.EXPERIMENT_ID], Settings().terms).values()
         return found
 
 
