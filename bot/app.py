@@ -259,8 +259,8 @@ def build(
     hands: Hands,
     client: WebClient,
     *,
+    verbs: commands.Verbs,
     signing_secret: str | None = None,
-    verbs: commands.Verbs = commands.VERBS,
 ) -> App:
     """The Bolt app with every listener. Checks the token with Slack."""
     app = App(

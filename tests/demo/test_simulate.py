@@ -205,4 +205,4 @@ def test_the_demo_has_the_verb_and_others_have_not(
         assert "`/rollout simulate regression [EXPERIMENT]" in answer(alice, "help simulate")
         assert "is worse from now on" in answer(alice, "simulate regression")
     with pytest.raises(Refused, match="I do not know the verb `simulate`"):
-        commands.known("simulate")
+        commands.known("simulate", commands.VERBS)
