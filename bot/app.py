@@ -51,9 +51,7 @@ def told(work: Callable[[], Answer]) -> Answer:
 
 
 def _actor(desk: Desk, body: Body) -> Actor:
-    if "user_id" in body:
-        return desk.people.actor(body["user_id"], body.get("user_name", ""))
-    return desk.people.actor(body["user"]["id"], body["user"].get("username", ""))
+    return desk.people.actor(body["user_id"] if "user_id" in body else body["user"]["id"])
 
 
 # --- Where answers go -----------------------------------------------------------------------------------------------
@@ -269,8 +267,8 @@ def build(
     hands: Hands,
     client: WebClient,
     *,
+    verbs: commands.Verbs,
     signing_secret: str | None = None,
-    verbs: commands.Verbs = commands.VERBS,
 ) -> App:
     """The Bolt app with every listener. Checks the token with Slack."""
     app = App(

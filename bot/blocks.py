@@ -13,6 +13,7 @@ from typing import Any
 Block = dict[str, Any]
 
 SECTION_LIMIT = 3000
+CONTEXT_LIMIT = 2000
 HEADER_LIMIT = 150
 MESSAGE_BLOCKS = 50
 MESSAGE_CHARACTERS = 12_000
@@ -116,7 +117,7 @@ def section(text: str, **more: Any) -> Block:
 
 def context(text: str) -> Block:
     """Small print."""
-    return {"type": "context", "elements": [{"type": "mrkdwn", "text": cut(text, 2000)}]}
+    return {"type": "context", "elements": [{"type": "mrkdwn", "text": cut(text, CONTEXT_LIMIT)}]}
 
 
 def button(text: str, action_id: str, value: str, *, style: str | None = None, confirm: Block | None = None) -> Block:
@@ -141,15 +142,20 @@ def confirmation(title: str, text: str, yes: str) -> Block:
     }
 
 
+def packed(pieces: Iterable[str], joint: str, limit: int) -> list[str]:
+    """Pieces of mrkdwn in as few paragraphs of at most `limit` characters as hold them all, none cut in two."""
+    paragraphs: list[str] = []
+    for piece in pieces:
+        if paragraphs and len(paragraphs[-1]) + len(joint) + len(piece) <= limit:
+            paragraphs[-1] += joint + piece
+        else:
+            paragraphs.append(piece)
+    return paragraphs
+
+
 def listing(lines: Iterable[str]) -> list[Block]:
     """Lines of mrkdwn in as few paragraphs as hold them all, none cut in two."""
-    paragraphs: list[str] = []
-    for line in lines:
-        if paragraphs and len(paragraphs[-1]) + len(line) < SECTION_LIMIT:
-            paragraphs[-1] += f"\n{line}"
-        else:
-            paragraphs.append(line)
-    return [section(paragraph) for paragraph in paragraphs]
+    return [section(paragraph) for paragraph in packed(lines, "\n", SECTION_LIMIT)]
 
 
 def _size(blocks: Sequence[Block]) -> int:

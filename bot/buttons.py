@@ -9,7 +9,7 @@ from typing import Final
 from bot import alert_screens, asking, blocks, charts, modals, screens, verdicts
 from bot.blocks import Answer
 from bot.desk import Desk
-from core import alert_cards, alerts, cards, chart_cards, requests, rollout_cards, rollouts
+from core import alerts, cards, chart_cards, db, requests, rollout_cards, rollouts
 from core.errors import Refused
 from core.plans import Ask
 from core.promotions import Scope
@@ -57,7 +57,7 @@ def ask_step(desk: Desk, value: str, actor: Actor) -> Answer:
     """Ask for what a card recommends; the verdict is looked at again."""
     number, _, asked = value.partition(":")
     with desk.reading() as session:
-        shown = alert_cards.rollout_card(session, _number(number), terms=desk.settings.terms)
+        shown = rollout_cards.rollout_card(session, _number(number), terms=desk.settings.terms)
     if shown.candidate is None:
         raise Refused(f"{shown.variant} has no traffic any more.")
     action = shown.candidate.decision.action
@@ -105,7 +105,7 @@ def hold(desk: Desk, value: str, length: timedelta, reason: str, actor: Actor) -
     """Put a rollout on hold, or lift it."""
     with desk.transaction() as session:
         found = rollouts.one(session, _number(value))
-        until = rollouts.now_of(session) + length
+        until = db.now_of(session) + length
         held = rollouts.hold(
             session,
             experiment=found.experiment_id,
@@ -152,7 +152,7 @@ def alert_snooze(desk: Desk, value: str, actor: Actor) -> Answer:
         raise Refused(GONE)
     _, length = alert_screens.SNOOZES[key]
     with desk.transaction() as session:
-        now = rollouts.now_of(session)
+        now = db.now_of(session)
         _, place = alerts.open_one(session, _number(number))
         until = now + length if length else calendar.next_morning(desk.settings.schedule_of(place.name), now)
         alerts.snooze(session, _number(number), by=actor.id, until=until)

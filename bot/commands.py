@@ -14,7 +14,7 @@ from bot import alert_screens, asking, blocks, charts, modals, screens, verdicts
 from bot.blocks import Answer
 from bot.desk import Desk
 from bot.words import Missing, Words, length, share
-from core import alert_cards, candidates, cards, chart_cards, choices, experiments, rollout_cards, rollouts
+from core import alert_cards, candidates, cards, chart_cards, choices, db, experiments, rollout_cards, rollouts
 from core.db import Session
 from core.errors import Refused
 from core.plans import Ask
@@ -195,7 +195,7 @@ def hold(desk: Desk, words: Words, actor: Actor) -> Answer:
             session,
             experiment=name,
             variant=rest[0] if len(rest) == 2 else None,
-            until=rollouts.now_of(session) + length(rest[-1]),
+            until=db.now_of(session) + length(rest[-1]),
             reason=words.reason or "",
             by=actor.id,
         )
@@ -336,18 +336,18 @@ def extended(more: Verbs) -> Verbs:
     return verbs
 
 
-def is_slow(verb: str, words: Words, verbs: Verbs = VERBS) -> bool:
+def is_slow(verb: str, words: Words, verbs: Verbs) -> bool:
     """Whether it may take longer than an acknowledgement should, as far as one knows before it is run."""
     found = verbs.get(verb)
     return found is not None and found.is_slow and bool(words.names or not found.has_form)
 
 
-def summary(verb: str, verbs: Verbs = VERBS) -> str:
+def summary(verb: str, verbs: Verbs) -> str:
     """The first line of a verb's help."""
     return (verbs[verb].run.__doc__ or "").splitlines()[0]
 
 
-def usage(verb: str, verbs: Verbs = VERBS) -> str:
+def usage(verb: str, verbs: Verbs) -> str:
     """The second line of a verb's help: how it is typed."""
     return (verbs[verb].run.__doc__ or "").splitlines()[1].strip()
 
@@ -356,7 +356,7 @@ def _manual(verb: str, command: str, verbs: Verbs) -> str:
     return f"{summary(verb, verbs)}\n`{command} {usage(verb, verbs)}`"
 
 
-def known(verb: str, verbs: Verbs = VERBS) -> str:
+def known(verb: str, verbs: Verbs) -> str:
     """The verb as it stands in the table.
 
     Raises:
@@ -369,7 +369,7 @@ def known(verb: str, verbs: Verbs = VERBS) -> str:
     raise Refused(f"I do not know the verb `{verb[:40]}`. {hint}")
 
 
-def run(verb: str, desk: Desk, words: Words, actor: Actor, verbs: Verbs = VERBS) -> Answer:
+def run(verb: str, desk: Desk, words: Words, actor: Actor, verbs: Verbs) -> Answer:
     """Runs a verb; where a name is missing, the refusal shows how the verb is typed.
 
     Raises:

@@ -16,7 +16,7 @@ from slack_sdk.errors import SlackApiError
 from bot import alert_screens, rollout_screens, screens
 from bot.blocks import Answer
 from bot.desk import Desk
-from core import alert_cards, alerts, cards, digests, outbox, rollouts, stages
+from core import alert_cards, alerts, cards, digests, outbox, rollout_cards, rollouts, stages
 from core.db import Session
 from core.errors import Refused
 from core.outbox import Due, Handler, Later
@@ -116,7 +116,7 @@ def request_card(client: WebClient, desk: Desk, session: Session, due: Due) -> N
         raise LookupError("a card belongs to a request")
     answer = screens.request(cards.request_card(session, due.request_id))
     is_first = due.key == f"card:{due.request_id}:opened" and not due.is_retry
-    key, channel = f"request:{due.request_id}", desk.settings.slack.approvals_channel
+    key, channel = outbox.card_key(due.request_id), desk.settings.slack.approvals_channel
     _stand(client, desk, session, key, channel, answer, is_first=is_first)
 
 
@@ -129,7 +129,7 @@ def notice(client: WebClient, desk: Desk, session: Session, due: Due) -> None:
     answer, experiment = screens.notice(news, desk.command), news.line.experiment
     rollout = rollouts.newest(session, experiment) if experiment else None
     place = cards.place_of(session, rollouts.message_key(rollout)) if rollout else None
-    if rollout and place is None and outbox.is_under_way(session, rollouts.subject(rollout.id)):
+    if rollout and place is None and outbox.is_under_way(session, rollouts.card_key(rollout.id)):
         raise Later("the card comes first", CARD_FIRST_S)
     channel = desk.settings.channel_of(experiment) if experiment else desk.settings.slack.rollouts_channel
     where = place.channel if place else desk.channels.id_of(channel)
@@ -138,8 +138,8 @@ def notice(client: WebClient, desk: Desk, session: Session, due: Due) -> None:
 
 def rollout_card(client: WebClient, desk: Desk, session: Session, due: Due) -> None:
     """The living card of a rollout stands in its channel as the rollout is now."""
-    shown = alert_cards.rollout_card(session, due.payload["rollout"], terms=desk.settings.terms)
-    if shown.candidate is None and not cards.has_stood(session, f"rollout:{shown.id}:"):
+    shown = rollout_cards.rollout_card(session, due.payload["rollout"], terms=desk.settings.terms)
+    if shown.candidate is None and not cards.has_stood(session, f"{rollouts.card_key(shown.id)}:"):
         return  # it came and went before anybody was told
     answer, is_first = rollout_screens.card(shown), not due.is_retry and not outbox.is_uncertain(session, due)
     _stand(client, desk, session, shown.message_key, shown.channel, answer, is_first=is_first)
@@ -149,13 +149,13 @@ def moved(client: WebClient, desk: Desk, session: Session, due: Due) -> None:
     """Where a card stood before, one line says that it goes on in a newer message."""
     place = cards.place_of(session, due.payload["message"])
     if place is not None:
-        shown = alert_cards.rollout_card(session, due.payload["rollout"], terms=desk.settings.terms)
+        shown = rollout_cards.rollout_card(session, due.payload["rollout"], terms=desk.settings.terms)
         _redraw(client, place, rollout_screens.moved(shown))
 
 
 def turned(client: WebClient, desk: Desk, session: Session, due: Due) -> None:
     """A verdict that changed after the day's message is told in the card's thread."""
-    shown = alert_cards.rollout_card(session, due.payload["rollout"], terms=desk.settings.terms)
+    shown = rollout_cards.rollout_card(session, due.payload["rollout"], terms=desk.settings.terms)
     _reply(client, session, shown.message_key, due, rollout_screens.turned(shown, due.payload["before"]))
 
 
@@ -180,7 +180,7 @@ def digest(client: WebClient, desk: Desk, session: Session, due: Due) -> None:
 def alert_card(client: WebClient, desk: Desk, session: Session, due: Due) -> None:
     """The card of an alert stands in the rollout's channel as the alert is now."""
     number = due.payload["alert"]
-    shown, key = alert_cards.alert_card(session, number), f"alert:{number}"
+    shown, key = alert_cards.alert_card(session, number), alerts.message_key(number)
     if shown.state != "open" and cards.place_of(session, key) is None:
         return  # it ended before anybody was told
     is_first = due.key == f"{key}:opened" and not due.is_retry
@@ -198,7 +198,7 @@ def escalation(client: WebClient, desk: Desk, session: Session, due: Due) -> Non
     if step < len(alert_screens.ESCALATIONS) - 1:
         people = desk.people.mentions(spared) if step else ()
         answer = alert_screens.escalation(shown, step, minutes, people)
-        _reply(client, session, f"alert:{number}", due, answer, is_broadcast=bool(step))
+        _reply(client, session, alerts.message_key(number), due, answer, is_broadcast=bool(step))
         return
     for member in desk.people.members_on_call():
         if member not in spared:

@@ -38,11 +38,9 @@ class People:
         self.on_call: tuple[str, ...] = tuple(entry for entry in on_call if not entry.startswith("@"))
         """User and group ids, in the order of the configuration."""
 
-    def actor(self, user_id: str, name: str = "") -> Actor:
+    def actor(self, user_id: str) -> Actor:
         """The person behind a click or a command, with the groups known at the last refresh."""
-        return Actor(
-            user_id, name or user_id, frozenset(g for g, members in self._groups.items() if user_id in members)
-        )
+        return Actor(user_id, frozenset(g for g, members in self._groups.items() if user_id in members))
 
     def members_on_call(self) -> tuple[str, ...]:
         """The users on call, those of groups too, each once."""

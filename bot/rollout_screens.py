@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from bot import verdicts
 from bot.blocks import (
+    CONTEXT_LIMIT,
     Answer,
     Block,
     button,
@@ -17,13 +18,14 @@ from bot.blocks import (
     moment,
     name,
     one_line,
+    packed,
     person,
     section,
     unbroken,
 )
 from bot.screens import MARKS, check_lines
-from core.alert_cards import RolloutCard
 from core.digests import Digest, DigestLine
+from core.rollout_cards import RolloutCard
 from core.rules.decision import METRIC_ROWS, CheckRow, percent
 
 ASKS: Mapping[str, str] = {
@@ -207,17 +209,9 @@ def line(line: DigestLine) -> str:
 
 def _resting(rest: Sequence[DigestLine]) -> list[Block]:
     """The rollouts that go on alone, by name with how long they still take."""
-    if not rest:
-        return []
     names = [f"{name(line.experiment, 40)} {_progress(line)}" for line in rest[:MOST_NAMES]]
     more = [f"and {len(rest) - MOST_NAMES} more"] if len(rest) > MOST_NAMES else []
-    lines, shown = [], ""
-    for each in [*names, *more]:
-        if len(shown) + len(each) > 1800:
-            lines.append(shown)
-            shown = ""
-        shown += (" · " if shown else "") + each
-    return [context(line) for line in [*lines, shown]]
+    return [context(paragraph) for paragraph in packed([*names, *more], " · ", CONTEXT_LIMIT)]
 
 
 def _progress(line: DigestLine) -> str:

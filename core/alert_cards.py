@@ -1,4 +1,4 @@
-"""Alerts and followed rollouts -> the frozen values that people are shown."""
+"""Alerts -> the frozen values that people are shown."""
 
 from __future__ import annotations
 
@@ -13,15 +13,11 @@ from typing import Final, get_args
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from core import evidence, recommendations, rollout_cards, rollouts
+from core import db, rollouts
 from core.alerts import DISMISSED_FOR, mark
-from core.rollout_cards import CandidateCard
-from core.rules.decision import CheckRow, Terms
 from core.rules.troubles import Cause
-from core.tables import Alert, DailyRecommendation, Experiment, LedgerEntry, Request, Rollout
-from core.variants import find_experiment, linked_version
-
-DELETED: Final = "a deleted experiment"
+from core.tables import Alert, Experiment, LedgerEntry
+from core.variants import find_experiment
 
 # --- Alerts ---------------------------------------------------------------------------------------------------------
 
@@ -33,9 +29,7 @@ class AlertCard:
     id: int
     experiment: str
     variant: str | None
-    cause: str
     whose: str
-    is_critical: bool
     why: str
     numbers: tuple[tuple[str, str, str], ...]
     proposals: Mapping[str, Mapping[str, tuple[Decimal, Decimal]]]
@@ -63,7 +57,7 @@ class AlertCard:
 def alert_card(session: Session, alert_id: int) -> AlertCard:
     """One alert as it is now."""
     alert = session.get_one(Alert, alert_id, populate_existing=True)
-    return _alert_card(session, alert, rollouts.now_of(session))
+    return _alert_card(session, alert, db.now_of(session))
 
 
 def _alert_card(session: Session, alert: Alert, now: datetime) -> AlertCard:
@@ -75,11 +69,9 @@ def _alert_card(session: Session, alert: Alert, now: datetime) -> AlertCard:
     }
     return AlertCard(
         id=alert.id,
-        experiment=place.name if place else DELETED,
+        experiment=place.name if place else rollouts.DELETED,
         variant=alert.variant,
-        cause=alert.cause,
         whose=alert.whose,
-        is_critical=alert.is_critical,
         why=alert.why,
         numbers=tuple((state, title, words) for state, title, words in alert.numbers),
         proposals=proposals,
@@ -108,7 +100,7 @@ def open_alerts(session: Session, experiment: str | None = None) -> list[AlertCa
     query = select(Alert).where(Alert.state == "open").order_by(Alert.is_critical.desc(), Alert.id)
     if experiment is not None:
         query = query.where(Alert.experiment_id == find_experiment(session, experiment, lock=False).id)
-    now = rollouts.now_of(session)
+    now = db.now_of(session)
     return [_alert_card(session, alert, now) for alert in session.scalars(query)]
 
 
@@ -117,7 +109,7 @@ def quiet_alerts(session: Session, experiment: str | None = None) -> list[AlertC
     query = select(Alert).where(Alert.state == "dismissed", Alert.ended_at > func.now() - DISMISSED_FOR)
     if experiment is not None:
         query = query.where(Alert.experiment_id == find_experiment(session, experiment, lock=False).id)
-    now = rollouts.now_of(session)
+    now = db.now_of(session)
     return [_alert_card(session, alert, now) for alert in session.scalars(query.order_by(Alert.id))]
 
 
@@ -183,90 +175,3 @@ def _score(cause: str, alerts: Sequence[Alert]) -> Score:
 def _minutes(spans: Sequence[tuple[datetime, datetime | None]]) -> float | None:
     lasted = [(end - start).total_seconds() / 60 for start, end in spans if end is not None]
     return statistics.median(lasted) if lasted else None
-
-
-# --- Rollouts -------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, eq=False)
-class RolloutCard:
-    """The living card of a rollout; without a candidate where it has ended."""
-
-    id: int
-    experiment: str
-    variant: str
-    candidate: CandidateCard | None
-    checklist: tuple[CheckRow, ...]
-    share: Decimal
-    hold_until: datetime | None
-    held_by: str | None
-    hold_reason: str | None
-    open_request: int | None
-    open_alerts: tuple[int, ...]
-    is_late: bool
-    told_at: datetime
-    ended_at: datetime | None
-    ending: str | None
-    """How it ended, in the words of the record: promote, rollback; None where others changed the shares."""
-    message_key: str
-    channel: str
-
-
-def rollout_card(session: Session, rollout_id: int, *, terms: Terms) -> RolloutCard:
-    """A rollout as it stands now, with its verdict, numbers and checklist.
-
-    Raises:
-        Refused: where it is not on record any more.
-    """
-    rollout = rollouts.one(session, rollout_id)
-    place = session.get(Experiment, rollout.experiment_id)
-    is_running = rollout.ended_at is None
-    candidate, rows = _as_it_stands(session, place, rollout, terms) if place and is_running else (None, ())
-    there = rollout.experiment_id
-    is_open = Request.experiment_id == there, Request.state == "open"
-    alerts = select(Alert.id).where(Alert.experiment_id == there, Alert.state == "open").order_by(Alert.id)
-    made = select(DailyRecommendation.is_late).where(DailyRecommendation.experiment_id == there)
-    is_held = rollouts.is_held(session, rollout)
-    return RolloutCard(
-        id=rollout.id,
-        experiment=place.name if place else DELETED,
-        variant=rollout.variant,
-        candidate=candidate,
-        checklist=rows,
-        share=Decimal(rollout.shown["share"]),
-        hold_until=rollout.hold_until if is_held else None,
-        held_by=rollout.held_by if is_held else None,
-        hold_reason=rollout.hold_reason if is_held else None,
-        open_request=session.scalar(select(Request.id).where(*is_open)),
-        open_alerts=tuple(session.scalars(alerts)),
-        is_late=bool(session.scalar(made.order_by(DailyRecommendation.day.desc()).limit(1))),
-        told_at=rollout.told_at,
-        ended_at=rollout.ended_at,
-        ending=_ending(session, rollout) if rollout.ended_at else None,
-        message_key=rollouts.message_key(rollout),
-        channel=rollout.channel,
-    )
-
-
-def _as_it_stands(
-    session: Session, place: Experiment, rollout: Rollout, terms: Terms
-) -> tuple[CandidateCard | None, tuple[CheckRow, ...]]:
-    """The verdict and the checklist; nothing where the candidate has lost its traffic a moment ago."""
-    base, running = recommendations.running(session, place)
-    variant = next((v for v in running if v.id == rollout.variant_id), None)
-    if base is None or variant is None:
-        return None, ()
-    look = recommendations.standing(session, place, variant, base, terms)
-    is_linked = linked_version(session, variant) is not None
-    rows = evidence.checklist(session, place, variant, terms, look) if is_linked else ()
-    return rollout_cards.candidate_card(place, look, terms), rows
-
-
-def _ending(session: Session, rollout: Rollout) -> str | None:
-    was = LedgerEntry.action
-    query = select(was).where(
-        LedgerEntry.experiment_id == rollout.experiment_id,
-        (was == "rollback") | ((was == "promote") & (LedgerEntry.subject == rollout.variant)),
-        LedgerEntry.at >= rollout.told_at,
-    )
-    return session.scalar(query.order_by(LedgerEntry.id.desc()).limit(1))

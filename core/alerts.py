@@ -14,7 +14,7 @@ from typing import Any, Final
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from core import ledger, looks, measure, outbox, promotions, recommendations, rollouts
+from core import db, ledger, looks, measure, outbox, promotions, recommendations, rollouts
 from core.errors import Refused
 from core.experiments import SYSTEM
 from core.recommendations import Standing
@@ -74,7 +74,7 @@ def watch(session: Session, talks: Mapping[uuid.UUID, Talk], *, terms: Terms) ->
 def _watch(
     session: Session, experiment_id: uuid.UUID, found: Sequence[Standing], terms: Terms, talk: Talk
 ) -> list[Alert]:
-    place, now = find_experiment(session, experiment_id), rollouts.now_of(session)
+    place, now = find_experiment(session, experiment_id), db.now_of(session)
     found = rollouts.valid(session, place, found)
     rollouts.tell(session, place, found, terms, talk, is_daily=False)
     there: list[_Found] = []
@@ -265,9 +265,15 @@ def _recovers_after(alert: Alert, talk: Talk) -> timedelta:
     return max(RECOVERS_AFTER, QUIET_LOOKS * talk.looked_at_every)
 
 
+def message_key(alert_id: int) -> str:
+    """The key of the message in which the card of an alert stands."""
+    return f"alert:{alert_id}"
+
+
 def redraw(session: Session, alert: Alert, why: str) -> None:
     """Asks for the card of an alert to be drawn as things are then; `why` names the occasion, once each."""
-    outbox.put(session, kind="alert", subject=f"alert:{alert.id}", key=f"alert:{alert.id}:{why}", alert=alert.id)
+    message = message_key(alert.id)
+    outbox.put(session, kind="alert", subject=message, key=f"{message}:{why}", alert=alert.id)
 
 
 def _record(session: Session, alert: Alert, action: str, *, by: str, reason: str | None, **more: Any) -> None:
@@ -332,7 +338,7 @@ def is_as_shown(session: Session, place: Experiment, alert: Alert, scope: promot
     if scope in now and mark(now[scope]) == shown:
         return True
     alert.proposals = now
-    redraw(session, alert, f"proposal-{rollouts.now_of(session).isoformat()}")
+    redraw(session, alert, f"proposal-{db.now_of(session).isoformat()}")
     return False
 
 
@@ -380,7 +386,7 @@ def escalate(session: Session, after: Sequence[timedelta]) -> int:
 
     The time counts from the opening, or from the end of the last snooze.
     """
-    now = rollouts.now_of(session)
+    now = db.now_of(session)
     query = select(Alert).where(Alert.state == "open", Alert.is_critical, Alert.escalated < len(after))
     taken = 0
     for alert in session.scalars(query.order_by(Alert.id).with_for_update(skip_locked=True)):
@@ -389,8 +395,8 @@ def escalate(session: Session, after: Sequence[timedelta]) -> int:
             if now - since < after[step]:
                 break
             alert.escalated, taken = step + 1, taken + 1
-            key = f"escalation:{alert.id}:{since.isoformat()}:{step}"
-            outbox.put(session, kind="escalation", subject=f"alert:{alert.id}", key=key, alert=alert.id, step=step)
+            key, message = f"escalation:{alert.id}:{since.isoformat()}:{step}", message_key(alert.id)
+            outbox.put(session, kind="escalation", subject=message, key=key, alert=alert.id, step=step)
     session.flush()
     return taken
 

@@ -8,10 +8,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 
-from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from core import evidence, measure, recommendations
+from core import db, evidence, measure, recommendations
 from core.recommendations import Standing
 from core.rules.decision import Terms
 from core.rules.findings import Finding, State
@@ -107,7 +106,7 @@ def chart_card(
 
 def shares_card(session: Session, experiment: Experiment) -> ChartCard:
     """The shares of an experiment over time."""
-    now: datetime = session.execute(select(func.now())).scalar_one()
+    now = db.now_of(session)
     there = variants(session, experiment)
     names = {one.id: one.name for one in there}
     periods = _periods(session, experiment, there, names)

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from core import stages
 from core.registry import Registry
-from core.tables import Experiment, Policy, PolicyVersion, Qualification, Variant
+from core.tables import Experiment, Policy, PolicyVersion, Variant
 from core.variants import baseline_or_note, former_baseline, linked_version, unknown_model, variants
 
 
@@ -22,7 +22,6 @@ class VersionLine:
     stage: str
     tag: str | None
     policies: tuple[str, ...]
-    source: str | None
 
     @property
     def known_stage(self) -> str:
@@ -113,12 +112,10 @@ def model_lines(session: Session, model: str | None, registry: Registry) -> list
 
 def _version_line(session: Session, model: str, version: str, tag: str | None) -> VersionLine:
     linked: list[PolicyVersion] = stages.versions_of_model(session, model, version)
-    qualified = session.get(Qualification, (model, version))
     return VersionLine(
         model,
         version,
         stages.decided(session, model).get(version, "none"),
         tag,
         tuple(stages.label(v) for v in linked),
-        qualified.source if qualified else None,
     )

@@ -6,12 +6,13 @@ import json
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 
 import psutil
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Engine, create_engine, text
+from sqlalchemy import Engine, create_engine, func, select, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.orm import Session
@@ -23,7 +24,7 @@ REQUEST_MS = 1_200
 BACKGROUND_MS = 60_000
 _MIGRATION_LOCK = 7_203_441
 
-__all__ = ["Engine", "Session", "connect", "embedded", "migrate", "psycopg_url", "transaction"]
+__all__ = ["Engine", "Session", "connect", "embedded", "migrate", "now_of", "psycopg_url", "transaction"]
 
 
 def psycopg_url(url: str) -> URL:
@@ -93,6 +94,12 @@ def transaction(engine: Engine, *, patience_ms: int = REQUEST_MS) -> Iterator[Se
         if sentence is None:
             raise
         raise Refused(sentence) from error
+
+
+def now_of(session: Session) -> datetime:
+    """The moment of this transaction."""
+    moment: datetime = session.execute(select(func.now())).scalar_one()
+    return moment
 
 
 def _forget_dead(holders: Path) -> None:

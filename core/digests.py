@@ -12,7 +12,7 @@ from sqlalchemy import func, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from core import ledger, outbox, recommendations, rollouts
+from core import db, ledger, outbox, recommendations, rollouts
 from core.rollouts import NEEDS_SOMEBODY, Talk
 from core.rules import calendar
 from core.rules.calendar import Schedule
@@ -51,7 +51,7 @@ def due(session: Session, schedule_of: Callable[[str], Schedule]) -> Names:
         .where(Experiment.status == "active", Experiment.id.in_(serving))
         .order_by(Experiment.name)
     )
-    now = rollouts.now_of(session)
+    now = db.now_of(session)
     found = [(row, calendar.latest_due(schedule_of(row.name), now)) for row in session.execute(query)]
     return [(row.id, row.name) for row, day in found if day is not None and (row.day is None or row.day < day.day)]
 
@@ -62,57 +62,52 @@ def recommend_due(session: Session, talks: Mapping[uuid.UUID, Talk], *, terms: T
     Days that were slept through are not made up for, but the latest of them is, marked late. Two schedulers at once
     meet at the row of the day: the second waits for the first, then finds it made.
     """
-    now = rollouts.now_of(session)
-    mine = {experiment: talks[experiment] for experiment in sorted(talks) if _begin(session, experiment, talks, now)}
-    found = recommendations.recommend(session, list(mine), terms)
-    for experiment, talk in mine.items():
-        place = find_experiment(session, experiment)
-        standings = rollouts.valid(session, place, found[experiment])
-        told = rollouts.tell(session, place, standings, terms, talk, is_daily=True)
-        newest = select(DailyRecommendation).where(DailyRecommendation.experiment_id == experiment)
-        kept = session.scalars(newest.order_by(DailyRecommendation.day.desc()).limit(1)).one()
-        kept.rollouts = [rollout.id for rollout in told]
+    now = db.now_of(session)
+    begun = [row for experiment in sorted(talks) if (row := _begin(session, experiment, talks[experiment], now))]
+    found = recommendations.recommend(session, [row.experiment_id for row in begun], terms)
+    for row in begun:
+        place = find_experiment(session, row.experiment_id)
+        standings = rollouts.valid(session, place, found[place.id])
+        told = rollouts.tell(session, place, standings, terms, talks[place.id], is_daily=True)
+        row.rollouts = [rollout.id for rollout in told]
     session.flush()
-    return len(mine)
+    return len(begun)
 
 
-def _begin(session: Session, experiment_id: uuid.UUID, talks: Mapping[uuid.UUID, Talk], now: datetime) -> bool:
-    """Whether the day's recommendation of an experiment is due; then its row is there, and this transaction's."""
-    talk = talks[experiment_id]
+def _begin(session: Session, experiment_id: uuid.UUID, talk: Talk, now: datetime) -> DailyRecommendation | None:
+    """The row of the day's recommendation of an experiment, where that is due and this transaction's to make."""
     due = calendar.latest_due(talk.schedule, now)
-    if due is None or _is_made(session, experiment_id, due.day) or not _ran_at(session, experiment_id, due.at):
-        return False
+    if due is None:
+        return None
+    newest = _newest_day(session, experiment_id)
+    if (newest is not None and newest >= due.day) or not _ran_at(session, experiment_id, due.at):
+        return None
     place = find_experiment(session, experiment_id, lock=False)
     base, running = recommendations.running(session, place)
     if place.status != "active" or base is None or not running:
-        return False
+        return None
     row = {
         "experiment_id": experiment_id,
         "day": due.day,
         "due_at": due.at,
-        "is_late": due.is_late(now) and _has_begun(session, experiment_id) and not _was_paused(session, place, due.at),
+        # On the day that the bot comes nothing is late.
+        "is_late": due.is_late(now) and newest is not None and not _was_paused(session, place, due.at),
         "channel": talk.channel,
         "rollouts": [],
     }
-    made = insert(DailyRecommendation).values(row).on_conflict_do_nothing().returning(DailyRecommendation.day)
-    return session.scalar(made) is not None
+    made = insert(DailyRecommendation).values(row).on_conflict_do_nothing().returning(DailyRecommendation)
+    return session.scalar(made)
 
 
-def _is_made(session: Session, experiment_id: uuid.UUID, day: date) -> bool:
+def _newest_day(session: Session, experiment_id: uuid.UUID) -> date | None:
+    """The latest day on which an experiment was recommended on."""
     query = select(func.max(DailyRecommendation.day)).where(DailyRecommendation.experiment_id == experiment_id)
-    newest = session.scalar(query)
-    return newest is not None and newest >= day
-
-
-def _has_begun(session: Session, experiment_id: uuid.UUID) -> bool:
-    """True where an earlier day was recommended on: on the day that the bot comes nothing is late."""
-    query = select(DailyRecommendation.day).where(DailyRecommendation.experiment_id == experiment_id)
-    return session.scalar(query.limit(1)) is not None
+    return session.scalar(query)
 
 
 def _was_paused(session: Session, place: Experiment, at: datetime) -> bool:
     """True where an experiment was paused at that moment: what was not due then is not late now."""
-    pauses = ledger.pauses(session, [place.id], until=rollouts.now_of(session))[place.id]
+    pauses = ledger.pauses(session, [place.id], until=db.now_of(session))[place.id]
     return any(start <= at < end for start, end in pauses)
 
 
@@ -214,7 +209,7 @@ def lines(session: Session, chosen: Sequence[Rollout]) -> tuple[DigestLine, ...]
     names = {row[0]: row[1] for row in named}
     requests = {row[0]: row[1] for row in asked}
     alerts = _open_alerts(session, places)
-    now = rollouts.now_of(session)
+    now = db.now_of(session)
     found = [
         DigestLine(
             rollout=r.id,

@@ -6,10 +6,10 @@ import uuid
 from datetime import datetime
 from decimal import Decimal
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from core import ledger, measure, recommendations, stages
+from core import db, ledger, measure, recommendations, stages
 from core.recommendations import Standing
 from core.rules import allocation, decision
 from core.rules.decision import CheckRow, Evidence, Terms
@@ -31,7 +31,7 @@ def _steps(session: Session, experiment: Experiment) -> list[AllocationStep]:
 
 
 def _periods(session: Session, experiment: Experiment, variant: Variant) -> list[tuple[Decimal, float]]:
-    steps, now = _steps(session, experiment), session.execute(select(func.now())).scalar_one()
+    steps, now = _steps(session, experiment), db.now_of(session)
     pauses = ledger.pauses(session, [experiment.id], until=now)[experiment.id]
     ends = [*(step.started_at for step in steps[1:]), now]
     return [

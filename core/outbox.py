@@ -124,9 +124,14 @@ def _postpone(session: Session, due: Due, error: Exception, pause_s: float | Non
         put_card(session, request_id=due.request_id, why=f"waits-{due.id}")
 
 
+def card_key(request_id: int) -> str:
+    """The key of the message in which the card of a request stands."""
+    return f"request:{request_id}"
+
+
 def put_card(session: Session, *, request_id: int, why: str) -> None:
     """Asks for the card of a request to be redrawn; `why` names the occasion, once each."""
-    put(session, kind="card", subject=f"request:{request_id}", key=f"card:{request_id}:{why}", request_id=request_id)
+    put(session, kind="card", subject=card_key(request_id), key=f"card:{request_id}:{why}", request_id=request_id)
 
 
 def put_notice(session: Session, *, ledger_id: int) -> None:

@@ -215,7 +215,6 @@ def _mirror_all(session: Session, versions: list[PolicyVersion], ledger_id: int,
 class Retreat:
     """Where traffic goes in a rollback: to a present variant, or to a restored predecessor of what failed."""
 
-    failed: Variant
     target: Variant | None
     restored: PolicyVersion | None
     """The policy version that becomes production again; None where the failed one never was."""
@@ -244,20 +243,20 @@ def retreat(
     if linked is None or not was_production:
         target = named or baseline(session, experiment)
         _must_differ(failed, target)
-        return Retreat(failed, target, None)
+        return Retreat(target, None)
     if named is not None:
         _must_differ(failed, named)
-        return Retreat(failed, named, linked_version(session, named))
+        return Retreat(named, linked_version(session, named))
     before = stages.predecessor(session, linked.id)
     if before is not None and not stages.has_failed(session, before.id):
-        return Retreat(failed, variant_serving(session, variants(session, experiment), before), before)
+        return Retreat(variant_serving(session, variants(session, experiment), before), before)
     former = former_baseline(session, experiment, failed)
     if former is None:
         raise Refused(
             f"{failed.name} is in production, and no version before it that did not fail is on record. "
             "Rename the variant that traffic should return to: call it `control`."
         )
-    return Retreat(failed, former, linked_version(session, former))
+    return Retreat(former, linked_version(session, former))
 
 
 def _must_differ(failed: Variant, target: Variant) -> None:

@@ -12,7 +12,7 @@ from sqlalchemy import func, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from core import looks
+from core import db, looks
 from core.looks import Pair, Seen
 from core.rules import verdict
 from core.rules.decision import Rule, Terms
@@ -20,7 +20,7 @@ from core.rules.metrics import VariantMetrics, variant_metrics
 from core.rules.sequential import Memory
 from core.rules.verdict import Decision, Look
 from core.tables import Experiment, Recommendation, Variant
-from core.variants import baseline_or_note, baselines, variants, variants_of
+from core.variants import baseline_or_note, baselines, beside, variants, variants_of
 
 _LOCK = 7_203_442
 
@@ -122,7 +122,7 @@ def _standings(session: Session, pairs: Sequence[Pair], terms: Terms) -> list[St
     """How candidates stand, each variant once; what is due is kept."""
     if not pairs:
         return []
-    now: datetime = session.execute(select(func.now())).scalar_one()
+    now = db.now_of(session)
     seen = {p.variant.id: s for p, s in zip(pairs, looks.read(session, pairs, terms, now=now), strict=True)}
     judged = {pair.variant.id for pair in pairs if _may_keep(pair) and seen[pair.variant.id].can_be_judged}
     due = _due(session, judged, now.date())
@@ -236,24 +236,14 @@ def running(session: Session, experiment: Experiment) -> tuple[Variant | None, l
     base, _ = baseline_or_note(session, experiment)
     if base is None:
         return None, []
-    return base, _beside(base, variants(session, experiment))
-
-
-def _beside(base: Variant, there: Sequence[Variant]) -> list[Variant]:
-    """The candidates with traffic."""
-    return [v for v in there if v.id != base.id and v.allocation > 0]
-
-
-def recommend_all(session: Session, experiment: uuid.UUID, terms: Terms) -> list[Standing]:
-    """Looks at the candidates of one experiment; what is due is kept."""
-    return recommend(session, [experiment], terms)[experiment]
+    return base, beside(base, variants(session, experiment))
 
 
 def recommend(session: Session, experiments: Sequence[uuid.UUID], terms: Terms) -> dict[uuid.UUID, list[Standing]]:
     """Looks at the candidates of some experiments together, at a fraction of the cost of one by one.
 
-    Where one of them fails nothing is kept of any; the caller then takes them one by one. More than some 25 is hardly
-    faster, and people who ask about one of them wait for all.
+    What is due is kept; where one of them fails, nothing of any, and the caller then takes them one by one. More than
+    some 25 is hardly faster, and people who ask about one of them wait for all.
     """
     pairs = _pairs(session, list(session.scalars(select(Experiment).where(Experiment.id.in_(experiments)))))
     found: dict[uuid.UUID, list[Standing]] = {experiment: [] for experiment in experiments}
@@ -269,5 +259,5 @@ def _pairs(session: Session, experiments: Sequence[Experiment]) -> list[Pair]:
         Pair(experiment, variant, base, there[experiment.id])
         for experiment in experiments
         if (base := bases.get(experiment.id))
-        for variant in _beside(base, there[experiment.id])
+        for variant in beside(base, there[experiment.id])
     ]

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from core import alerts, experiments, ledger, outbox, plans, promotions, recommendations, rollouts
+from core import alerts, db, experiments, ledger, outbox, plans, promotions, recommendations, rollouts
 from core.errors import Refused
 from core.plans import Ask, Plan
 from core.rules import approval
@@ -154,7 +154,7 @@ def _is_stale(session: Session, place: Experiment, request: Request) -> bool:
 
 def _is_outdated(session: Session, request: Request) -> bool:
     """True where the measurements are too old, or a later look speaks against the request."""
-    now = session.execute(select(func.now())).scalar_one()
+    now = db.now_of(session)
     if now - request.created_at > approval.EVIDENCE_LASTS:
         return True
     variant, then = uuid.UUID(request.params["variant_id"]), request.params["verdict"]

@@ -1,4 +1,4 @@
-"""How experiments and their candidates stand, as frozen values that people are shown."""
+"""How experiments, their candidates and their rollouts stand, as frozen values that people are shown."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from decimal import Decimal
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from core import evidence, measure, recommendations, stages
+from core import evidence, measure, recommendations, rollouts, stages
 from core.errors import Refused
 from core.looks import Seen
 from core.measure import StepSamples
@@ -20,8 +20,8 @@ from core.rules import allocation, decision
 from core.rules.decision import CheckRow, Terms
 from core.rules.metrics import METRICS, VariantMetrics
 from core.rules.verdict import Decision
-from core.tables import Experiment, Request, Variant
-from core.variants import baseline, baseline_or_note, candidate, find_experiment, linked_version, variants
+from core.tables import Alert, DailyRecommendation, Experiment, LedgerEntry, Request, Rollout, Variant
+from core.variants import baseline, baseline_or_note, beside, candidate, find_experiment, linked_version, variants
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ def experiment_card(session: Session, experiment: str, *, terms: Terms, measured
     base, note = baseline_or_note(session, place)
     found = evidence.measure_step(session, place, terms) if measured else {}
     total = sum(metrics.sample_size for metrics in found.values())
-    running = [v for v in there if base is not None and v.id != base.id and v.allocation > 0]
+    running = beside(base, there) if base is not None else []
     looks = [evidence.standing(session, place, v, terms) for v in running] if measured else []
     return ExperimentCard(
         name=place.name,
@@ -221,3 +221,88 @@ def _steps(seen: Seen, variant: Variant, base: Variant) -> tuple[StepLine, ...]:
         )
         for step in seen.run
     )
+
+
+# --- The living card ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class RolloutCard:
+    """The living card of a rollout; without a candidate where it has ended."""
+
+    id: int
+    experiment: str
+    variant: str
+    candidate: CandidateCard | None
+    checklist: tuple[CheckRow, ...]
+    share: Decimal
+    hold_until: datetime | None
+    held_by: str | None
+    hold_reason: str | None
+    open_request: int | None
+    open_alerts: tuple[int, ...]
+    is_late: bool
+    ended_at: datetime | None
+    ending: str | None
+    """How it ended, in the words of the record: promote, rollback; None where others changed the shares."""
+    message_key: str
+    channel: str
+
+
+def rollout_card(session: Session, rollout_id: int, *, terms: Terms) -> RolloutCard:
+    """A rollout as it stands now, with its verdict, numbers and checklist.
+
+    Raises:
+        Refused: where it is not on record any more.
+    """
+    rollout = rollouts.one(session, rollout_id)
+    place = session.get(Experiment, rollout.experiment_id)
+    is_running = rollout.ended_at is None
+    candidate, rows = _as_it_stands(session, place, rollout, terms) if place and is_running else (None, ())
+    there = rollout.experiment_id
+    is_open = Request.experiment_id == there, Request.state == "open"
+    alerts = select(Alert.id).where(Alert.experiment_id == there, Alert.state == "open").order_by(Alert.id)
+    made = select(DailyRecommendation.is_late).where(DailyRecommendation.experiment_id == there)
+    is_held = rollouts.is_held(session, rollout)
+    return RolloutCard(
+        id=rollout.id,
+        experiment=place.name if place else rollouts.DELETED,
+        variant=rollout.variant,
+        candidate=candidate,
+        checklist=rows,
+        share=Decimal(rollout.shown["share"]),
+        hold_until=rollout.hold_until if is_held else None,
+        held_by=rollout.held_by if is_held else None,
+        hold_reason=rollout.hold_reason if is_held else None,
+        open_request=session.scalar(select(Request.id).where(*is_open)),
+        open_alerts=tuple(session.scalars(alerts)),
+        is_late=bool(session.scalar(made.order_by(DailyRecommendation.day.desc()).limit(1))),
+        ended_at=rollout.ended_at,
+        ending=_ending(session, rollout) if rollout.ended_at else None,
+        message_key=rollouts.message_key(rollout),
+        channel=rollout.channel,
+    )
+
+
+def _as_it_stands(
+    session: Session, place: Experiment, rollout: Rollout, terms: Terms
+) -> tuple[CandidateCard | None, tuple[CheckRow, ...]]:
+    """The verdict and the checklist; nothing where the candidate has lost its traffic a moment ago."""
+    base, running = recommendations.running(session, place)
+    variant = next((v for v in running if v.id == rollout.variant_id), None)
+    if base is None or variant is None:
+        return None, ()
+    look = recommendations.standing(session, place, variant, base, terms)
+    is_linked = linked_version(session, variant) is not None
+    rows = evidence.checklist(session, place, variant, terms, look) if is_linked else ()
+    return candidate_card(place, look, terms), rows
+
+
+def _ending(session: Session, rollout: Rollout) -> str | None:
+    was = LedgerEntry.action
+    query = select(was).where(
+        LedgerEntry.experiment_id == rollout.experiment_id,
+        (was == "rollback") | ((was == "promote") & (LedgerEntry.subject == rollout.variant)),
+        LedgerEntry.at >= rollout.told_at,
+    )
+    return session.scalar(query.order_by(LedgerEntry.id.desc()).limit(1))

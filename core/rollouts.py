@@ -6,12 +6,12 @@ import uuid
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from core import ledger, outbox
+from core import db, ledger, outbox
 from core.errors import Refused
 from core.looks import UNKNOWN
 from core.recommendations import Standing
@@ -23,6 +23,8 @@ from core.variants import baseline_or_note, candidate, find_experiment, shares
 
 NEEDS_SOMEBODY = ("increase", "promote", "rollback", "hold")
 """The verdicts on which somebody has to act."""
+DELETED: Final = "a deleted experiment"
+"""What an experiment is called of which only the record is left."""
 
 
 @dataclass(frozen=True)
@@ -34,20 +36,14 @@ class Talk:
     looked_at_every: timedelta = timedelta(minutes=15)
 
 
-def message_key(rollout: Rollout) -> str:
-    """The key of the message in which the card stands: one a rollout and day at the most."""
-    return f"rollout:{rollout.id}:{rollout.posted_on.isoformat()}"
-
-
-def subject(rollout_id: int) -> str:
-    """What the effects of a card are kept in order by."""
+def card_key(rollout_id: int) -> str:
+    """The key of a card through all its messages."""
     return f"rollout:{rollout_id}"
 
 
-def now_of(session: Session) -> datetime:
-    """The moment of this transaction."""
-    moment: datetime = session.execute(select(func.now())).scalar_one()
-    return moment
+def message_key(rollout: Rollout) -> str:
+    """The key of the message in which the card stands: one a rollout and day at the most."""
+    return f"{card_key(rollout.id)}:{rollout.posted_on.isoformat()}"
 
 
 def tell(
@@ -58,7 +54,7 @@ def tell(
     A card is redrawn in its message where the verdict or the share is another, and by the daily recommendation always;
     only that moves a card on to a new message, at most once a local day.
     """
-    today = talk.schedule.today(now_of(session))
+    today = talk.schedule.today(db.now_of(session))
     there = [_told(session, place, each, terms, talk.channel, today, is_daily=is_daily) for each in found]
     _end_all_but(session, place, {rollout.id for rollout in there})
     return there
@@ -135,22 +131,22 @@ def _deserves_a_message(session: Session, place: Experiment, rollout: Rollout, a
 
 def _leave(session: Session, rollout: Rollout, message: str) -> None:
     """The message where the card stood is to say that it goes on in another."""
-    outbox.put(
-        session, kind="moved", subject=subject(rollout.id), key=f"moved:{message}", rollout=rollout.id, message=message
-    )
+    subject = card_key(rollout.id)
+    outbox.put(session, kind="moved", subject=subject, key=f"moved:{message}", rollout=rollout.id, message=message)
 
 
 def _note_change(session: Session, rollout: Rollout, today: date, action: str) -> None:
     """A changed verdict whose day has had its message already is told in the thread of the card."""
     key = f"turned:{rollout.id}:{today.isoformat()}:{action}"
-    outbox.put(session, kind="turned", subject=subject(rollout.id), key=key, rollout=rollout.id, before=rollout.action)
+    subject = card_key(rollout.id)
+    outbox.put(session, kind="turned", subject=subject, key=key, rollout=rollout.id, before=rollout.action)
 
 
 def redraw(session: Session, rollout: Rollout) -> None:
     """Asks for the card to be drawn as things are then."""
     rollout.edits += 1
-    key = f"rollout:{rollout.id}:{rollout.edits}"
-    outbox.put_latest(session, kind="rollout", subject=subject(rollout.id), key=key, rollout=rollout.id)
+    card = card_key(rollout.id)
+    outbox.put_latest(session, kind="rollout", subject=card, key=f"{card}:{rollout.edits}", rollout=rollout.id)
     session.flush()
 
 
@@ -208,7 +204,7 @@ def one(session: Session, rollout_id: int) -> Rollout:
 
 def is_held(session: Session, rollout: Rollout) -> bool:
     """True while somebody has put the rollout on hold."""
-    return rollout.hold_until is not None and rollout.hold_until > now_of(session)
+    return rollout.hold_until is not None and rollout.hold_until > db.now_of(session)
 
 
 def hold(
@@ -227,7 +223,7 @@ def hold(
     Raises:
         Refused: without a reason, or where there is no such rollout.
     """
-    is_over = until <= now_of(session)
+    is_over = until <= db.now_of(session)
     if not (reason.strip() or is_over):
         raise Refused("Say why: add `because` and the reason for the hold.")
     place = find_experiment(session, experiment)

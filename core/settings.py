@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import time, timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 from zoneinfo import ZoneInfo
 
 from pydantic import (
@@ -29,7 +29,7 @@ from pydantic_settings import (
 
 from core.errors import Refused
 from core.rules import allocation, calendar, metrics
-from core.rules.calendar import Schedule
+from core.rules.calendar import Schedule, Weekday
 from core.rules.decision import Rule, Terms
 from core.rules.metrics import Collected, Metric, Quantile
 
@@ -153,7 +153,6 @@ def _zone(value: str) -> str:
 
 
 Zone = Annotated[str, AfterValidator(_zone)]
-Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 Weekdays = Annotated[tuple[Weekday, ...], Field(min_length=1)]
 
 

@@ -209,6 +209,11 @@ def baseline_or_note(session: Session, place: Experiment) -> tuple[Variant | Non
         return None, str(refused)
 
 
+def beside(base: Variant, there: Sequence[Variant]) -> list[Variant]:
+    """The candidates with traffic beside a baseline."""
+    return [v for v in there if v.id != base.id and v.allocation > 0]
+
+
 def candidate(session: Session, experiment: Experiment, name: str | uuid.UUID | None = None) -> Variant:
     """The variant under test: the named one, else the only one besides the baseline that has traffic.
 
@@ -221,7 +226,7 @@ def candidate(session: Session, experiment: Experiment, name: str | uuid.UUID | 
         if found.id == base.id:
             raise Refused(f"{found.name} is the baseline of {experiment.name}, not a candidate.")
         return found
-    running = [v for v in variants(session, experiment) if v.id != base.id and v.allocation > 0]
+    running = beside(base, variants(session, experiment))
     if len(running) == 1:
         return running[0]
     if not running:
@@ -236,8 +241,7 @@ def what_fails(session: Session, experiment: Experiment) -> Variant:
         Refused: where several candidates have traffic and no name says which.
     """
     base = baseline(session, experiment)
-    running = [v for v in variants(session, experiment) if v.id != base.id and v.allocation > 0]
-    return candidate(session, experiment) if running else base
+    return candidate(session, experiment) if beside(base, variants(session, experiment)) else base
 
 
 def set_shares(

@@ -117,7 +117,7 @@ class Simulation:
         if not plans:
             raise Refused("No model answers, so nothing was simulated; the log says why.")
         with db.transaction(desk.engine, patience_ms=db.BACKGROUND_MS) as session:
-            clock.put_forward(session, max(until - _now(session), timedelta()))
+            clock.put_forward(session, max(until - db.now_of(session), timedelta()))
             write_assignments(session, assigned)
             write_events(session, (row for row in events if row.timestamp <= until))
         self._traffic.expect(row for row in events if row.timestamp > until)
@@ -176,7 +176,7 @@ class Simulation:
             write_events(session, (row for row in events if row.created_at <= until))
         schedule.run_now(desk, "measure")
         with db.transaction(desk.engine, patience_ms=db.BACKGROUND_MS) as session:
-            clock.put_forward(session, until - _now(session))
+            clock.put_forward(session, until - db.now_of(session))
             _measured(session, desk)
         return plans
 
@@ -216,11 +216,6 @@ def _target(session: Session, name: str | None) -> tuple[Experiment, Variant]:
     return found[0]
 
 
-def _now(session: Session) -> datetime:
-    found: datetime = session.execute(select(func.now())).scalar_one()
-    return found
-
-
 def _measured(session: Session, desk: Desk) -> None:
     """All events have been read up to now; a pass that is under way says so only of when it began."""
     for _ in range(2):
@@ -231,7 +226,7 @@ def _measured(session: Session, desk: Desk) -> None:
 def _present_step(session: Session, place: Experiment) -> tuple[datetime, datetime]:
     """The time, and since when the shares are what they are."""
     newest = select(func.max(AllocationStep.started_at)).where(AllocationStep.experiment_id == place.id)
-    now = _now(session)
+    now = db.now_of(session)
     return now, session.scalar(newest) or now - BURST
 
 

@@ -12,7 +12,6 @@ class Actor:
     """A person as the rules see them: a stable id and the groups and handles they answer to."""
 
     id: str
-    name: str
     groups: frozenset[str] = frozenset()
 
 

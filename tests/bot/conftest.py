@@ -82,8 +82,14 @@ def configure(sandbox: Sandbox, **more: Any) -> Settings:
 
 
 @pytest.fixture
-def configured(sandbox: Sandbox, mlflow_uri: str, tmp_path: Path) -> Settings:  # noqa: F811
-    return configure(sandbox, mlflow_tracking_uri=mlflow_uri, promotion_bot_data=tmp_path)
+def wishes() -> dict[str, Any]:
+    """What a test configures besides the usual."""
+    return {}
+
+
+@pytest.fixture
+def configured(sandbox: Sandbox, mlflow_uri: str, tmp_path: Path, wishes: dict[str, Any]) -> Settings:  # noqa: F811
+    return configure(sandbox, mlflow_tracking_uri=mlflow_uri, promotion_bot_data=tmp_path, **wishes)
 
 
 class Bot:

@@ -11,7 +11,7 @@ from bot.demo import clock
 from core import alerts, db
 from core.settings import AlertsSection, Settings
 from tests.bot.acts import aloud, answer, reply, told
-from tests.bot.conftest import ROLLOUTS, Bot, configure, effects
+from tests.bot.conftest import ROLLOUTS, Bot, effects
 from tests.core import steps
 from tests.core.conftest import EXPERIMENT
 from tests.workspace import Person, text_of, waits_until
@@ -20,17 +20,21 @@ Json = dict[str, Any]
 
 
 @pytest.fixture
-def configured(sandbox: object, mlflow_uri: str, tmp_path: object) -> Settings:
-    """Settings with bob and carol on call."""
-    more: dict[str, Any] = {"mlflow_tracking_uri": mlflow_uri, "promotion_bot_data": tmp_path}
-    return configure(sandbox, alerts=AlertsSection(on_call=("@bob", "@carol")), **more)  # type: ignore[arg-type]
+def wishes() -> dict[str, Any]:
+    """Bob and carol are on call."""
+    return {"alerts": AlertsSection(on_call=("@bob", "@carol"))}
 
 
 @pytest.fixture
-def alarmed(bot: Bot, desk: Engine, carol: Person) -> Json:
-    """The card of an alert: a candidate at 10 % that does great harm."""
+def running(bot: Bot, desk: Engine) -> None:
+    """A candidate at 10 % with some traffic."""
     steps.change(desk, "start")
     steps.serve_all(desk, 4000)
+
+
+@pytest.fixture
+def alarmed(running: None, desk: Engine, carol: Person) -> Json:
+    """The card of an alert: the candidate does great harm."""
     clock.advance(desk, hours=1)
     steps.goes_wrong(desk)
     steps.watch(desk)
@@ -113,9 +117,7 @@ def test_unanswered_it_goes_to_the_thread_the_group_and_in_person_but_not_to_who
     assert not any("A critical alert" in text_of(message) for message in bob.sees("app"))
 
 
-def test_it_recovers_in_sight(bot: Bot, carol: Person, desk: Engine) -> None:
-    steps.change(desk, "start")
-    steps.serve_all(desk, 4000)
+def test_it_recovers_in_sight(running: None, carol: Person, desk: Engine) -> None:
     clock.advance(desk, minutes=90)
     steps.roll_up(desk)
     steps.watch(desk)

@@ -19,10 +19,10 @@ from bot import alert_screens, blocks, modals, rollout_screens, screens, verdict
 from bot.blocks import Answer
 from bot.sandbox.checks import check_blocks, check_view
 from core import cards, choices, db
-from core.alert_cards import AlertCard, RolloutCard
+from core.alert_cards import AlertCard
 from core.candidates import Evaluated
 from core.digests import Digest, DigestLine
-from core.rollout_cards import CandidateCard, ExperimentCard, StepLine, VariantLine, WhyCard
+from core.rollout_cards import CandidateCard, ExperimentCard, RolloutCard, StepLine, VariantLine, WhyCard
 from core.rules.checks import Traffic
 from core.rules.decision import CheckRow, Terms
 from core.rules.estimates import Step
@@ -191,7 +191,7 @@ histories = st.builds(
     after=st.just({}),
 )
 versions = st.builds(
-    choices.VersionLine, names, st.just("3"), st.just("none"), st.one_of(st.none(), names), st.tuples(names), st.none()
+    choices.VersionLine, names, st.just("3"), st.just("none"), st.one_of(st.none(), names), st.tuples(names)
 )
 rollout_cards = st.builds(
     RolloutCard,
@@ -207,7 +207,6 @@ rollout_cards = st.builds(
     open_request=st.sampled_from([None, 7]),
     open_alerts=st.sampled_from([(), (1, 2)]),
     is_late=st.booleans(),
-    told_at=st.just(AT),
     ended_at=st.sampled_from([None, AT]),
     ending=st.sampled_from([None, "promote", "rollback"]),
     message_key=st.just("rollout:1:2026-11-23"),
@@ -236,9 +235,7 @@ alert_cards = st.builds(
     id=st.integers(1, 10**9),
     experiment=names,
     variant=st.one_of(st.none(), names),
-    cause=st.just("regression"),
     whose=st.sampled_from(sorted(alert_screens.TITLES)),
-    is_critical=st.booleans(),
     why=st.one_of(names, st.text(min_size=500, max_size=900)).map(lambda text: f"Worse: {text}"),
     numbers=st.lists(st.tuples(st.sampled_from(sorted(verdicts.STATE_MARKS)), names, names), max_size=20).map(tuple),
     proposals=st.fixed_dictionaries({}, optional={"all": proposals, "share": proposals}),

@@ -99,7 +99,7 @@ def test_help_explains_each_verb(bot: Bot, alice: Person) -> None:
     for verb in commands.VERBS:
         assert f"/rollout {verb}" in everything
         explained = answer(alice, f"help {verb}")
-        assert explained.startswith(commands.summary(verb))
+        assert explained.startswith(commands.summary(verb, commands.VERBS))
         assert f"`/rollout {verb}" in explained
     assert "Did you mean promote?" in plain(answer(alice, "help promot"))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime, time
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,7 +17,7 @@ from bot.people import People
 from core import registry
 from core.settings import RecommendationsSection, Settings
 from tests.bot.acts import aloud, answer, reply
-from tests.bot.conftest import APPROVALS, ROLLOUTS, Bot, configure, effects, waiting
+from tests.bot.conftest import APPROVALS, ROLLOUTS, Bot, effects, waiting
 from tests.core import steps
 from tests.core.conftest import EXPERIMENT
 from tests.workspace import Person, text_of, waits_until
@@ -29,11 +28,9 @@ MONDAY = datetime(2045, 11, 20, 7, tzinfo=UTC)
 
 
 @pytest.fixture
-def configured(sandbox: object, mlflow_uri: str, tmp_path: Path) -> Settings:
-    """Settings with a recommendation at eight."""
-    at_eight = RecommendationsSection(at=time(8))
-    more: dict[str, Any] = {"mlflow_tracking_uri": mlflow_uri, "promotion_bot_data": tmp_path}
-    return configure(sandbox, recommendations=at_eight, **more)  # type: ignore[arg-type]
+def wishes() -> dict[str, Any]:
+    """The recommendation comes at eight."""
+    return {"recommendations": RecommendationsSection(at=time(8))}
 
 
 @pytest.fixture

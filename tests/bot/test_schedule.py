@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine, select, text
@@ -17,7 +18,7 @@ from core import db, registry
 from core.settings import CustomMetric, MetricsSection, Settings
 from core.tables import AllocationStep, Recommendation
 from tests.bot.acts import answer
-from tests.bot.conftest import Bot, configure
+from tests.bot.conftest import Bot
 from tests.core import steps
 from tests.core.conftest import EXPERIMENT
 from tests.workspace import Person
@@ -26,10 +27,9 @@ SWAPS = MetricsSection(custom={"swaps": CustomMetric(count="meal_swapped", toler
 
 
 @pytest.fixture
-def configured(sandbox: object, mlflow_uri: str, tmp_path: Path) -> Settings:
-    """Settings with a metric of a team's own."""
-    more = {"mlflow_tracking_uri": mlflow_uri, "promotion_bot_data": tmp_path, "metrics": SWAPS}
-    return configure(sandbox, **more)  # type: ignore[arg-type]
+def wishes() -> dict[str, Any]:
+    """A metric of a team's own."""
+    return {"metrics": SWAPS}
 
 
 @pytest.fixture

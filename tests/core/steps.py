@@ -29,7 +29,7 @@ from tests.core.conftest import EXPERIMENT, MODEL
 T = TypeVar("T")
 TERMS = Terms()
 TALK = Talk("ml-rollouts", Schedule())
-ALICE, BOB, CAROL = Actor("U1", "alice"), Actor("U2", "bob"), Actor("U3", "carol")
+ALICE, BOB, CAROL = Actor("U1"), Actor("U2"), Actor("U3")
 APPROVERS = {BOB.id, CAROL.id}
 BECAUSE = "the numbers are made up"
 

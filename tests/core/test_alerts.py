@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import Engine, select, text
 
 from bot.demo import clock
-from core import alert_cards, alerts, db, requests, rollouts
+from core import alert_cards, alerts, db, requests, rollout_cards
 from core.errors import Refused
 from core.promotions import Scope
 from core.requests import Decided
@@ -221,7 +221,7 @@ def test_a_deleted_experiment_leaves_nothing_open(running: Engine) -> None:
     assert (alert.state, alert.end_reason) == ("superseded", "The experiment was deleted.")
     with db.transaction(running) as session:
         assert alert_cards.alert_card(session, alert.id).experiment == "a deleted experiment"
-        card = alert_cards.rollout_card(session, session.scalars(select(Rollout.id)).one(), terms=TERMS)
+        card = rollout_cards.rollout_card(session, session.scalars(select(Rollout.id)).one(), terms=TERMS)
     assert (card.experiment, card.candidate, card.ended_at is None) == ("a deleted experiment", None, False)
 
 
@@ -307,7 +307,7 @@ def test_snoozed_it_rests_and_then_begins_anew(running: Engine) -> None:
     clock.advance(running, minutes=11)
     assert escalate(running) == ["0"]
     with db.transaction(running) as session:
-        alerts.snooze(session, 1, by=CAROL.id, until=rollouts.now_of(session) + timedelta(hours=1))
+        alerts.snooze(session, 1, by=CAROL.id, until=db.now_of(session) + timedelta(hours=1))
         assert alert_cards.alert_card(session, 1).snoozed_by == CAROL.id
     clock.advance(running, minutes=69)
     assert escalate(running) == []

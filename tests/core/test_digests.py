@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import Engine, select, text
 
 from bot.demo import clock
-from core import alert_cards, alerts, db, digests, experiments, rollouts
+from core import alerts, db, digests, experiments, rollout_cards, rollouts
 from core.errors import Refused
 from core.rollouts import Talk
 from core.rules.calendar import Schedule
@@ -85,7 +85,7 @@ def test_of_missed_days_the_latest_is_made_up_for_once_and_marked_late(running: 
     assert made(running) == [(date(2045, 11, 21), False), (date(2045, 11, 24), True)]
     with db.transaction(running) as session:
         assert digests.digest(session, "ml-rollouts", date(2045, 11, 24)).late == 1
-        assert alert_cards.rollout_card(session, rollout(running).id, terms=TERMS).is_late
+        assert rollout_cards.rollout_card(session, rollout(running).id, terms=TERMS).is_late
 
 
 def test_what_waited_for_the_end_of_a_pause_is_not_late(running: Engine) -> None:
@@ -165,7 +165,7 @@ def test_it_is_quiet_while_a_request_waits_or_somebody_holds_it(running: Engine)
     days(running, 3)
     assert rollout(running).posted_on == date(2045, 11, 23)
     with db.transaction(running) as session:
-        until = rollouts.now_of(session) + timedelta(days=2)
+        until = db.now_of(session) + timedelta(days=2)
         rollouts.hold(session, experiment=EXPERIMENT, variant=None, until=until, reason="the fair", by="U1")
     days(running, 1)
     assert rollout(running).posted_on == date(2045, 11, 23)
@@ -187,7 +187,7 @@ def test_a_hold_needs_a_reason_and_can_be_lifted(running: Engine) -> None:
 
     def hold(hours: int, reason: str) -> None:
         with db.transaction(running) as session:
-            until = rollouts.now_of(session) + timedelta(hours=hours)
+            until = db.now_of(session) + timedelta(hours=hours)
             rollouts.hold(session, experiment=EXPERIMENT, variant=None, until=until, reason=reason, by="U1")
 
     with pytest.raises(Refused, match="Say why"):
@@ -208,7 +208,7 @@ def test_a_candidate_without_a_policy_version_has_a_card_too(running: Engine) ->
     clock.advance(running, hours=2)
     assert recommend(running)
     with db.transaction(running) as session:
-        card = alert_cards.rollout_card(session, rollout(running).id, terms=TERMS)
+        card = rollout_cards.rollout_card(session, rollout(running).id, terms=TERMS)
     assert card.candidate is not None
     assert card.checklist == ()
 
@@ -220,7 +220,7 @@ def test_a_rollback_ends_the_card(running: Engine) -> None:
     with db.transaction(running) as session:
         assert digests.watched(session)
         alerts.watch(session, {steps.place(session).id: NINE}, terms=TERMS)
-        card = alert_cards.rollout_card(session, 1, terms=TERMS)
+        card = rollout_cards.rollout_card(session, 1, terms=TERMS)
     assert (card.candidate, card.ending) == (None, "rollback")
     assert card.ended_at is not None
 

@@ -113,9 +113,7 @@ def test_a_tag_that_the_pipeline_set_is_enough_and_is_shown_as_such(engine: Engi
         assert stages.of(session, made.id) == Stage.CANDIDATE
         assert session.get_one(Qualification, (MODEL, "3")).source == "tag"
         (line,) = (x for x in choices.model_lines(session, MODEL, registry) if x.version == "3")
-        assert (line.stage, line.tag, line.source, line.policies) == (
-            "candidate", "candidate", "tag", ("planner_policy v1",),
-        )  # fmt: skip
+        assert (line.stage, line.tag, line.policies) == ("candidate", "candidate", ("planner_policy v1",))
 
 
 def test_an_unreachable_registry_locks_and_changes_nothing(desk: Engine) -> None:

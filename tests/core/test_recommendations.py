@@ -32,7 +32,7 @@ CANDIDATE = "candidate_v3"
 
 def recommend(engine: Engine, terms: Terms = TERMS) -> list[Recommendation]:
     with db.transaction(engine, patience_ms=60_000) as session:
-        found = recommendations.recommend_all(session, place(session).id, terms)
+        [found] = recommendations.recommend(session, [place(session).id], terms).values()
         session.expunge_all()
         return [look.recommended for look in found if look.recommended]
 
@@ -175,7 +175,7 @@ def test_experiments_looked_at_together_are_looked_at_as_if_alone(running: Engin
     with running.begin() as connection:
         connection.execute(text("DELETE FROM promotion.recommendations"))
     with db.transaction(running) as session:
-        recommendations.recommend_all(session, other, TERMS)
+        recommendations.recommend(session, [other], TERMS)
     (alone,) = rows(running)
     assert (alone.why, alone.look["steps"], alone.look["shares"]) == (
         theirs.why,

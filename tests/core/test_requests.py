@@ -32,7 +32,7 @@ from tests.core.steps import (
     variant,
 )
 
-MALLORY = Actor("U9", "mallory")
+MALLORY = Actor("U9")
 
 
 def reject(engine: Engine, number: int, actor: Actor = BOB, reason: str = "not now") -> requests.Decided:

@@ -30,7 +30,7 @@ def measured(engine: Engine) -> Engine:
 
 def test_the_candidate_does_well_and_has_a_day_to_go(measured: Engine) -> None:
     with db.transaction(measured, patience_ms=60_000) as session:
-        [made] = recommendations.recommend_all(session, breakfast.EXPERIMENT_ID, TERMS)
+        [[made]] = recommendations.recommend(session, [breakfast.EXPERIMENT_ID], TERMS).values()
         found = made.decision
         assert found.action == found.calibrated == "wait"
         assert found.why == "4.0 of the 5 days needed at this share have passed."
@@ -42,4 +42,5 @@ def test_the_candidate_does_well_and_has_a_day_to_go(measured: Engine) -> None:
         candidate = find_variant(session, place, breakfast.CANDIDATE)
         rows = evidence.checklist(session, place, candidate, TERMS)
         assert rows[0].passed, rows[0]
-        assert not recommendations.recommend_all(session, demo_id("experiment", world.EXPERIMENT), TERMS)
+        [found] = recommendations.recommend(session, [demo_id("experiment", world.EXPERIMENT)], TERMS).values()
+        assert not found

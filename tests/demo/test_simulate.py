@@ -35,7 +35,7 @@ PLANS_A_DAY = 100
 SIMULATED_A_DAY = 400
 TOUCHED = "SELECT updated_at FROM exp.experiments WHERE id = :id"
 HALF = "UPDATE exp.variants SET allocation = 0.5 WHERE experiment_id = :id"
-ALICE = Actor("U1", "alice")
+ALICE = Actor("U1")
 # typed -> why not
 REFUSED = {
     "": "Which of the three",
@@ -94,7 +94,7 @@ def does(simulation: Simulation, table: Desk, typed: str) -> Answer:
 def stands(engine: Engine) -> Standing:
     """How the breakfast experiment's candidate stands at this moment."""
     with db.transaction(engine, patience_ms=60_000) as session:
-        [found] = recommendations.recommend_all(session, breakfast.EXPERIMENT_ID, Settings().terms)
+        [[found]] = recommendations.recommend(session, [breakfast.EXPERIMENT_ID], Settings().terms).values()
         return found
 
 
@@ -205,4 +205,4 @@ def test_the_demo_has_the_verb_and_others_have_not(
         assert "`/rollout simulate regression [EXPERIMENT]" in answer(alice, "help simulate")
         assert "is worse from now on" in answer(alice, "simulate regression")
     with pytest.raises(Refused, match="I do not know the verb `simulate`"):
-        commands.known("simulate")
+        commands.known("simulate", commands.VERBS)
