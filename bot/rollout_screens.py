@@ -21,7 +21,7 @@ from bot.blocks import (
     section,
     unbroken,
 )
-from bot.screens import MARKS, check_lines
+from bot.screens import check_lines, check_mark
 from core.alert_cards import RolloutCard
 from core.digests import Digest, DigestLine
 from core.rules.decision import METRIC_ROWS, CheckRow, percent
@@ -70,7 +70,7 @@ def _checklist(rows: Sequence[CheckRow]) -> Block:
         return context("No checklist: this variant links to no policy version, so it cannot be promoted.")
     measured = [row for row in rows if row.title in METRIC_ROWS]
     others = [row for row in rows if row.title not in METRIC_ROWS]
-    titles = " · ".join(f"{MARKS[row.passed]} {row.title.replace(' ', verdicts.NBSP)}" for row in measured)
+    titles = " · ".join(f"{check_mark(row)} {row.title.replace(' ', verdicts.NBSP)}" for row in measured)
     passed = f"{sum(row.passed is True for row in rows)} of {len(rows)} passed"
     return section(f"*Checklist before production*, {passed}\n{check_lines(others)}\n{titles}")
 

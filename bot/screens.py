@@ -33,6 +33,7 @@ from core.rollout_cards import ExperimentCard, VariantLine
 from core.rules.decision import CheckRow, percent
 
 MARKS: Mapping[bool | None, str] = {True: ":white_check_mark:", False: ":x:", None: ":grey_question:"}
+WAITS = ":hourglass_flowing_sand:"
 DIVIDER: Block = {"type": "divider"}
 STATUS_MARKS = {
     "active": ":large_green_circle:",
@@ -64,9 +65,14 @@ def change_line(change: Change) -> str:
     return f"{name(change.variant)} *{percent(change.before)} → {percent(change.after)}*"
 
 
+def check_mark(row: CheckRow) -> str:
+    """Passed, failed, without evidence; or waiting for plans and days, which is no failure."""
+    return WAITS if row.waits else MARKS[row.passed]
+
+
 def check_lines(rows: Iterable[CheckRow]) -> str:
     """The checklist, a line a row."""
-    return "\n".join(f"{MARKS[row.passed]} *{row.title}*  {escaped(cut(row.detail, 250))}" for row in rows)
+    return "\n".join(f"{check_mark(row)} *{row.title}*  {escaped(cut(row.detail, 250))}" for row in rows)
 
 
 def title(card: RequestCard) -> str:
