@@ -188,8 +188,8 @@ def _first(urgent: Sequence[DigestLine]) -> str:
     return escaped(f"First: {verdicts.WORDS[line.action].lower()} {_short(line.variant)} in {_short(line.experiment)}.")
 
 
-def line(line: DigestLine) -> str:
-    """A rollout in two lines: the verdict, and why."""
+def line(line: DigestLine, *, with_why: bool = True) -> str:
+    """A rollout in two lines: the verdict, and what is open with, as a rule, why."""
     to = f" to {percent(line.next_step)}" if line.action == "increase" and line.next_step is not None else ""
     whose = f"{name(line.variant)} in {name(line.experiment)}"
     head = f"{verdicts.MARKS[line.action]} *{verdicts.WORDS[line.action]}{to}*  {whose}"
@@ -200,7 +200,7 @@ def line(line: DigestLine) -> str:
             else []
         ),
         *([f":inbox_tray: #{line.open_request} waits"] if line.open_request is not None else []),
-        escaped(cut(one_line(line.why.partition(": ")[0]), 160)),
+        *([escaped(cut(one_line(line.why.partition(": ")[0]), 160))] if with_why else []),
     ]
     return f"{head}\n{' · '.join(notes)}"
 
@@ -225,8 +225,14 @@ def _progress(line: DigestLine) -> str:
         return "has ended"
     if line.held_until is not None:
         return f"on hold until {line.held_until:%d %b}"
-    left = f", {line.days_left:.0f} d left" if line.days_left is not None and line.days_left >= 1 else ""
+    left = f", {line.days_left:.0f} d left{_early(line)}" if line.days_left is not None and line.days_left >= 1 else ""
     return f"{percent(line.share)}, day {line.days:.0f} of {line.minimum_days}{left}"
+
+
+def _early(line: DigestLine) -> str:
+    """What the days left rest on, where that is less than a day of traffic and not the least of days alone."""
+    is_estimate = line.days_left is not None and line.days_left > line.minimum_days - line.days + 0.1
+    return " by the first hours' traffic" if line.days < 1 and is_estimate else ""
 
 
 def why_button(line: DigestLine) -> Block:
