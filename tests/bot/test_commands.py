@@ -136,7 +136,7 @@ def test_a_running_candidate_is_measured_and_judged(bot: Bot, alice: Person, des
     assert "Day 4.0 of 3 at 10 %" in said
     assert answer(alice, "recommend").startswith(":rewind: *Roll back*")
     said = answer(alice, f"why {EXPERIMENT}")
-    assert "*Document's rule*: Roll back. Beyond tolerance: Acceptance" in said
+    assert "*Fixed thresholds* (rule `document`): Roll back. Beyond tolerance: Acceptance" in said
     assert "10 % since" in said
     said = answer(alice, f"checklist {EXPERIMENT}")
     assert "of 10 passed" in said
