@@ -65,8 +65,12 @@ def _alerts(found: Sequence[AlertCard]) -> list[Block]:
 
 
 def _rollouts(found: Sequence[DigestLine]) -> list[Block]:
+    """Why a rollout stands as it does is said by its open alert above, where it has one."""
     return [
-        blocks.section(rollout_screens.line(one), accessory=rollout_screens.why_button(one)) for one in found[:MOST]
+        blocks.section(
+            rollout_screens.line(one, with_why=not one.open_alerts), accessory=rollout_screens.why_button(one)
+        )
+        for one in found[:MOST]
     ]
 
 

@@ -23,7 +23,7 @@ from bot.blocks import (
     section,
     unbroken,
 )
-from bot.screens import MARKS, check_lines
+from bot.screens import check_lines, check_mark
 from core.digests import Digest, DigestLine
 from core.rollout_cards import RolloutCard
 from core.rules.decision import METRIC_ROWS, CheckRow, percent
@@ -72,7 +72,7 @@ def _checklist(rows: Sequence[CheckRow]) -> Block:
         return context("No checklist: this variant links to no policy version, so it cannot be promoted.")
     measured = [row for row in rows if row.title in METRIC_ROWS]
     others = [row for row in rows if row.title not in METRIC_ROWS]
-    titles = " · ".join(f"{MARKS[row.passed]} {row.title.replace(' ', verdicts.NBSP)}" for row in measured)
+    titles = " · ".join(f"{check_mark(row)} {row.title.replace(' ', verdicts.NBSP)}" for row in measured)
     passed = f"{sum(row.passed is True for row in rows)} of {len(rows)} passed"
     return section(f"*Checklist before production*, {passed}\n{check_lines(others)}\n{titles}")
 
@@ -190,8 +190,8 @@ def _first(urgent: Sequence[DigestLine]) -> str:
     return escaped(f"First: {verdicts.WORDS[line.action].lower()} {_short(line.variant)} in {_short(line.experiment)}.")
 
 
-def line(line: DigestLine) -> str:
-    """A rollout in two lines: the verdict, and why."""
+def line(line: DigestLine, *, with_why: bool = True) -> str:
+    """A rollout in two lines: the verdict, and what is open with, as a rule, why."""
     to = f" to {percent(line.next_step)}" if line.action == "increase" and line.next_step is not None else ""
     whose = f"{name(line.variant)} in {name(line.experiment)}"
     head = f"{verdicts.MARKS[line.action]} *{verdicts.WORDS[line.action]}{to}*  {whose}"
@@ -202,7 +202,7 @@ def line(line: DigestLine) -> str:
             else []
         ),
         *([f":inbox_tray: #{line.open_request} waits"] if line.open_request is not None else []),
-        escaped(cut(one_line(line.why.partition(": ")[0]), 160)),
+        *([escaped(cut(one_line(line.why.partition(": ")[0]), 160))] if with_why else []),
     ]
     return f"{head}\n{' · '.join(notes)}"
 
@@ -219,8 +219,14 @@ def _progress(line: DigestLine) -> str:
         return "has ended"
     if line.held_until is not None:
         return f"on hold until {line.held_until:%d %b}"
-    left = f", {line.days_left:.0f} d left" if line.days_left is not None and line.days_left >= 1 else ""
+    left = f", {line.days_left:.0f} d left{_early(line)}" if line.days_left is not None and line.days_left >= 1 else ""
     return f"{percent(line.share)}, day {line.days:.0f} of {line.minimum_days}{left}"
+
+
+def _early(line: DigestLine) -> str:
+    """What the days left rest on, where that is less than a day of traffic and not the least of days alone."""
+    is_estimate = line.days_left is not None and line.days_left > line.minimum_days - line.days + 0.1
+    return " by the first hours' traffic" if line.days < 1 and is_estimate else ""
 
 
 def why_button(line: DigestLine) -> Block:

@@ -33,6 +33,7 @@ from core.rollout_cards import ExperimentCard, VariantLine
 from core.rules.decision import CheckRow, percent
 
 MARKS: Mapping[bool | None, str] = {True: ":white_check_mark:", False: ":x:", None: ":grey_question:"}
+WAITS = ":hourglass_flowing_sand:"
 DIVIDER: Block = {"type": "divider"}
 STATUS_MARKS = {
     "active": ":large_green_circle:",
@@ -64,9 +65,14 @@ def change_line(change: Change) -> str:
     return f"{name(change.variant)} *{percent(change.before)} → {percent(change.after)}*"
 
 
+def check_mark(row: CheckRow) -> str:
+    """Passed, failed, without evidence; or waiting for plans and days, which is no failure."""
+    return WAITS if row.waits else MARKS[row.passed]
+
+
 def check_lines(rows: Iterable[CheckRow]) -> str:
     """The checklist, a line a row."""
-    return "\n".join(f"{MARKS[row.passed]} *{row.title}*  {escaped(cut(row.detail, 250))}" for row in rows)
+    return "\n".join(f"{check_mark(row)} *{row.title}*  {escaped(cut(row.detail, 250))}" for row in rows)
 
 
 def title(card: RequestCard) -> str:
@@ -321,7 +327,6 @@ DEEDS = {
     "hold": "put on hold",
     "unhold": "lifted the hold of",
     "alert": "raised",
-    "alert confirmed": "answered with a rollback",
     "alert dismissed": "dismissed",
     "alert recovered": "saw the end of",
     "alert superseded": "closed",
@@ -334,6 +339,10 @@ def deed(line: HistoryLine, *, with_changes: bool = True) -> str:
     changes = _share_changes(line) if with_changes else ""
     place = f" in {name(line.experiment)}" if line.experiment and line.experiment != line.subject else ""
     reason = f"\n{quoted(line.reason, 200)}" if line.reason else ""
+    if line.answered is not None:
+        alerts = ", ".join(f"alert {number}" for number in line.answered.alerts)
+        rolled_back = f"{name(line.answered.variant)}{place} rolled back by {person(line.actor)} ({alerts})"
+        return rolled_back + (f": {changes}" if changes else "")
     return (
         f"{person(line.actor)} {DEEDS[line.action]} {name(line.subject)}{place}"
         + (f": {changes}" if changes else "")
@@ -347,8 +356,13 @@ def history(lines: Sequence[HistoryLine], experiment_name: str) -> Answer:
         return plain(f"Nothing is on record for {name(experiment_name)} yet.")
     return Answer(
         f"History of {escaped(experiment_name)}",
-        fitted([section(f"{moment(line.at)}  {deed(line, with_changes=line.action != 'approve')}") for line in lines]),
+        fitted([section(f"{moment(line.at)}  {deed(line, with_changes=_has_changes(line))}") for line in lines]),
     )
+
+
+def _has_changes(line: HistoryLine) -> bool:
+    """An approval's shares stand in the line of its request, unless one click made both."""
+    return line.action != "approve" or line.answered is not None
 
 
 def _decided(line: HistoryLine, card: RequestCard) -> str:

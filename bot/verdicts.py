@@ -31,7 +31,10 @@ STATE_MARKS = {
     "no interval": ":abacus:",
     "informative": ":information_source:",
 }
+NO_HARM_SEEN = "no harm seen"
+"""What "fine" is called while the interval, which holds at all looks together, still reaches beyond the limit."""
 STATES = {
+    NO_HARM_SEEN: "no harm seen: within tolerance at 95 % in this look, not yet at all looks together",
     "worse": "worse, beyond chance and tolerance",
     "tolerable": "worse, within tolerance",
     "fine": "within tolerance, at 95 % in this look",
@@ -64,7 +67,7 @@ NEXT = {
     "promote": "Ask for it: `{command} promote {experiment}`. ",
     "rollback": "Ask for it: `{command} rollback {experiment} because …`. ",
 }
-RULES = {"calibrated": "calibrated rule", "document": "the document's rule on point estimates"}
+RULES = {"calibrated": "calibrated rule", "document": "the fixed thresholds on point estimates (rule `document`)"}
 
 
 def metric_line(found: Finding, *, is_full: bool = False) -> str:
@@ -75,8 +78,20 @@ def metric_line(found: Finding, *, is_full: bool = False) -> str:
     mine, base = (format_value(found.metric, value).replace(" ", NBSP) for value in (shown.candidate, shown.baseline))
     values = f"*{mine}* vs {base}"
     change = f" · {_unbroken(wording.change(shown))}" if shown.is_measurable else " · no interval"
-    more = f"{_limit(found)} · _{found.state}_" if is_full else ""
+    more = f"{_limit(found)} · _{_state(found)}_" if is_full else ""
     return f"{mark} {title}  {values}{change}{more}"
+
+
+def _state(found: Finding) -> str:
+    return NO_HARM_SEEN if found.state == "fine" and not _keeps_limit(found.overall) else found.state
+
+
+def _keeps_limit(found: Comparison) -> bool:
+    """True where the whole interval is within the limit."""
+    worst = found.low if found.metric.higher_is_better else found.high
+    if worst is None or found.baseline is None:
+        return False
+    return not found.metric.is_beyond(worst * found.baseline, found.baseline)
 
 
 def _limit(found: Finding) -> str:
@@ -104,15 +119,16 @@ def _price(price: Price) -> str:
     if price.plans is None:
         return f"At this size of effect more traffic would hardly decide {escaped(price.metric or '')}."
     if price.plans == 0:
-        return f"The numbers are clear; the document asks for {_days(price.minimum_days)} more at this share."
+        return f"The numbers are clear; the fixed minimum takes {_days(price.minimum_days)} more at this share."
     parts = [f"about {price.plans:,} more plans"]
     if price.days is not None:
         parts.append(f"{_days(price.days)} at this share")
     if price.days_at_next_share is not None:
         parts.append(f"{_days(price.days_at_next_share)} at the next")
+    early = ", by the first hours' traffic" if price.is_early and price.days is not None else ""
     until = f" until {escaped(price.metric)} is decided" if price.metric else ""
-    least = f" The document asks for {_days(price.minimum_days)} more anyway." if price.minimum_days > 0 else ""
-    return f"Waiting costs {', '.join(parts)}{until}.{least}"
+    least = f" The fixed minimum takes {_days(price.minimum_days)} more anyway." if price.minimum_days > 0 else ""
+    return f"Waiting costs {', '.join(parts)}{early}{until}.{least}"
 
 
 def headline(card: CandidateCard) -> str:
@@ -179,7 +195,7 @@ def recommended(cards: Sequence[CandidateCard], command: str) -> Answer:
 def _numbers(found: Finding) -> str:
     """Everything about one metric: values, change, limits, evidence, in the present step and over all of them."""
     shown = found.overall
-    lines = [f"{STATE_MARKS[found.state]} *{escaped(found.metric.title)}* · {STATES[found.state]}"]
+    lines = [f"{STATE_MARKS[found.state]} *{escaped(found.metric.title)}* · {STATES[_state(found)]}"]
     lines.append(escaped(wording.compared(shown)))
     if found.present is not shown and found.present.is_measurable:
         lines.append(f"Present step: {escaped(wording.compared(found.present))}, z {_z(found.present)}")
@@ -218,7 +234,7 @@ def _rules(found: Decision) -> list[str]:
     alone = found.document
     return [
         *([f"*Calibrated rule*: {WORDS[found.calibrated]}"] if found.calibrated else []),
-        f"*Document's rule*: {WORDS[alone.verdict]}. {escaped(alone.why)}",
+        f"*Fixed thresholds* (rule `document`): {WORDS[alone.verdict]}. {escaped(alone.why)}",
         *([escaped(found.difference)] if found.difference else []),
     ]
 

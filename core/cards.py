@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from core import ledger, outbox
 from core.errors import Refused
 from core.rules.decision import CheckRow
-from core.tables import Experiment, LedgerEntry, Message, Request
+from core.tables import Alert, Experiment, LedgerEntry, Message, Request
 from core.variants import find_experiment
 
 
@@ -60,8 +60,16 @@ class RequestCard:
 
 
 @dataclass(frozen=True)
+class Answered:
+    """The alerts that a rollback answered, and the variant that they were about."""
+
+    variant: str
+    alerts: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class HistoryLine:
-    """One row of the record."""
+    """One row of the record; `answered` where it is the approval of a rollback that answered alerts."""
 
     id: int
     at: datetime
@@ -73,6 +81,7 @@ class HistoryLine:
     reason: str | None
     before: Mapping[str, Any]
     after: Mapping[str, Any]
+    answered: Answered | None = None
 
 
 @dataclass(frozen=True)
@@ -150,8 +159,12 @@ def asked_by(session: Session, person: str) -> frozenset[str]:
 
 # --- The record -----------------------------------------------------------------------------------------------------
 
+NO_ANSWERS: Mapping[int, Answered] = {}
 
-def _history_line(entry: LedgerEntry, experiment: str | None) -> HistoryLine:
+
+def _history_line(
+    entry: LedgerEntry, experiment: str | None, answers: Mapping[int, Answered] = NO_ANSWERS
+) -> HistoryLine:
     return HistoryLine(
         entry.id,
         entry.at,
@@ -163,7 +176,20 @@ def _history_line(entry: LedgerEntry, experiment: str | None) -> HistoryLine:
         entry.reason,
         entry.before or {},
         entry.after or {},
+        answers.get(entry.request_id) if entry.request_id is not None and entry.action == "approve" else None,
     )
+
+
+def _answers(session: Session, entries: Collection[LedgerEntry]) -> dict[int, Answered]:
+    """By request, the alerts that it answered."""
+    numbers = {entry.request_id for entry in entries if entry.action == "approve"}
+    query = select(Alert).where(Alert.request_id.in_(numbers), Alert.state == "confirmed").order_by(Alert.id)
+    found: dict[int, Answered] = {}
+    for alert in session.scalars(query):
+        if alert.request_id is not None:
+            before = found[alert.request_id].alerts if alert.request_id in found else ()
+            found[alert.request_id] = Answered(alert.variant or "?", (*before, alert.id))
+    return found
 
 
 def history(session: Session, experiment: str | uuid.UUID, *, limit: int = 15) -> list[HistoryLine]:
@@ -173,17 +199,21 @@ def history(session: Session, experiment: str | uuid.UUID, *, limit: int = 15) -
         Refused: where there is no such experiment.
     """
     place = find_experiment(session, experiment, lock=False)
-    return [_history_line(e, place.name) for e in ledger.entries(session, experiment_id=place.id, limit=limit)]
+    found = ledger.entries(session, experiment_id=place.id, limit=limit)
+    answers = _answers(session, found)
+    return [_history_line(entry, place.name, answers) for entry in found]
 
 
-DECISIONS = ("approve", "reject", "hold", "alert confirmed", "alert dismissed", "pause", "resume")
+DECISIONS = ("approve", "reject", "hold", "alert dismissed", "pause", "resume")
 
 
 def decisions(session: Session, *, limit: int) -> list[HistoryLine]:
     """What people decided last, in any experiment, newest first."""
     query = select(LedgerEntry, Experiment.name).outerjoin(Experiment, Experiment.id == LedgerEntry.experiment_id)
     newest = query.where(LedgerEntry.action.in_(DECISIONS)).order_by(LedgerEntry.id.desc()).limit(limit)
-    return [_history_line(entry, name) for entry, name in session.execute(newest)]
+    found = session.execute(newest).all()
+    answers = _answers(session, [entry for entry, _ in found])
+    return [_history_line(entry, name, answers) for entry, name in found]
 
 
 @dataclass(frozen=True)

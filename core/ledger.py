@@ -7,8 +7,8 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func, select
-from sqlalchemy.orm import Session
+from sqlalchemy import exists, func, select
+from sqlalchemy.orm import Session, aliased
 
 from core.tables import LedgerEntry
 
@@ -83,8 +83,18 @@ def days_at_work(since: datetime, until: datetime, pauses: Pauses) -> float:
 def entries(session: Session, *, experiment_id: uuid.UUID, limit: int = 20) -> list[LedgerEntry]:
     """The newest rows about one experiment, newest first, as people read them.
 
-    What an approval changed has a row of its own; it is left out, since the request and its approval tell it.
+    What an approval changed or answered has a row of its own; it is left out, since the request and its approval tell
+    it. So is a request that the same click approved: that is one deed.
     """
     is_told = LedgerEntry.request_id.is_not(None) & LedgerEntry.action.in_(TOLD_BY_REQUEST)
-    query = select(LedgerEntry).where(LedgerEntry.experiment_id == experiment_id, ~is_told)
+    approval = aliased(LedgerEntry)
+    is_same_click = exists().where(
+        approval.request_id == LedgerEntry.request_id, approval.action == "approve", approval.at == LedgerEntry.at
+    )
+    query = select(LedgerEntry).where(
+        LedgerEntry.experiment_id == experiment_id,
+        ~is_told,
+        LedgerEntry.action != "alert confirmed",
+        ~((LedgerEntry.action == "request") & is_same_click),
+    )
     return list(session.scalars(query.order_by(LedgerEntry.id.desc()).limit(limit)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from decimal import Decimal
 from typing import Any, Literal
 
@@ -76,7 +76,7 @@ def ask(session: Session, wish: Ask, *, requester: str, terms: Terms) -> Request
         override=wish.override if plan.objections else None,
         params=plan.params,
         changes=_changes(session, place, plan.after),
-        checklist=[{"title": r.title, "passed": r.passed, "detail": r.detail} for r in plan.checklist],
+        checklist=[asdict(row) for row in plan.checklist],
     )
     session.add(request)
     session.flush()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from datetime import time, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -11,6 +13,7 @@ from zoneinfo import ZoneInfo
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     SecretStr,
@@ -18,7 +21,6 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -27,6 +29,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from core import faults
 from core.errors import Refused
 from core.rules import allocation, calendar, metrics
 from core.rules.calendar import Schedule, Weekday
@@ -52,14 +55,32 @@ class Section(BaseModel):
 Event = Annotated[str, Field(pattern=r"^[a-z_]{1,100}$")]
 
 
+def _person(value: str) -> str:
+    if not re.fullmatch(r"@\S+|[UWS][A-Z0-9]+", value):
+        raise ValueError('write a handle with its @, like "@bob", or an id (U… or W… of a person, S… of a group)')
+    return value
+
+
+def _channel(value: str) -> str:
+    name = value.removeprefix("#")
+    if not re.fullmatch(r"[^\s#,]+", name):
+        raise ValueError('write the name of one channel, like "ml-rollouts", or its id (C…)')
+    return name
+
+
+People = tuple[Annotated[str, AfterValidator(_person)], ...]
+"""Slack user ids (U…, W…), user group ids (S…) or handles (@bob, @ml-approvers)."""
+Channel = Annotated[str, AfterValidator(_channel)]
+"""The name of a channel without its #, or its id."""
+
+
 class SlackSection(Section):
     """How the bot appears in the workspace and who may approve."""
 
     command: Annotated[str, Field(pattern=r"^/[a-z0-9_-]{1,31}$")] = "/rollout"
-    rollouts_channel: str = "ml-rollouts"
-    approvals_channel: str = "ml-approvals"
-    approvers: tuple[str, ...] = ()
-    """Slack user ids (U…, W…), user group ids (S…) or handles (@bob, @ml-approvers)."""
+    rollouts_channel: Channel = "ml-rollouts"
+    approvals_channel: Channel = "ml-approvals"
+    approvers: People = ()
 
 
 class RolloutSection(Section):
@@ -83,7 +104,8 @@ class CustomMetric(Section):
     """Of the latency of plans, for example 0.9."""
     title: str | None = None
     higher_is_better: bool = False
-    tolerance: Annotated[float, Field(gt=0, le=10)] | None = None
+    tolerance: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Relative to the baseline: 0.10 is 10 %."""
     limit: float | None = None
     guardrail: bool = True
     required: bool = False
@@ -153,30 +175,38 @@ def _zone(value: str) -> str:
 
 
 Zone = Annotated[str, AfterValidator(_zone)]
-Weekdays = Annotated[tuple[Weekday, ...], Field(min_length=1)]
+
+
+def _some(value: tuple[Weekday, ...]) -> tuple[Weekday, ...]:
+    if not value:
+        raise ValueError('name at least one day, like ["mon"], or leave it out for every day')
+    return value
+
+
+def _clock(value: object) -> object:
+    """A time of day without a zone; what else can be read as one, such as seconds, was hardly meant as one."""
+    if isinstance(value, time) or re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d(:[0-5]\d)?", str(value)):
+        return value
+    raise ValueError('write hours and minutes, like "09:00"; the zone is `timezone`')
+
+
+Weekdays = Annotated[tuple[Weekday, ...], AfterValidator(_some)]
+Clock = Annotated[time, BeforeValidator(_clock)]
 
 
 class RecommendationsSection(Section):
     """When people get the day's recommendation."""
 
-    at: time = time(9)
+    at: Clock = time(9)
     timezone: Zone = "UTC"
     weekdays: Weekdays = calendar.WEEKDAYS
-
-    @field_validator("at")
-    @classmethod
-    def _is_local(cls, value: time) -> time:
-        if value.tzinfo is not None:
-            raise ValueError('write the time like "09:00"; its zone is `timezone`')
-        return value
 
 
 class AlertsSection(Section):
     """How often running steps are looked at, and who is told when nobody answers a critical alert, after how long."""
 
     every_minutes: Annotated[int, Field(ge=1, le=60)] = 15
-    on_call: tuple[str, ...] = ()
-    """Slack user ids, user group ids or handles, as for approvers."""
+    on_call: People = ()
     thread_after_minutes: Annotated[int, Field(ge=1)] = 10
     group_after_minutes: Annotated[int, Field(ge=1)] = 20
     direct_after_minutes: Annotated[int, Field(ge=1)] = 40
@@ -198,9 +228,9 @@ class ExperimentSection(Section):
     """What is different for one experiment; what is left out is as for all."""
 
     rule: Rule | None = None
-    channel: str | None = None
+    channel: Channel | None = None
     """Where its cards, alerts and digest go."""
-    at: time | None = None
+    at: Clock | None = None
     timezone: Zone | None = None
     weekdays: Weekdays | None = None
 
@@ -276,10 +306,6 @@ class Settings(BaseSettings):
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
 
 
-def _fault(error: ErrorDetails) -> str:
-    return "this is no setting; remove it or correct its name" if error["type"] == "extra_forbidden" else error["msg"]
-
-
 def load(config: Path | None = None, **overrides: Any) -> Settings:
     """Reads the environment and `config` (default: ./promotion-bot.toml where it exists).
 
@@ -295,8 +321,10 @@ def load(config: Path | None = None, **overrides: Any) -> Settings:
     try:
         return FromFile(**overrides)
     except ValidationError as error:
-        faults = "\n".join(f"  {'.'.join(map(str, e['loc']))}: {_fault(e)}" for e in error.errors())
-        raise Refused(f"The configuration has faults:\n{faults}") from None
+        file = Path(config or CONFIG_FILE)
+        written = file.read_text(encoding="utf-8") if file.is_file() else ""
+        found = faults.listed(error.errors(), written, {name.upper() for name in os.environ})
+        raise Refused(f"The configuration has faults:\n{found}") from None
     except SettingsError as error:
         raise Refused(f"The environment has a fault: {error}. Set it to JSON, or leave it to the file.") from None
     except ValueError as error:

@@ -158,6 +158,8 @@ class CheckRow:
     title: str
     passed: bool | None
     detail: str
+    waits: bool = False
+    """True where it has not passed because plans or days are missing that only have to come."""
 
 
 @dataclass(frozen=True)
@@ -248,8 +250,17 @@ def _metric_row(title: str, names: Sequence[str], evidence: Evidence) -> CheckRo
     label = {metric.name: f"{metric.title.removeprefix(f'{title} ')} " if len(chosen) > 1 else "" for metric in chosen}
     detail = "; ".join(f"{label[metric.name]}{text}" for metric, _, text in found)
     if evidence.candidate.sample_size < evidence.minimum_samples:
-        return CheckRow(title, None, f"{detail} (too early to judge)")
+        return CheckRow(title, None, f"{detail} (too early to judge)", waits=True)
     return CheckRow(title, passed, detail)
+
+
+def _duration_row(held: Sequence[Held]) -> CheckRow:
+    """The days at each step. A step that was left too early has failed; one that still lasts or is to come waits."""
+    is_enough = bool(held) and all(step.is_enough for step in held)
+    reached = max((n for n, step in enumerate(held) if step.days > 0), default=0)
+    detail = ", ".join(f"{percent(h.share)}: {h.days:.1f} of {minimum_days(h.share)} d" for h in held)
+    waits = not is_enough and all(step.is_enough for step in held[:reached])
+    return CheckRow("Minimum duration", is_enough, detail or "no step held yet", waits)
 
 
 def checklist(evidence: Evidence) -> tuple[CheckRow, ...]:
@@ -263,14 +274,12 @@ def checklist(evidence: Evidence) -> tuple[CheckRow, ...]:
             None if initial is None else initial <= INITIAL_LIMIT,
             "no record of its first share" if initial is None else f"joined at {percent(initial)}",
         ),
+        _duration_row(evidence.held),
         CheckRow(
-            "Minimum duration",
-            bool(evidence.held) and all(held.is_enough for held in evidence.held),
-            ", ".join(f"{percent(h.share)}: {h.days:.1f} of {minimum_days(h.share)} d" for h in evidence.held)
-            or "no step held yet",
-        ),
-        CheckRow(
-            "Sample size", samples >= evidence.minimum_samples, f"{samples:,} of {evidence.minimum_samples:,} plans"
+            "Sample size",
+            samples >= evidence.minimum_samples,
+            f"{samples:,} of {evidence.minimum_samples:,} plans",
+            waits=samples < evidence.minimum_samples,
         ),
         *(_metric_row(title, names, evidence) for title, names in _METRIC_ROWS),
     )

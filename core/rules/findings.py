@@ -175,11 +175,11 @@ _SAYS: Final = {"increase": "increase", "wait": "wait", "rollback": "roll back"}
 
 def difference(alone: Judgement, action: str, why: str, found: Sequence[Finding]) -> str:
     """Why the calibrated rule and the document's own rule part ways."""
-    said = f"The document's rule alone says {_SAYS[alone.verdict]}: {alone.why}"
+    said = f'The fixed thresholds alone (rule "document") say {_SAYS[alone.verdict]}: {alone.why}'
     if action == "hold":
-        return f"{said} It does not ask whether the data can be trusted: {why}"
+        return f"{said} They do not ask whether the data can be trusted: {why}"
     if action == "rollback":
-        return f"{said} It looks at the present step's point estimates only; over all evidence the harm is proven."
+        return f"{said} They look at the present step's point estimates only; over all evidence the harm is proven."
     if alone.verdict == "rollback":
         unproven = [f for f in found if f.present.is_beyond and f.state != "worse"]
         shown = "; ".join(f"{f.metric.title} {change(f.overall)}" for f in unproven if f.overall.is_measurable)

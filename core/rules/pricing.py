@@ -29,6 +29,8 @@ class Price:
     days_at_next_share: float | None
     metric: str | None
     minimum_days: float
+    is_early: bool = False
+    """True where the days rest on less than one day of traffic, whose rate says little of a day's."""
 
 
 def _times(found: Comparison, boundary: float) -> float:
@@ -67,7 +69,8 @@ def price(
     more = max(math.ceil(plans * (most - 1)), missing)
     days = more / rate if rate > 0 else None
     gain = _gain(share, next_share)
-    return Price(more, days, days / gain if days is not None and gain else None, hardest, at_least)
+    at_next = days / gain if days is not None and gain else None
+    return Price(more, days, at_next, hardest, at_least, is_early=days_in_step < 1)
 
 
 def _gain(share: Decimal, next_share: Decimal | None) -> float | None:

@@ -132,6 +132,8 @@ def test_it_recovers_in_sight(running: None, carol: Person, desk: Engine) -> Non
 
 def test_the_home_tab_shows_it_and_its_buttons_work_there(alarmed: Json, carol: Person, desk: Engine) -> None:
     home = carol.home(text="Roll back `candidate_v3`?")
+    assert text_of(home).count("Acceptance is worse") == 1, "its rollout has a short mark only"
+    assert "1 open alert" in text_of(home)
     carol.clicks(home, "Dismiss…")
     carol.submits(carol.modal(text="Why it is no reason"), {"reason": "seen before"})
     home = carol.at_home(text="Alert 1 is dismissed.")

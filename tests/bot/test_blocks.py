@@ -189,6 +189,7 @@ histories = st.builds(
     reason=reasons,
     before=st.dictionaries(names, shares.map(str), max_size=60).map(lambda found: {"shares": found}),
     after=st.just({}),
+    answered=st.one_of(st.none(), st.builds(cards.Answered, names, st.just((1, 2)))),
 )
 versions = st.builds(
     choices.VersionLine, names, st.just("3"), st.just("none"), st.one_of(st.none(), names), st.tuples(names)
@@ -429,3 +430,16 @@ def test_every_picture_that_is_named_is_one_the_page_has() -> None:
     named = {name for path in Path("bot").glob("*.py") for name in re.findall(r":([a-z_]+):", path.read_text())}
     assert named
     assert {name for name in named if f"{name} " not in there} == set()
+
+
+def test_fine_is_said_only_where_the_whole_interval_keeps_the_limit() -> None:
+    lines = {f.metric.name: verdicts.metric_line(f, is_full=True) for f in decisions()[0].findings}
+    assert lines["acceptance_rate"].endswith(" · limit\u00a0−5\u00a0% · _no harm seen_")
+    assert lines["avg_edits"].endswith(" · limit\u00a0+10\u00a0% · _fine_")
+
+
+@pytest.mark.parametrize(("days", "is_said"), [(0.5, True), (2.0, False)])
+def test_an_estimate_from_hours_says_so(days: float, is_said: bool) -> None:
+    small = verdict(Step(traffic(4_500, 2), traffic(500, 3)), days=days, in_step=days)
+    card = CandidateCard("e", "v", small, Decimal("0.1"), Decimal("0.25"), days, 3, None)
+    assert ("by the first hours' traffic" in str(verdicts.remarks(card))) is is_said

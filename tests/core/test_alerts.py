@@ -9,8 +9,10 @@ from decimal import Decimal
 import pytest
 from sqlalchemy import Engine, select, text
 
+from bot import screens
 from bot.demo import clock
-from core import alert_cards, alerts, db, requests, rollout_cards
+from core import alert_cards, alerts, cards, db, requests, rollout_cards
+from core.cards import Answered
 from core.errors import Refused
 from core.promotions import Scope
 from core.requests import Decided
@@ -96,6 +98,21 @@ def test_confirmed_by_one_click(running: Engine) -> None:
         "rollback",
         "alert confirmed",
     ]
+
+
+def test_what_one_click_did_is_one_line_of_the_history(running: Engine) -> None:
+    goes_wrong(running)
+    watch(running)
+    confirm(running)
+    with db.transaction(running) as session:
+        lines = cards.history(session, EXPERIMENT)
+        decided = cards.decisions(session, limit=1)
+    assert [line.action for line in lines][:2] == ["approve", "alert"]
+    assert [(line.action, line.answered) for line in decided] == [("approve", Answered("candidate_v3", (1,)))]
+    told = screens.deed(lines[0])
+    assert told.startswith(f"`candidate_v3` in `{EXPERIMENT}` rolled back by ")
+    assert "(alert 1): " in told
+    assert "`candidate_v3` 10 % → 0 %" in told
 
 
 def test_two_people_confirm_at_the_same_moment(running: Engine) -> None:

@@ -12,6 +12,7 @@ from core import cards, db, plans, requests
 from core.cards import RequestCard
 from core.errors import Refused
 from core.rules.approval import Actor
+from core.rules.decision import CheckRow
 from core.rules.lifecycle import Stage
 from core.tables import Effect, Request
 from tests.core import steps
@@ -73,6 +74,14 @@ def test_asking_changes_nothing_and_says_everything(desk: Engine) -> None:
     (entry,) = steps.ledger(desk)
     assert (entry.actor, entry.action, entry.request_id) == (ALICE.id, "request", number)
     assert effects(desk) == [f"card:{number}:opened"]
+
+
+def test_a_checklist_stored_without_what_waits_is_still_read(desk: Engine) -> None:
+    number = ask(desk, "start")
+    kept = [{"title": "Sample size", "passed": False, "detail": "7 of 1,000 plans"}]
+    with db.transaction(desk) as session:
+        session.get_one(Request, number).checklist = kept
+    assert card(desk, number).checklist == (CheckRow("Sample size", False, "7 of 1,000 plans", waits=False),)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from core import settings
+from core import faults, settings
 from core.errors import Refused
 from core.rules.allocation import STEPS
 from core.rules.metrics import METRICS, Collected, Quantile, Ratio
@@ -100,6 +100,83 @@ def test_every_fault_at_once_each_with_its_key(monkeypatch: pytest.MonkeyPatch) 
         "rollout.minimum_samples", "metrics.price_per_1000_tokens",
     }  # fmt: skip
     assert "colour: this is no setting; remove it or correct its name" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("toml", "says"),
+    [
+        ('[slack]\napprovers = ["@ann", "bob"]', 'slack.approvers, entry 2: write a handle with its @, like "@bob"'),
+        ('[alerts]\non_call = ["carol"]', 'alerts.on_call, entry 1: write a handle with its @, like "@bob"'),
+        ('[slack]\napprovers = "@bob"', "slack.approvers: this has to be a list in square brackets; write handles"),
+        (
+            '[slack]\nrollouts_channel = "#"',
+            'rollouts_channel: write the name of one channel, like "ml-rollouts"',
+        ),
+        ('[slack]\ncommand = "rollout"', "slack.command: this is not how it is written; write a slash"),
+        ("[rollout]\nminimum_samples = 0", "this has to be at least 1; write a whole number of plans"),
+        ('[rollout]\nrule = "documents"', "this is none of 'calibrated' or 'document'; write rule ="),
+        ('[recommendations]\nat = "9"', 'recommendations.at: write hours and minutes, like "09:00"'),
+        ("[experiments.x]\nat = 9", 'experiments.x.at: write hours and minutes, like "09:00"'),
+        ('[experiments.x]\nat = "09:00Z"', 'experiments.x.at: write hours and minutes, like "09:00"'),
+        ("[recommendations]\nweekdays = []", "recommendations.weekdays: name at least one day"),
+        (
+            '[metrics.custom]\nx = { count = "a", tolerance = 10 }',
+            "at most 1.0; write a part of 1, since 0.10 means",
+        ),
+        ("slack = 3", "slack: this has to be a section; write [slack]"),
+    ],
+)
+def test_a_fault_says_what_to_write(toml: str, says: str) -> None:
+    written(toml)
+    with pytest.raises(Refused) as refused:
+        settings.load()
+    assert says in str(refused.value)
+
+
+def test_every_setting_has_a_remedy() -> None:
+    sections = (settings.SlackSection, settings.RolloutSection, settings.CustomMetric, settings.MetricsSection,
+                settings.RecommendationsSection, settings.AlertsSection, settings.ExperimentSection)  # fmt: skip
+    keys = {key for section in sections for key in section.model_fields} - {"custom"}
+    keys |= settings.Settings.model_fields.keys() - {
+        "slack", "rollout", "metrics", "recommendations", "alerts", "experiments",
+    }  # fmt: skip
+    assert keys - faults.REMEDIES.keys() == set()
+
+
+def test_a_fault_names_its_line_or_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TIMEOUT_S", "soon")
+    written(
+        """\
+mlflow_timeout_s = 5
+[slack]
+command = 1
+approvers = [
+  "bob",
+]
+[experiments."my.exp"]  # with a dot
+rule = 'none'
+[colour]
+"""
+    )
+    with pytest.raises(Refused) as refused:
+        settings.load()
+    ends = {line.split(":")[0].strip(): line.rpartition("(")[2] for line in str(refused.value).splitlines()[1:]}
+    assert ends == {
+        "mlflow_timeout_s": "environment variable MLFLOW_TIMEOUT_S)",
+        "slack.command": "line 3)",
+        "slack.approvers, entry 1": "line 4)",
+        "experiments.my.exp.rule": "line 8)",
+        "colour": "line 9)",
+    }
+
+
+def test_channels_with_and_without_their_sign() -> None:
+    written(
+        '[slack]\nrollouts_channel = "#ml-rollouts"\napprovals_channel = "C012ABC"\n[experiments.x]\nchannel = "#x"'
+    )
+    found = settings.load()
+    assert (found.slack.rollouts_channel, found.slack.approvals_channel) == ("ml-rollouts", "C012ABC")
+    assert found.channel_of("x") == "x"
 
 
 def test_a_metric_of_ones_own_is_one_line() -> None:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.rules import decision
-from core.rules.decision import Evidence, checklist, held, minimum_days, percent, should_increase_allocation, why
+from core.rules.decision import Evidence, Held, checklist, held, minimum_days, percent, should_increase_allocation, why
 from core.rules.metrics import METRICS, VariantMetrics
 
 D = Decimal
@@ -265,6 +265,32 @@ def test_one_fault_fails_its_own_row_only(row: str, changed: dict[str, Any], pas
     assert found.pop(row) is passed
     # With too few plans nothing is said about the metrics either.
     assert set(found.values()) == ({True, None} if row == "Sample size" else {True})
+
+
+@pytest.mark.parametrize(
+    ("days", "passed", "waits"),
+    [
+        ([3, 5, 7], True, False),
+        ([3, 5, 6.9], False, True),
+        ([3, 0, 0], False, True),
+        ([1, 0, 0], False, True),
+        ([0, 0, 0], False, True),
+        ([1, 5, 0], False, False),  # the first step was left too early, and no waiting makes up for that
+        ([3, 1, 7], False, False),
+    ],
+)
+def test_days_that_still_come_are_no_failure(days: list[float], passed: bool, waits: bool) -> None:
+    shares = [step for step in decision.STEPS if step < 1]
+    stayed = [Held(share, lasted) for share, lasted in zip(shares, days, strict=True)]
+    row = next(row for row in checklist(replace(READY, held=stayed)) if row.title == "Minimum duration")
+    assert (row.passed, row.waits) == (passed, waits)
+
+
+def test_too_few_plans_are_waited_for_and_harm_is_not() -> None:
+    early = checklist(replace(READY, candidate=replace(GOOD, sample_size=999)))
+    assert [row.title for row in early if row.waits] == ["Sample size", *decision.METRIC_ROWS]
+    harmed = checklist(replace(READY, candidate=replace(GOOD, avg_edits=2.3)))
+    assert [(row.title, row.waits) for row in harmed if row.passed is False] == [("Edit count", False)]
 
 
 @pytest.mark.parametrize(

@@ -288,6 +288,13 @@ def test_informative_metrics_never_decide() -> None:
     assert found.action != "rollback"
 
 
+@pytest.mark.parametrize(("days", "is_early"), [(0.2, True), (0.99, True), (1.0, False), (4.0, False)])
+def test_a_price_says_where_it_rests_on_hours(days: float, is_early: bool) -> None:
+    found = verdict(step(0.1, plans=8_000), in_step=days)
+    assert found.price is not None
+    assert found.price.is_early is is_early
+
+
 def test_the_price_of_waiting() -> None:
     terms = {"plans": 1_000, "plans_in_step": 1_000, "days_in_step": 2.0, "share": Decimal("0.10"), "boundary": 3.0}
     more = {"next_share": Decimal("0.25"), "minimum_samples": 1_000}

@@ -1,0 +1,141 @@
+"""What is wrong with a configuration -> sentences that say which key, on which line, and what to write instead."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from typing import Final
+
+from pydantic_core import ErrorDetails
+
+WRONG: Final[Mapping[str, str]] = {
+    "string_type": "this has to be text in quotes",
+    "path_type": "this has to be text in quotes",
+    "string_pattern_mismatch": "this is not how it is written",
+    "tuple_type": "this has to be a list in square brackets",
+    "int_type": "this has to be a whole number",
+    "int_parsing": "this has to be a whole number",
+    "int_from_float": "this has to be a whole number",
+    "float_type": "this has to be a number",
+    "float_parsing": "this has to be a number",
+    "decimal_type": "this has to be a number",
+    "decimal_parsing": "this has to be a number",
+    "finite_number": "this has to be a number",
+    "bool_type": "this has to be true or false",
+    "bool_parsing": "this has to be true or false",
+    "time_type": "this is no time of day",
+    "time_parsing": "this is no time of day",
+    "literal_error": "this is none of {expected}",
+    "greater_than": "this has to be more than {gt}",
+    "greater_than_equal": "this has to be at least {ge}",
+    "less_than": "this has to be less than {lt}",
+    "less_than_equal": "this has to be at most {le}",
+}
+"""By pydantic's name for a fault."""
+SECTIONS: Final = ("model_type", "model_attributes_type", "dict_type")
+UNKNOWN: Final = "this cannot be read"
+
+REMEDIES: Final[Mapping[str, str]] = {
+    "command": 'a slash, then small letters, digits, "-" or "_", like command = "/rollout"',
+    "rollouts_channel": 'the name or the id of a channel, like rollouts_channel = "ml-rollouts"',
+    "approvals_channel": 'the name or the id of a channel, like approvals_channel = "ml-approvals"',
+    "channel": 'the name or the id of a channel, like channel = "planner-rollouts"',
+    "approvers": 'handles or ids, like approvers = ["@bob", "@ml-approvers", "U012ABCDEF"]',
+    "on_call": 'handles or ids, like on_call = ["@ml-oncall", "@carol"]',
+    "steps": "shares of 1 that rise, like steps = [0.10, 0.25, 0.50, 1.0]",
+    "minimum_samples": "a whole number of plans, like minimum_samples = 1000",
+    "rule": 'rule = "calibrated" (chance is asked for) or rule = "document" (fixed thresholds)',
+    "price_per_1000_tokens": "a price in your currency, like price_per_1000_tokens = 0.002",
+    "share": 'a type of event in small letters and "_", like share = "plan_rejected"',
+    "count": 'a type of event in small letters and "_", like count = "meal_swapped"',
+    "mean": 'a type of event, a dot and one of its metrics, like mean = "plan_generated.token_count"',
+    "quantile": "a share of plans between 0 and 1, like quantile = 0.90",
+    "title": 'what people are shown, like title = "Saved plans"',
+    "higher_is_better": "higher_is_better = true where more is better",
+    "tolerance": "a part of 1, since 0.10 means 10 %, like tolerance = 0.10",
+    "limit": "an upper bound in the metric's own unit, like limit = 1500",
+    "guardrail": "guardrail = false for a metric that is only shown",
+    "required": "required = true for a metric that must be measurable before an increase",
+    "at": 'hours and minutes, like at = "09:00"',
+    "timezone": 'a place or UTC, like timezone = "Europe/Berlin"',
+    "weekdays": 'days by three letters, like weekdays = ["mon", "thu"]',
+    "every_minutes": "minutes from 1 to 60, like every_minutes = 15",
+    "thread_after_minutes": "whole minutes, like thread_after_minutes = 10",
+    "group_after_minutes": "whole minutes, like group_after_minutes = 20",
+    "direct_after_minutes": "whole minutes, like direct_after_minutes = 40",
+    "slack_bot_token": "the token that begins with xoxb-",
+    "slack_app_token": "the token that begins with xapp-",
+    "slack_signing_secret": "the signing secret from the app's page",
+    "slack_api_url": 'an address, like slack_api_url = "https://slack.com/api/"',
+    "database_url": "an address, like postgresql://name@host/base",
+    "mlflow_tracking_uri": 'an address, like mlflow_tracking_uri = "http://mlflow:5000"',
+    "mlflow_timeout_s": "whole seconds from 1 to 120, like mlflow_timeout_s = 10",
+    "promotion_bot_data": 'a folder, like promotion_bot_data = ".promotion-bot"',
+    "[key]": 'the name of a metric in small letters, digits and "_", like swaps_per_plan',
+}
+"""By the last word of a key: what to write."""
+
+Path = tuple[str, ...]
+
+
+def listed(errors: Sequence[ErrorDetails], toml: str, environment: Collection[str]) -> str:
+    """A line for each fault. `toml` is the file's text, `environment` the variables that are set: they go first.
+
+    What was written is never repeated: it may be a secret.
+    """
+    lines = _lines(toml)
+    return "\n".join(f"  {_key(e)}: {_sentence(e)}{_where(_names(e), lines, environment)}" for e in errors)
+
+
+def _names(error: ErrorDetails) -> Path:
+    """The key of a fault without the number of a list's entry."""
+    return tuple(part for part in error["loc"] if isinstance(part, str) and part != "[key]")
+
+
+def _key(error: ErrorDetails) -> str:
+    entry = error["loc"][-1] if error["loc"] else ""
+    return ".".join(_names(error)) + (f", entry {entry + 1}" if isinstance(entry, int) else "")
+
+
+def _sentence(error: ErrorDetails) -> str:
+    kind, about = error["type"], error.get("ctx", {})
+    if kind == "extra_forbidden":
+        return "this is no setting; remove it or correct its name"
+    if kind == "value_error":
+        return str(about["error"])
+    if kind in SECTIONS:
+        return f"this has to be a section; write [{'.'.join(_names(error))}] and its settings below it"
+    last = next((part for part in reversed(error["loc"]) if isinstance(part, str)), "")
+    remedy = f"; write {REMEDIES[last]}" if last in REMEDIES else ""
+    return WRONG.get(kind, UNKNOWN).format(**about) + remedy
+
+
+# --- Where a key stands: the reader of TOML keeps no lines ----------------------------------------------------------
+
+_HEADER = re.compile(r"\s*\[([^\[\]]+)\]")
+_SETTING = re.compile(r"""\s*((?:[\w.-]|"[^"]*"|'[^']*'|\s*\.\s*)+?)\s*=""")
+_PART = re.compile(r"""[\w-]+|"[^"]*"|'[^']*'""")
+
+
+def _parts(dotted: str) -> Path:
+    return tuple(part.strip("\"'") for part in _PART.findall(dotted))
+
+
+def _lines(toml: str) -> dict[Path, int]:
+    """The line on which each section and each key of a file begins."""
+    found: dict[Path, int] = {}
+    section: Path = ()
+    for number, line in enumerate(toml.splitlines(), 1):
+        if header := _HEADER.match(line):
+            section = _parts(header[1])
+            found.setdefault(section, number)
+        elif setting := _SETTING.match(line):
+            found.setdefault((*section, *_parts(setting[1])), number)
+    return found
+
+
+def _where(names: Path, lines: Mapping[Path, int], environment: Collection[str]) -> str:
+    if names and names[0].upper() in environment:
+        return f" (environment variable {names[0].upper()})"
+    found = next((lines[names[:n]] for n in range(len(names), 0, -1) if names[:n] in lines), None)
+    return "" if found is None else f" (line {found})"
