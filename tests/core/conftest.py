@@ -155,3 +155,12 @@ def add_variant(
     session.add(made)
     session.flush()
     return made
+
+
+@pytest.fixture
+def platform(engine: Engine) -> Engine:
+    """Experiment ONE with control and candidate in two steps, experiment TWO with one variant in one step."""
+    from tests.core import raw_events  # which needs this module itself
+
+    raw_events.add_experiments(engine)
+    return engine
