@@ -1,6 +1,6 @@
 """How many minutes of live traffic go by from the start of a candidate's regression to its alert.
 
-    python -m tests.benchmarks.minutes [--runs 5] [--plans-a-day 20000 2000] [--share 0.25] [--no-slower]
+    python -m tests.benchmarks.minutes [--runs 5] [--plans-a-day 20000 2000] [--share 0.25] [--no-slower] [--seed 100]
 
 Rollouts of an identical model live side by side in one real database: a day at 10 %, two at the share asked for, then
 as live: each quarter of an hour its events come in and are read, and the job that watches looks. Within the fourth day
@@ -67,7 +67,7 @@ def database() -> Iterator[Engine]:
         engine.dispose()
 
 
-def _begun(engine: Engine, number: int, plans_a_day: int, quarters: int) -> Rollout:
+def _begun(engine: Engine, number: int, plans_a_day: int, quarters: int, seed: int) -> Rollout:
     share, _ = QUIET_DAYS[0]
     rest = str(1 - float(share))
     with db.transaction(engine) as session:
@@ -76,7 +76,7 @@ def _begun(engine: Engine, number: int, plans_a_day: int, quarters: int) -> Roll
         session.flush()
         base, candidate = add_variant(session, place, "control", rest), add_variant(session, place, "candidate", share)
         session.add(AllocationStep(experiment_id=place.id, shares={str(base.id): rest, str(candidate.id): share}))
-        world = World(Setting(plans_a_day=plans_a_day), SAME, 100 + number)
+        world = World(Setting(plans_a_day=plans_a_day), SAME, seed + number)
         return Rollout(place.id, (base.id, candidate.id), world, float(share), quarters)
 
 
@@ -121,11 +121,11 @@ def _note_alerts(engine: Engine, rollouts: Sequence[Rollout]) -> None:
             one.alerted_at, one.said = first.opened_at, f"{first.cause}: {first.why}"
 
 
-def measured(engine: Engine, plans_a_day: int, share: float, runs: int, harm: Model) -> list[Rollout]:
+def measured(engine: Engine, plans_a_day: int, share: float, runs: int, harm: Model, seed: int) -> list[Rollout]:
     """Rollouts at so many plans a day, each lived until its alert, or given up."""
     terms, a_day = Terms(), DAY // QUARTER
     clock.set_to(engine, BEGAN)
-    rollouts = [_begun(engine, n, plans_a_day, n * a_day // runs) for n in range(runs)]
+    rollouts = [_begun(engine, n, plans_a_day, n * a_day // runs, seed) for n in range(runs)]
     for at, days in (QUIET_DAYS[0], (str(share), QUIET_DAYS[1][1])):
         for one in rollouts:
             if one.share != float(at):
@@ -145,7 +145,7 @@ def measured(engine: Engine, plans_a_day: int, share: float, runs: int, harm: Mo
 
 
 def _minutes(one: Rollout) -> float | None:
-    if one.alerted_at is None or one.harmed_at is None:
+    if one.alerted_at is None or one.harmed_at is None or one.alerted_at < one.harmed_at:
         return None
     return (one.alerted_at - one.harmed_at) / timedelta(minutes=1)
 
@@ -157,8 +157,8 @@ def tell(what: str, rollouts: Sequence[Rollout]) -> None:
     shown = ", ".join("-" if each is None else f"{each:.0f}" for each in minutes)
     middle = f"{statistics.median(known):.0f}" if known else "-"
     print(f"{what}: median {middle} min, each {shown}")
-    for said in sorted({one.said for one in rollouts}):
-        print(f"    {said}")
+    for one in rollouts:
+        print(f"    {'after' if _minutes(one) is not None else 'never, or before it began'}: {one.said}")
 
 
 def main() -> None:
@@ -167,13 +167,14 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--plans-a-day", type=int, nargs="*", default=[20_000, 2_000])
     parser.add_argument("--share", type=float, default=0.25)
+    parser.add_argument("--seed", type=int, default=100)
     parser.add_argument("--no-slower", action="store_true", help="only people and the validator can tell")
     chosen = parser.parse_args()
     harm = replace(HARM, latency=1.0) if chosen.no_slower else HARM
     for plans in chosen.plans_a_day:
         began = time.perf_counter()
         with database() as engine:
-            rollouts = measured(engine, plans, chosen.share, chosen.runs, harm)
+            rollouts = measured(engine, plans, chosen.share, chosen.runs, harm, chosen.seed)
         tell(f"{plans:,} plans a day, candidate at {chosen.share:.0%}", rollouts)
         print(f"    took {time.perf_counter() - began:.0f} s", flush=True)
 

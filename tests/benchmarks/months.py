@@ -1,7 +1,6 @@
-"""How many messages a month of rollouts brings, and how soon a regression is told: two measurements with real parts.
+"""How many messages a month of rollouts brings to a channel.
 
     python -m tests.benchmarks.months [--days 30] [--plans-a-day 2000]
-    python -m tests.benchmarks.minutes  (the second)
 
 Four rollouts live side by side in the local workspace with the whole bot: one is asked for and approved until it is in
 production, one has too little traffic and waits, one goes bad on day 12 and is rolled back with one click the day
@@ -61,8 +60,8 @@ class Story:
     part: float = 1.0
     is_asked: bool = True
     goes_bad: bool = False
-    posted: Counter[int] = field(default_factory=Counter)
-    """Messages in the channel itself by day, without alerts."""
+    posted: list[tuple[int, str]] = field(default_factory=list)
+    """Messages in the channel itself without alerts: on which day, and the first word."""
     found: Counter[str] = field(default_factory=Counter)
 
     @property
@@ -150,6 +149,7 @@ class Month:
     bob: Person
     carol: Person
     known: set[str] = field(default_factory=set)
+    digests: Counter[int] = field(default_factory=Counter)
 
     def told(self) -> None:
         """Everything that was to be told has been."""
@@ -277,34 +277,37 @@ def count(month: Month, day: int) -> None:
             story.found[what] += 1
             story.found["shown in the channel too"] += message.get("subtype") == "thread_broadcast"
             if what in ("rollout", "other"):
-                story.posted[day] += 1
-        DIGESTS[day] += kind == "digest" and not thread
+                story.posted.append((day, message["text"].partition(" ")[0].lower()))
+        month.digests[day] += kind == "digest" and not thread
 
 
-DIGESTS: Counter[int] = Counter()
+LASTED = """
+SELECT e.name, extract(epoch FROM coalesce(max(r.ended_at), now()) - min(s.started_at)) / 86400 AS days
+  FROM promotion.rollouts r JOIN promotion.allocation_steps s ON s.id = r.first_step_id
+  JOIN exp.experiments e ON e.id = r.experiment_id GROUP BY 1
+"""
+ALERTS = """
+SELECT a.id, e.name, a.cause, a.state, a.why, extract(epoch FROM a.opened_at - :first) / 86400 AS day
+  FROM promotion.alerts a JOIN exp.experiments e ON e.id = a.experiment_id ORDER BY a.id
+"""
+ROW = "{:10}{:>6}{:>7}{:>7}{:>7}{:>8}{:>9}{:>17}"
 HEAD = ("rollout", "days", "cards", "other", "a day", "alerts", "replies", "also in channel")
 
 
 def tell(month: Month, days: int) -> None:
-    """Prints the table."""
+    """Prints the table, on which days the cards came, and every alert."""
     with db.transaction(month.engine) as session:
-        ran = "SELECT e.name, extract(epoch FROM coalesce(max(r.ended_at), now()) - min(r.started)) / 86400"
-        ran += " FROM (SELECT *, (SELECT s.started_at FROM promotion.allocation_steps s WHERE s.id = first_step_id)"
-        ran += " AS started FROM promotion.rollouts) r JOIN exp.experiments e ON e.id = r.experiment_id GROUP BY 1"
-        lasted = {row[0]: row[1] for row in session.execute(text(ran))}
-        query = """SELECT a.id, e.name, a.cause, a.state, a.why, CAST(a.opened_at AS date) - CAST(:first AS date) AS day
-                     FROM promotion.alerts a JOIN exp.experiments e ON e.id = a.experiment_id ORDER BY a.id"""
-        causes = session.execute(text(query), {"first": MORNING}).all()
-    print("{:10}{:>6}{:>7}{:>7}{:>7}{:>8}{:>9}{:>17}".format(*HEAD))
+        lasted = {row.name: row.days for row in session.execute(text(LASTED))}
+        alerts = session.execute(text(ALERTS), {"first": MORNING}).all()
+    print(ROW.format(*HEAD))
     for story in STORIES:
-        found, most = story.found, max(story.posted.values(), default=0)
+        found, most = story.found, max(Counter(day for day, _ in story.posted).values(), default=0)
         numbers = (found["rollout"], found["other"], most, found["alert"], found["replies"])
-        row = (story.name, round(lasted[story.place]), *numbers, found["shown in the channel too"])
-        print("{:10}{:>6}{:>7}{:>7}{:>7}{:>8}{:>9}{:>17}".format(*row))
-        print(f"{'':10}  cards on days {', '.join(map(str, sorted(story.posted)))}")
-    for alert in causes:
-        print(f"alert {alert.id} about {alert.name}, {alert.cause}, day {alert.day}, {alert.state}: {alert.why}")
-    print(f"digests: {DIGESTS.total()} in {days} days, at most {max(DIGESTS.values(), default=0)} a day")
+        print(ROW.format(story.name, round(lasted[story.place]), *numbers, found["shown in the channel too"]))
+        print(f"{'':10}  on day {', '.join(f'{day} {word}' for day, word in story.posted)}")
+    for alert in alerts:
+        print(f"alert {alert.id}, {alert.name}, {alert.cause}, day {alert.day:.1f}, {alert.state}: {alert.why}")
+    print(f"digests: {month.digests.total()} in {days} days, at most {max(month.digests.values(), default=0)} a day")
 
 
 def main() -> None:
