@@ -196,6 +196,7 @@ def traffic(fresh: Freshness, since: datetime, now: datetime) -> Traffic:
         last_hour=fresh.plans_last_hour,
         last_hour_a_week_ago=fresh.plans_same_hour_last_week,
         measured_minutes_ago=None if fresh.seen_until is None else (now - fresh.seen_until).total_seconds() / 60,
+        plans_an_hour=fresh.plans_an_hour,
     )
 
 

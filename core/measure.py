@@ -199,6 +199,8 @@ class Freshness:
     """Plans of the four quarters of an hour before `seen_until`'s own."""
     plans_same_hour_last_week: int | None
     """None where nothing was measured as long ago as that."""
+    plans_an_hour: float | None
+    """On average since the first plan, of the last week at most; None where there was no plan."""
 
 
 _FRESHNESS = text("""
@@ -212,7 +214,10 @@ SELECT k.experiment_id, seen.seen_at AS seen_until,
                           WHERE h.experiment = e.id AND h.slot < seen.slot - interval '168 hours')
             THEN (SELECT coalesce(CAST(sum(plans) AS bigint), 0) FROM promotion.measure_slots h
                    WHERE h.experiment = e.id AND h.slot >= seen.slot - interval '169 hours'
-                     AND h.slot < seen.slot - interval '168 hours') END AS plans_same_hour_last_week
+                     AND h.slot < seen.slot - interval '168 hours') END AS plans_same_hour_last_week,
+       (SELECT CAST(sum(plans) / (extract(epoch FROM greatest(now() - min(slot), interval '1 hour')) / 3600) AS float8)
+          FROM promotion.measure_slots h
+         WHERE h.experiment = e.id AND h.slot >= seen.slot - interval '168 hours') AS plans_an_hour
   FROM seen CROSS JOIN unnest(CAST(:ids AS uuid[])) k (experiment_id)
   LEFT JOIN promotion.measure_experiments e USING (experiment_id)
 """)

@@ -18,6 +18,8 @@ MISMATCH_CHANCE: Final = 0.001
 MISMATCH_DEVIATION: Final = 0.05
 SILENT_MINUTES: Final = 60.0
 BEHIND_MINUTES: Final = 30.0
+QUIET_HOURS: Final = 0.1
+"""In the first week nobody knows the nights yet: an hour of theirs is taken for a tenth of the average one."""
 SCARCE: Final = 0.3
 """Fewer than this part of the same hour a week ago is "much fewer"."""
 UPSET_TOLERANCES: Final = 5.0
@@ -44,6 +46,8 @@ class Traffic:
     last_hour_a_week_ago: int | None = None
     measured_minutes_ago: float | None = 0.0
     """How long ago all events that had come by then had been read; None before the first time."""
+    plans_an_hour: float | None = None
+    """On average since the first plan, of the last week at most; None where there was no plan."""
 
 
 @dataclass(frozen=True)
@@ -88,13 +92,25 @@ def freshness(traffic: Traffic) -> Concern | None:
     if traffic.measured_minutes_ago >= BEHIND_MINUTES:
         behind = f"{traffic.measured_minutes_ago:,.0f} minutes"
         return Concern("freshness", f"Traffic was last measured {behind} ago; what came since is not known yet.")
-    due = traffic.last_hour_a_week_ago
-    silent = traffic.minutes_since_last is None or traffic.minutes_since_last >= SILENT_MINUTES
-    if silent and (due is None or math.exp(-due) < MISMATCH_CHANCE):
+    if _is_silent(traffic):
         return Concern("freshness", "No events for an hour. What is missing may be exactly what went wrong.")
+    due = traffic.last_hour_a_week_ago
     if due is None or traffic.last_hour >= SCARCE * due or pdtr(traffic.last_hour, due) >= MISMATCH_CHANCE:
         return None
     return Concern("freshness", f"{traffic.last_hour:,} events in the last hour, {due:,} in the same hour a week ago.")
+
+
+def _is_silent(traffic: Traffic) -> bool:
+    """True where no plan came for an hour or more though the hour a week ago, or in the first week the average so far,
+    makes that beyond chance; where there was never a plan, after the hour."""
+    minutes, due = traffic.minutes_since_last, traffic.last_hour_a_week_ago
+    if minutes is None or minutes < SILENT_MINUTES:
+        return minutes is None
+    if due is not None:
+        return math.exp(-due) < MISMATCH_CHANCE
+    if traffic.plans_an_hour is None:
+        return True
+    return math.exp(-QUIET_HOURS * traffic.plans_an_hour * minutes / 60) < MISMATCH_CHANCE
 
 
 def _upset(metrics: Sequence[Metric], week: Sequence[Sample], day: Sequence[Sample]) -> list[Metric]:

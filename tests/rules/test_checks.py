@@ -49,6 +49,22 @@ def test_freshness(minutes: float | None, last_hour: int, a_week_ago: int | None
     assert (freshness(Traffic(minutes, last_hour, a_week_ago)) is not None) == is_stale
 
 
+@pytest.mark.parametrize(
+    ("minutes", "an_hour", "is_stale"),
+    [
+        (61, 400, True),
+        (61, 8, False),  # at 200 plans a day a night brings hardly any
+        (600, 8, True),
+        (180, 40, True),
+        (61, None, True),
+        (59, 400, False),
+    ],
+)
+def test_silence_in_the_first_week(minutes: float, an_hour: float | None, is_stale: bool) -> None:
+    """While no week is there to compare with, the average so far says how long no plan at all may be chance."""
+    assert (freshness(Traffic(minutes, 0, plans_an_hour=an_hour)) is not None) == is_stale
+
+
 @pytest.mark.parametrize(("ago", "says"), [(None, "for the first time"), (45.0, "last measured 45 minutes ago")])
 def test_what_is_not_measured_yet_is_not_silence(ago: float | None, says: str) -> None:
     found = freshness(Traffic(200.0, 0, measured_minutes_ago=ago))
