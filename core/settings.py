@@ -29,6 +29,7 @@ from pydantic_settings import (
 
 from core.errors import Refused
 from core.rules import allocation, calendar, metrics
+from core.rules.approval import Quorums
 from core.rules.calendar import Schedule
 from core.rules.decision import Rule, Terms
 from core.rules.metrics import Collected, Metric, Quantile
@@ -60,6 +61,10 @@ class SlackSection(Section):
     approvals_channel: str = "ml-approvals"
     approvers: tuple[str, ...] = ()
     """Slack user ids (U…, W…), user group ids (S…) or handles (@bob, @ml-approvers)."""
+    operators: tuple[str, ...] = ()
+    """Who may ask for changes beside approvers and owners; everybody where nobody is named."""
+    owners: tuple[str, ...] = ()
+    """Who may approve in every experiment; those of one experiment are named there."""
 
 
 class RolloutSection(Section):
@@ -195,12 +200,38 @@ class AlertsSection(Section):
         return tuple(timedelta(minutes=each) for each in minutes)
 
 
+class ApprovalsSection(Section):
+    """How many people it takes to approve a change, and how long they have; a rollback always takes one."""
+
+    step: Annotated[int, Field(ge=1, le=10)] = 1
+    """For joining, steps up to 50 % and retiring variants."""
+    production: Annotated[int, Field(ge=1, le=10)] = 2
+    against: Annotated[int, Field(ge=0, le=10)] = 1
+    """How many more where the request goes against the recommendation or overrides the checklist."""
+    expires_hours: Annotated[int, Field(ge=1, le=720)] = 24
+    remind_hours: Annotated[int, Field(ge=0)] = 2
+    """How long before that a reminder is given; 0 for none."""
+
+    @model_validator(mode="after")
+    def _reminds_before(self) -> ApprovalsSection:
+        if self.remind_hours >= self.expires_hours:
+            raise ValueError("remind_hours must be less than expires_hours")
+        return self
+
+    @property
+    def quorums(self) -> Quorums:
+        """The same as the rules know it."""
+        return Quorums(self.step, self.production, self.against, timedelta(hours=self.expires_hours))
+
+
 class ExperimentSection(Section):
     """What is different for one experiment; what is left out is as for all."""
 
     rule: Rule | None = None
     channel: str | None = None
     """Where its cards, alerts and digest go."""
+    owners: tuple[str, ...] = ()
+    """Who may approve its changes beside the approvers: user ids, user group ids or handles."""
     at: time | None = None
     timezone: Zone | None = None
     weekdays: Weekdays | None = None
@@ -225,6 +256,7 @@ class Settings(BaseSettings):
     metrics: MetricsSection = MetricsSection()
     recommendations: RecommendationsSection = RecommendationsSection()
     alerts: AlertsSection = AlertsSection()
+    approvals: ApprovalsSection = ApprovalsSection()
     experiments: dict[str, ExperimentSection] = {}
     """By the experiment's name."""
 
@@ -243,6 +275,7 @@ class Settings(BaseSettings):
             metrics=(*metrics.METRICS, *(custom.metric(name) for name, custom in self.metrics.custom.items())),
             rule=self.rollout.rule,
             rules={name: one.rule for name, one in self.experiments.items() if one.rule is not None},
+            quorums=self.approvals.quorums,
         )
 
     def schedule_of(self, experiment: str) -> Schedule:
