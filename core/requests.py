@@ -241,7 +241,7 @@ def _overtaken(session: Session, place: Experiment, request: Request, shown: str
     differences = bindings.differences(session, place, request, terms)
     if differences and plans.ACTIONS[request.action].is_measured:
         # Measuring takes longer than a click may.
-        key = f"redraw:{request.id}:{request.mark}"
+        key = f"redraw:{request.id}:{rollouts.now_of(session).isoformat()}"
         outbox.put(session, kind="redraw", subject=f"request:{request.id}", key=key, request=request.id)
         return Decided("redrawn", f"{_since(differences)} It is measured anew; look again, then decide.")
     if differences:

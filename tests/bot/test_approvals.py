@@ -234,6 +234,7 @@ def test_an_outdated_card_is_measured_anew(
     steps.change(desk, "start")
     card = ask(alice, f"increase {EXPERIMENT} because the fair begins on Monday", 2)
     reply(bob, lambda: bob.clicks(card, "Approve"))
+    card = redrawn(bob, card, "*1 of 2 approvals*")
     with db.transaction(desk) as session:
         steps.variant(session, "control").allocation = Decimal("0.95")
         steps.variant(session, "candidate_v3").allocation = Decimal("0.05")
