@@ -219,10 +219,10 @@ def redraw(session: Session, request_id: int, *, terms: Terms) -> None:
     request = session.get(Request, request_id)
     if request is None or request.state != "open":
         return
-    found = find_experiment(session, request.experiment_id, lock=False)
+    wish = plans.as_ask(find_experiment(session, request.experiment_id, lock=False), request)
     look, gone = None, None
     try:
-        look = plans.look_at(session, plans.as_ask(found, request), terms)
+        look = plans.look_at(session, wish, terms) if plans.ACTIONS[request.action].is_measured else None
     except Refused as refused:
         gone = str(refused)
     place = find_experiment(session, request.experiment_id)
@@ -268,7 +268,7 @@ def approve(session: Session, request_id: int, *, shown: str, actor: Actor, role
     if overtaken := _overtaken(session, place, request, shown, terms):
         return overtaken
     _note_decision(session, request, actor, "approve")
-    missing = request.needed - _count(session, request, roles.approvers_of(place.name))
+    missing = request.needed - _count(session, request, approvers)
     number = _record(session, place, request, actor=actor.id, action="approve")
     if missing > 0:
         outbox.put_card(session, request_id=request.id, why=f"ledger-{number}")

@@ -37,6 +37,7 @@ MEANWHILE = (
     "the_configuration_changes",
     "shares_change_by_hand",
     "time_passes",
+    "a_day_passes",
     "jobs_run",
 )
 ACTS = ("asks", "looks", *["looks_and_approves"] * 4, *["approves_what_they_saw_last"] * 3, "rejects", *MEANWHILE)
@@ -76,7 +77,7 @@ class Approvals(RuleBasedStateMachine):
     @initialize(quorum=st.integers(1, 2))
     def there_is_an_experiment(self, quorum: int) -> None:
         self.hour, self.quorum = 0.0, quorum
-        self.approvers, self.barred = set(PEOPLE), set[str]()
+        self.approvers, self.barred, self.were_others = set(PEOPLE), set[str](), set[str]()
         self.asked: dict[int, Asked] = {}
         self.seen: dict[str, Seen] = {}
         self.ended: dict[int, str] = {}
@@ -145,6 +146,20 @@ class Approvals(RuleBasedStateMachine):
             elif act not in MEANWHILE:
                 getattr(self, f"_{act}")(person)
 
+    @rule(
+        two=st.permutations(PEOPLE),
+        acts=st.lists(st.sampled_from(MEANWHILE), min_size=2, max_size=2),
+        action=st.sampled_from(ACTIONS),
+    )
+    def something_happens_between_look_and_click(self, two: list[str], acts: list[str], action: str) -> None:
+        if "open" not in self.states().values():
+            self._asks(action, two[2])
+        for person, act in zip(two, acts, strict=False):
+            self._looks(person)
+            getattr(self, f"_{act}")(two[0])
+            self._approves_what_they_saw_last(person)
+            self._looks_and_approves(person)
+
     def _asks(self, action: str, person: str) -> None:
         wish = Ask(action, self.place, reason=f"{person} at {self.hour}", override="all the same", replaces=True)
         if action == "start":
@@ -190,6 +205,9 @@ class Approvals(RuleBasedStateMachine):
         if outcome in ("counted", "applied"):
             assert was == "open", "a closed request takes no approvals"
             assert person not in self.barred
+            assert person in self.approvers or self.asked[seen.number].action == "rollback"
+            again = self.asked[seen.number].approved.get(person) == seen
+            assert not again or person in self.were_others, "a repeated click counts once"
             self.asked[seen.number].approved[person] = seen
         if outcome == "applied":
             self._was_approved(self.asked[seen.number], seen, before)
@@ -228,6 +246,7 @@ class Approvals(RuleBasedStateMachine):
 
     def _role_comes_or_goes(self, person: str) -> None:
         self.approvers ^= {person}
+        self.were_others |= {person}
 
     def _becomes_a_guest_or_a_member(self, person: str) -> None:
         self.barred ^= {person}
@@ -241,9 +260,12 @@ class Approvals(RuleBasedStateMachine):
             there[-1].allocation -= Decimal("0.01")
             there[0].allocation += Decimal("0.01")
 
-    def _time_passes(self, _: str) -> None:
-        clock.advance(self.engine, hours=13)
-        self.hour += 13
+    def _time_passes(self, _: str, hours: int = 13) -> None:
+        clock.advance(self.engine, hours=hours)
+        self.hour += hours
+
+    def _a_day_passes(self, _: str) -> None:
+        self._time_passes(_, 25)
 
     def _jobs_run(self, _: str) -> None:
         with self.transaction() as session:
@@ -294,8 +316,8 @@ def test_nothing_changes_without_approval(engine: Engine) -> None:
     run_state_machine_as_test(
         lambda: Approvals(engine),
         settings=settings(
-            max_examples=30,
-            stateful_step_count=6,
+            max_examples=20,
+            stateful_step_count=5,
             deadline=None,
             suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
         ),
