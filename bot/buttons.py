@@ -27,27 +27,38 @@ def _number(value: str) -> int:
 
 def approve(desk: Desk, value: str, actor: Actor) -> Answer:
     """Approve a request, or confirm a rollback."""
+    number, _, shown = value.partition(":")
+    sure, terms = desk.people.checked(actor), desk.settings.terms
     with desk.transaction() as session:
         decided = requests.approve(
-            session, _number(value), actor=actor, approvers=desk.people.approvers, terms=desk.settings.terms
+            session, _number(number), shown=shown, actor=sure, roles=desk.people.roles, terms=terms
         )
         if decided.outcome == "applied":
-            return screens.applied(cards.request_card(session, _number(value)))
+            return screens.applied(cards.request_card(session, _number(number)))
     return blocks.literal(decided.sentence)
 
 
 def reject(desk: Desk, value: str, actor: Actor, reason: str) -> Answer:
     """Reject a request, or take one's own back."""
+    sure = desk.people.checked(actor)
     with desk.transaction() as session:
-        decided = requests.reject(session, _number(value), actor=actor, approvers=desk.people.approvers, reason=reason)
+        decided = requests.reject(session, _number(value), actor=sure, roles=desk.people.roles, reason=reason)
     return blocks.literal(decided.sentence)
 
 
 def reject_form(desk: Desk, value: str, actor: Actor) -> Answer:
     """The form that asks why a request is rejected, where this person may reject it at all."""
+    sure = desk.people.checked(actor)
     with desk.transaction() as session:
-        requests.check_may_reject(session, _number(value), actor=actor, approvers=desk.people.approvers)
+        requests.check_may_reject(session, _number(value), actor=sure, roles=desk.people.roles)
     return Answer("", view=modals.reject(value))
+
+
+def withdraw_form(desk: Desk, value: str, actor: Actor) -> Answer:
+    """The form that asks why a request is taken back."""
+    with desk.transaction() as session:
+        requests.check_may_withdraw(session, _number(value), actor=actor)
+    return Answer("", view=modals.reject(value, verb="Withdraw"))
 
 
 # --- On the card of a rollout ---------------------------------------------------------------------------------------
@@ -122,14 +133,15 @@ def hold(desk: Desk, value: str, length: timedelta, reason: str, actor: Actor) -
 
 def _confirm(desk: Desk, value: str, actor: Actor, scope: Scope) -> Answer:
     number, _, shown = value.partition(":")
+    sure = desk.people.checked(actor)
     with desk.transaction() as session:
         decided = requests.confirm(
             session,
             _number(number),
             scope=scope,
             shown=shown,
-            actor=actor,
-            approvers=desk.people.approvers,
+            actor=sure,
+            roles=desk.people.roles,
             terms=desk.settings.terms,
         )
     return blocks.literal(decided.sentence)
@@ -178,6 +190,7 @@ def dismiss(desk: Desk, value: str, reason: str, actor: Actor) -> Answer:
 BUTTONS: Mapping[str, Callable[[Desk, str, Actor], Answer]] = {
     "approve": approve,
     "reject": reject_form,
+    "withdraw": withdraw_form,
     "ask_step": ask_step,
     "why": why,
     "chart": chart,

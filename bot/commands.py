@@ -18,6 +18,7 @@ from core import alert_cards, candidates, cards, chart_cards, choices, db, exper
 from core.db import Session
 from core.errors import Refused
 from core.plans import Ask
+from core.promotions import Scope
 from core.rules.approval import Actor
 from core.variants import find_policy_version
 
@@ -215,12 +216,13 @@ def start(desk: Desk, words: Words, actor: Actor) -> Answer:
     if not words.names:
         with desk.transaction() as session:
             return Answer("", view=modals.start(session, desk.command))
+    instead, words = words.without("instead")
     name, chosen = words.at_most(4).at(0, "experiment"), words.names[1:]
     policy_name, number, rest = _policy_version(desk, name, chosen)
     initial = share(rest[0]) if rest else Decimal("0.10")
     with desk.transaction() as session:
         version = find_policy_version(session, policy_name, number)
-        wish = Ask("start", name, reason=words.reason, policy_version_id=version.id, share=initial)
+        wish = Ask("start", name, reason=words.reason, policy_version_id=version.id, share=initial, replaces=instead)
     return _ask(desk, wish, actor)
 
 
@@ -251,15 +253,19 @@ def _policy_in_use(desk: Desk, experiment: str) -> str:
 def increase(desk: Desk, words: Words, actor: Actor) -> Answer:
     """Move a candidate to the next step: 10 → 25 → 50 %.
     increase EXPERIMENT [VARIANT] [because REASON TO OVERRIDE]"""
-    name = words.at_most(2).at(0, "experiment")
-    return _ask(desk, Ask("increase", name, override=words.reason, variant=words.maybe(1)), actor)
+    instead, rest = words.without("instead")
+    name = rest.at_most(2).at(0, "experiment")
+    wish = Ask("increase", name, override=rest.reason, variant=rest.maybe(1), replaces=instead)
+    return _ask(desk, wish, actor)
 
 
 def promote(desk: Desk, words: Words, actor: Actor) -> Answer:
     """Make a candidate production: all traffic, tags, the previous version archived.
     promote EXPERIMENT [VARIANT] [because REASON TO OVERRIDE]"""
-    name = words.at_most(2).at(0, "experiment")
-    return _ask(desk, Ask("promote", name, override=words.reason, variant=words.maybe(1)), actor)
+    instead, rest = words.without("instead")
+    name = rest.at_most(2).at(0, "experiment")
+    wish = Ask("promote", name, override=rest.reason, variant=rest.maybe(1), replaces=instead)
+    return _ask(desk, wish, actor)
 
 
 def rollback(desk: Desk, words: Words, actor: Actor) -> Answer:
@@ -268,18 +274,24 @@ def rollback(desk: Desk, words: Words, actor: Actor) -> Answer:
     if not words.names:
         with desk.transaction() as session:
             return Answer("", view=modals.rollback(session))
+    instead, words = words.without("instead")
     only_share, rest = words.without("share")
     name = rest.at_most(2).at(0, "experiment")
-    wish = Ask("rollback", name, reason=words.reason, variant=rest.maybe(1), scope="share" if only_share else "all")
+    scope: Scope = "share" if only_share else "all"
+    wish = Ask("rollback", name, reason=words.reason, variant=rest.maybe(1), scope=scope, replaces=instead)
     return _ask(desk, wish, actor)
 
 
 def retire(desk: Desk, words: Words, actor: Actor) -> Answer:
     """Archive (or delete) the variants at 0 %.
     retire EXPERIMENT [delete] [because REASON]"""
+    instead, words = words.without("instead")
     delete, rest = words.without("delete")
-    name = rest.at_most(1).at(0, "experiment")
-    return _ask(desk, Ask("retire", name, reason=words.reason, mode="delete" if delete else "archive"), actor)
+    name, mode = rest.at_most(1).at(0, "experiment"), _MODES[delete]
+    return _ask(desk, Ask("retire", name, reason=words.reason, mode=mode, replaces=instead), actor)
+
+
+_MODES: Mapping[bool, Literal["archive", "delete"]] = {False: "archive", True: "delete"}
 
 
 # --- The table ------------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from slack_sdk.errors import SlackApiError
 from bot import alert_screens, rollout_screens, screens
 from bot.blocks import Answer
 from bot.desk import Desk
-from core import alert_cards, alerts, cards, digests, outbox, rollout_cards, rollouts, stages
+from core import alert_cards, alerts, cards, digests, outbox, requests, rollout_cards, rollouts, stages
 from core.db import Session
 from core.errors import Refused
 from core.outbox import Due, Handler, Later
@@ -114,10 +114,24 @@ def request_card(client: WebClient, desk: Desk, session: Session, due: Due) -> N
     """The card of a request stands in the approvals channel as the request is now."""
     if due.request_id is None:
         raise LookupError("a card belongs to a request")
-    answer = screens.request(cards.request_card(session, due.request_id))
+    card = cards.request_card(session, due.request_id)
+    answer = screens.request(card, desk.people.eligible(card.experiment, card.requester))
     is_first = due.key == f"card:{due.request_id}:opened" and not due.is_retry
     key, channel = outbox.card_key(due.request_id), desk.settings.slack.approvals_channel
     _stand(client, desk, session, key, channel, answer, is_first=is_first)
+
+
+def reminder(client: WebClient, desk: Desk, session: Session, due: Due) -> None:
+    """Before a request expires, the thread of its card says so once."""
+    card = cards.request_card(session, due.payload["request"])
+    if card.state == "open":
+        answer = screens.reminder(card, desk.people.eligible(card.experiment, card.requester))
+        _reply(client, session, outbox.card_key(card.id), due, answer)
+
+
+def redraw(client: WebClient, desk: Desk, session: Session, due: Due) -> None:
+    """A request whose card does not hold any more is measured anew."""
+    requests.redraw(session, due.payload["request"], terms=desk.settings.terms)
 
 
 def notice(client: WebClient, desk: Desk, session: Session, due: Due) -> None:
@@ -227,6 +241,8 @@ def follow(client: WebClient, desk: Desk, session: Session, due: Due) -> None:
 ChatHandler = Callable[[WebClient, Desk, Session, Due], None]
 URGENT: Mapping[str, ChatHandler] = {
     "card": request_card,
+    "redraw": redraw,
+    "reminder": reminder,
     "notice": notice,
     "alert": alert_card,
     "escalation": escalation,

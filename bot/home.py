@@ -51,10 +51,9 @@ def _waiting(desk: Desk, actor: Actor, found: Sequence[RequestCard]) -> list[Blo
     can: list[RequestCard] = []
     cannot: list[RequestCard] = []
     for card in found:
-        against = approval.objection(
-            card.action, requester=card.requester, actor=actor, approvers=desk.people.approvers
-        )
-        (cannot if against else can).append(card)
+        approvers = desk.people.roles.approvers_of(card.experiment)
+        against = approval.objection(card.action, requester=card.requester, actor=actor, approvers=approvers)
+        (cannot if against or actor.id in card.approvals else can).append(card)
     names = ", ".join(f"#{card.id}" for card in cannot)
     rest = [blocks.context(f"Waiting for others: {names}, in {desk.approvals}.")] if cannot else []
     return [*(block for card in can[:MOST] for block in screens.request_short(card)), *rest]

@@ -14,7 +14,7 @@ SCOPES = (
     "groups:read",
     "im:write",  # direct messages: to those on call, and charts for somebody where the bot is not in the channel
     "usergroups:read",  # members of approver groups
-    "users:read",  # handles of approvers -> ids
+    "users:read",  # handles of approvers -> ids; whether who decides is a guest, a bot or of another workspace
 )
 
 HINT = "status EXPERIMENT · start · increase EXPERIMENT · help"

@@ -217,10 +217,10 @@ def read_rollback(values: Values, session: Session) -> Ask:
 # --- Reject ---------------------------------------------------------------------------------------------------------
 
 
-def reject(request_id: str) -> Block:
-    """The form that asks why a request is rejected."""
+def reject(request_id: str, *, verb: str = "Reject") -> Block:
+    """The form that asks why a request is rejected, or taken back."""
     why = _typed("reason", "Why", "The person who asked will read it.", multiline=True)
-    return modal(f"Reject #{request_id}", "reject", [why], submit="Reject", about=json.dumps({"id": request_id}))
+    return modal(f"{verb} #{request_id}", "reject", [why], submit=verb, about=json.dumps({"id": request_id}))
 
 
 def reason_of(values: Values) -> str:
@@ -382,5 +382,6 @@ def create_policy_version(desk: Desk, wish: PolicyWish, actor: Actor) -> Answer:
 def submit(desk: Desk, wish: Ask, actor: Actor) -> Answer:
     """Opens the request that a form describes."""
     with desk.transaction() as session:
+        requests.check_may_ask(session, wish, actor=actor, roles=desk.people.roles)
         request = requests.ask(session, wish, requester=actor.id, terms=desk.settings.terms)
         return screens.asked(cards.request_card(session, request.id), desk.approvals)

@@ -1,20 +1,39 @@
-"""Slack users -> actors, from a cache that is refreshed in the background: a click never waits for a look-up."""
+"""Slack users -> actors, and who may do what. Read again at a click, but never for longer than Slack waits for it."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterator, Mapping, Sequence
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import replace
 from typing import Any
 
 from slack_sdk import WebClient
 from slack_sdk.errors import SlackApiError
 
-from core.rules.approval import Actor
+from core.rules.approval import Actor, Roles
+from core.settings import Settings
 
 log = logging.getLogger(__name__)
 
 CLOSED = ("missing_scope", "plan_upgrade_required", "not_allowed_token_type", "no_permission")
 """Slack's answers to somebody who will not be told about groups; anything else may be different next time."""
+UNKNOWN = ("user_not_found", "users_not_found", "user_not_visible")
+CACHED_S = 60.0
+PATIENCE_S = 0.8
+"""How long a click waits for Slack; with what the database may take it is acknowledged within 3 s."""
+
+ELSEWHERE = "You are not a member of this workspace, so you cannot decide here."
+BARRED: Mapping[str, str] = {
+    "deleted": "Your account is deactivated, so you cannot decide here.",
+    "is_bot": "Bots do not decide.",
+    "is_restricted": "You are a guest in this workspace, so you cannot decide here.",
+    "is_ultra_restricted": "You are a guest in this workspace, so you cannot decide here.",
+    "is_stranger": ELSEWHERE,
+}
+"""By what Slack says of a user."""
 
 
 def _pages(method: Any, key: str, **arguments: Any) -> Iterator[Mapping[str, Any]]:
@@ -27,20 +46,72 @@ def _pages(method: Any, key: str, **arguments: Any) -> Iterator[Mapping[str, Any
             return
 
 
-class People:
-    """Who the configured approvers and those on call are, and which groups a person is in."""
+def barred(user: Mapping[str, Any], team: str | None, organisation: str | None) -> str | None:
+    """Why a user of Slack never decides, seen from a workspace of an Enterprise organisation or of none.
 
-    def __init__(self, client: WebClient, approvers: Sequence[str], on_call: Sequence[str] = ()) -> None:
+    In an organisation somebody's home may be another of its workspaces; they count all the same.
+    """
+    found = next((sentence for key, sentence in BARRED.items() if user.get(key)), None)
+    theirs = (user.get("enterprise_user") or {}).get("enterprise_id")
+    is_here = user.get("team_id") in (None, team, organisation) or (organisation is not None and theirs == organisation)
+    return found or (None if team is None or is_here else ELSEWHERE)
+
+
+class People:
+    """Who those named in the configuration are: users, and members of groups."""
+
+    def __init__(self, client: WebClient, settings: Settings) -> None:
         self._client = client
-        self._approvers, self._on_call = tuple(approvers), tuple(on_call)
+        self._approvers, self._operators = settings.slack.approvers, settings.slack.operators
+        self._owners, self._on_call = settings.slack.owners, settings.alerts.on_call
+        self._owners_of = {name: one.owners for name, one in settings.experiments.items()}
+        self._handles: Mapping[str, str] = {}
         self._groups: Mapping[str, frozenset[str]] = {}
-        self.approvers: frozenset[str] = frozenset(entry for entry in approvers if not entry.startswith("@"))
-        self.on_call: tuple[str, ...] = tuple(entry for entry in on_call if not entry.startswith("@"))
+        self._groups_read_at = float("-inf")
+        self._one_at_a_time = threading.Lock()
+        self._home: tuple[str | None, str | None] = (None, None)
+        self._barred: dict[str, tuple[float, str | None]] = {}
+        self._asking = ThreadPoolExecutor(4, "people")
+
+    @property
+    def _wanted(self) -> tuple[str, ...]:
+        owners = (entry for entries in self._owners_of.values() for entry in entries)
+        return (*self._approvers, *self._operators, *self._owners, *owners, *self._on_call)
+
+    # --- What is known ----------------------------------------------------------------------------------------------
+
+    @property
+    def on_call(self) -> tuple[str, ...]:
         """User and group ids, in the order of the configuration."""
+        return self._ids(self._on_call)
+
+    @property
+    def roles(self) -> Roles:
+        """Who may do what, as known at the last look."""
+        return Roles(
+            approvers=self._members(self._approvers),
+            operators=self._members(self._operators) if self._operators else None,
+            on_call=self._members(self._on_call),
+            owners=self._members(self._owners),
+            owners_of={name: self._members(entries) for name, entries in self._owners_of.items()},
+        )
+
+    def _ids(self, entries: Sequence[str]) -> tuple[str, ...]:
+        found = (self._handles.get(entry, entry) for entry in entries)
+        return tuple(entry for entry in found if not entry.startswith("@"))
+
+    def _members(self, entries: Sequence[str]) -> frozenset[str]:
+        found = (member for entry in self._ids(entries) for member in self._groups.get(entry, {entry}))
+        return frozenset(member for member in found if member[:1] in ("U", "W"))
 
     def actor(self, user_id: str) -> Actor:
-        """The person behind a click or a command, with the groups known at the last refresh."""
-        return Actor(user_id, frozenset(g for g, members in self._groups.items() if user_id in members))
+        """The person behind a click or a command, as far as one knows without asking."""
+        return Actor(user_id, self._barred.get(user_id, (0.0, None))[1])
+
+    def eligible(self, experiment: str, requester: str) -> tuple[str, ...]:
+        """Who may approve a request in an experiment, as far as one knows before they click."""
+        found = self.roles.approvers_of(experiment) - {requester}
+        return tuple(sorted(person for person in found if not self._barred.get(person, (0.0, None))[1]))
 
     def members_on_call(self) -> tuple[str, ...]:
         """The users on call, those of groups too, each once."""
@@ -58,22 +129,63 @@ class People:
                 found += [f"<@{member}>" for member in sorted(members or {entry}) if member not in spared]
         return tuple(dict.fromkeys(found))
 
+    # --- Asking Slack -----------------------------------------------------------------------------------------------
+
+    def checked(self, actor: Actor) -> Actor:
+        """The person who decides, with what Slack says of them now; the groups are read again where that is due.
+
+        Where Slack takes too long, what was known before counts; about somebody unknown the actor says so.
+        """
+        asked: list[Future[None]] = []
+        if self._is_old(self._barred.get(actor.id, (float("-inf"), None))[0]):
+            asked.append(self._asking.submit(_logged, lambda: self._read_user(actor.id)))
+        if self._is_old(self._groups_read_at):
+            asked.append(self._asking.submit(_logged, self._reread_groups))
+        wait(asked, timeout=PATIENCE_S)
+        known = self._barred.get(actor.id)
+        return replace(actor, barred=known[1]) if known else replace(actor, is_known=False)
+
+    def _is_old(self, read_at: float) -> bool:
+        return time.monotonic() - read_at > CACHED_S
+
+    def _read_user(self, user_id: str) -> None:
+        try:
+            if self._home[0] is None:
+                here = self._client.auth_test()
+                self._home = here.get("team_id"), here.get("enterprise_id")
+            why = barred(self._client.users_info(user=user_id)["user"], *self._home)
+        except SlackApiError as error:
+            if error.response["error"] not in UNKNOWN:
+                raise
+            why = ELSEWHERE
+        self._barred[user_id] = time.monotonic(), why
+
+    def _reread_groups(self) -> None:
+        with self._one_at_a_time:
+            if self._is_old(self._groups_read_at):
+                self._take_groups()
+
     def refresh(self) -> None:
         """Reads handles and group members from Slack; where groups cannot be read, the listed users still count."""
-        wanted = self._approvers + self._on_call
-        groups = self._read_groups(wanted)
-        handles = {f"@{handle}": group for group, (handle, _) in groups.items()}
-        if any(entry.startswith("@") and entry not in handles for entry in wanted):
-            handles |= {f"@{user['name']}": user["id"] for user in _pages(self._client.users_list, "members")}
-        for entry in wanted:
-            if entry.startswith("@") and entry not in handles:
-                log.warning("no such user or group in the workspace: %s", entry)
-        self._groups = {group: members for group, (_, members) in groups.items()}
-        self.approvers = frozenset(handles.get(entry, entry) for entry in self._approvers)
-        self.on_call = tuple(handles.get(entry, entry) for entry in self._on_call)
+        with self._one_at_a_time:
+            handles = self._take_groups()
+            if any(entry.startswith("@") and entry not in handles for entry in self._wanted):
+                users = _pages(self._client.users_list, "members")
+                handles = {**handles, **{f"@{user['name']}": user["id"] for user in users}}
+            for entry in self._wanted:
+                if entry.startswith("@") and entry not in handles:
+                    log.warning("no such user or group in the workspace: %s", entry)
+            self._handles = handles
 
-    def _read_groups(self, wanted: Sequence[str]) -> dict[str, tuple[str, frozenset[str]]]:
-        if not any(entry.startswith(("S", "@")) for entry in wanted):
+    def _take_groups(self) -> dict[str, str]:
+        """Reads the members of groups; returns the groups by handle."""
+        groups = self._read_groups()
+        self._groups = {group: members for group, (_, members) in groups.items()}
+        self._groups_read_at = time.monotonic()
+        return {f"@{handle}": group for group, (handle, _) in groups.items()}
+
+    def _read_groups(self) -> dict[str, tuple[str, frozenset[str]]]:
+        if not any(entry.startswith(("S", "@")) for entry in self._wanted):
             return {}
         try:
             found = self._client.usergroups_list(include_users=True)["usergroups"]
@@ -83,3 +195,11 @@ class People:
             log.warning("user groups could not be read (%s); only listed users count", error.response["error"])
             return {}
         return {group["id"]: (group["handle"], frozenset(group.get("users") or ())) for group in found}
+
+
+def _logged(work: Callable[[], None]) -> None:
+    """What fails is tried again at the next click; until then what was known before counts."""
+    try:
+        work()
+    except Exception as error:
+        log.warning("Slack could not be asked about people: %s", error)

@@ -43,7 +43,7 @@ def running(engine: Engine, settings: Settings, *, verbs: commands.Verbs = comma
         Refused: where Slack cannot be reached or does not accept the token.
     """
     client = _client(settings)
-    people = People(client, settings.slack.approvers, settings.alerts.on_call)
+    people = People(client, settings)
     channels = Channels(client)
     desk = Desk(engine, registry.at(settings.tracking_uri, settings.mlflow_timeout_s), people, channels, settings)
     hands = Hands()

@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 
 from apscheduler.executors.pool import ThreadPoolExecutor
@@ -16,7 +17,7 @@ from apscheduler.triggers.cron import CronTrigger
 from apscheduler.triggers.interval import IntervalTrigger
 
 from bot.desk import Desk
-from core import alerts, db, digests, rollup, steps
+from core import alerts, db, digests, requests, rollup, steps
 from core.db import Session
 from core.rollouts import Talk
 from core.settings import Settings
@@ -116,6 +117,17 @@ def escalate(desk: Desk) -> None:
         alerts.escalate(session, desk.settings.alerts.escalates_after)
 
 
+def expire(desk: Desk) -> None:
+    """Requests that nobody decided in time are closed; before that, a reminder is given."""
+    before = timedelta(hours=desk.settings.approvals.remind_hours)
+    with desk.transaction(patience_ms=db.BACKGROUND_MS) as session:
+        requests.remind(session, before)
+        overdue = requests.overdue(session)
+    for number in overdue:
+        with desk.transaction(patience_ms=db.BACKGROUND_MS) as session:
+            requests.expire(session, number)
+
+
 def every(minutes: int) -> Callable[[Settings], IntervalTrigger]:
     """A job that runs again and again."""
     return lambda settings: IntervalTrigger(minutes=minutes)
@@ -128,6 +140,7 @@ JOBS: tuple[Job, ...] = (
     Job("watch", lambda settings: IntervalTrigger(minutes=settings.alerts.every_minutes), watch, at_start=True),
     Job("recommend", every(1), recommend, at_start=True),
     Job("escalate", every(1), escalate, at_start=True),
+    Job("expire", every(1), expire, at_start=True),
     Job("sweep", lambda settings: CronTrigger(hour=3, minute=17), sweep),
 )
 THREADS = 2

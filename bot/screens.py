@@ -46,6 +46,7 @@ STATE_MARKS = {
     "rejected": ":x: Rejected",
     "withdrawn": ":leftwards_arrow_with_hook: Withdrawn",
     "superseded": ":no_entry_sign: Closed",
+    "expired": ":hourglass: Expired",
 }
 TITLES = {
     "start": "Start {subject} in {experiment}",
@@ -121,12 +122,15 @@ def _decide_buttons(card: RequestCard) -> Block:
     changes = ", ".join(
         f"{cut(c.variant, 40)} {percent(c.before)} → {percent(c.after)}" for c in card.changes if c.before != c.after
     )
+    value = f"{card.id}:{card.mark}"
+    no = button("Reject", "reject", str(card.id), style=None if card.action == "rollback" else "danger")
+    back = button("Withdraw", "withdraw", str(card.id))
     if card.action == "rollback":
         sure = confirmation("Confirm rollback", changes or "The previous version is restored.", "Roll back")
-        yes = button("Confirm rollback", "approve", str(card.id), style="danger", confirm=sure)
-        return {"type": "actions", "elements": [yes, button("Reject", "reject", str(card.id))]}
-    yes = button("Approve", "approve", str(card.id), style="primary")
-    return {"type": "actions", "elements": [yes, button("Reject", "reject", str(card.id), style="danger")]}
+        yes = button("Confirm rollback", "approve", value, style="danger", confirm=sure)
+    else:
+        yes = button("Approve", "approve", value, style="primary")
+    return {"type": "actions", "elements": [yes, no, back]}
 
 
 def progress_line(progress: Progress) -> str:
@@ -142,16 +146,35 @@ def _state(card: RequestCard) -> str:
     return words.replace("Approved", "Confirmed") if card.action == "rollback" else words
 
 
-def _who_decides(card: RequestCard) -> str:
+MOST_NAMED = 5
+
+
+def _people(ids: Sequence[str]) -> str:
+    more = f" and {len(ids) - MOST_NAMED} more" if len(ids) > MOST_NAMED else ""
+    return ", ".join(person(each) for each in ids[:MOST_NAMED]) + more
+
+
+def missing(card: RequestCard, eligible: Sequence[str]) -> str:
+    """How many approvals there are, by whom, and who may give those that are missing."""
     if card.action == "rollback":
         return "One confirmation is enough, and it may be the requester's own."
-    return "Needs one approval, from an approver other than the requester."
+    left = [each for each in eligible if each not in card.approvals]
+    lack = card.needed - len(card.approvals)
+    given = f": {_people(card.approvals)}" if card.approvals else ""
+    who = f": {_people(left)}" if left else ""
+    few = " :warning: There are not enough of them." if len(left) < lack else ""
+    return (
+        f"*{len(card.approvals)} of {card.needed} approvals*{given}. "
+        f"{lack} more needed, from an approver other than the requester{who}.{few}"
+    )
 
 
-def _decision(card: RequestCard) -> list[Block]:
+def _decision(card: RequestCard, eligible: Sequence[str]) -> list[Block]:
     if card.state == "open":
-        return [_decide_buttons(card), context(_who_decides(card))]
-    by = f" by {person(card.decided_by)}" if card.decided_by else ""
+        until = f"Expires {moment(card.expires_at)}."
+        return [_decide_buttons(card), context(f"{missing(card, eligible)} {until}")]
+    deciders = card.approvals if card.state == "applied" else (card.decided_by,) if card.decided_by else ()
+    by = f" by {_people(deciders)}" if deciders else ""
     at = f" · {moment(card.decided_at)}" if card.decided_at else ""
     return [
         section(f"*{_state(card)}*{by}{at}"),
@@ -160,12 +183,18 @@ def _decision(card: RequestCard) -> list[Block]:
     ]
 
 
-def request(card: RequestCard) -> Answer:
-    """The card of a request in the approvals channel, redrawn in place as things go on."""
+def request(card: RequestCard, eligible: Sequence[str] = ()) -> Answer:
+    """The card of a request in the approvals channel, redrawn in place as things go on; `eligible` may approve it."""
     asked = f"{name(card.experiment)} · #{card.id} · asked by {person(card.requester)} · {moment(card.created_at)}"
     blocks = [header(title(card)), context(asked), *_request_body(card)]
     state = "waits for a decision" if card.state == "open" else card.state
-    return Answer(f"#{card.id} {escaped(title(card))}: {state}", fitted(blocks, last=_decision(card)))
+    return Answer(f"#{card.id} {escaped(title(card))}: {state}", fitted(blocks, last=_decision(card, eligible)))
+
+
+def reminder(card: RequestCard, eligible: Sequence[str]) -> Answer:
+    """What is said in the thread of a card before its request expires."""
+    text = f":hourglass: #{card.id}, asked by {person(card.requester)}, expires {moment(card.expires_at)}."
+    return Answer(f"#{card.id} expires soon", [section(f"{text}\n{missing(card, eligible)}")])
 
 
 def request_short(card: RequestCard) -> list[Block]:
@@ -313,6 +342,7 @@ DEEDS = {
     "approve": "approved",
     "reject": "rejected",
     "redraw": "redrew",
+    "expire": "let expire",
     "supersede": "closed",
     "start": "started",
     "increase": "increased",

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from core import ledger, outbox
 from core.errors import Refused
 from core.rules.decision import CheckRow
-from core.tables import Alert, Experiment, LedgerEntry, Message, Request
+from core.tables import Alert, Approval, Experiment, LedgerEntry, Message, Request
 from core.variants import find_experiment
 
 
@@ -52,7 +52,13 @@ class RequestCard:
     changes: tuple[Change, ...]
     checklist: tuple[CheckRow, ...]
     params: Mapping[str, Any]
+    needed: int
+    approvals: tuple[str, ...]
+    """Who has approved what the card shows now, in order."""
+    mark: str
+    """Comes back with a click, so that it counts for nothing else than what was shown."""
     created_at: datetime
+    expires_at: datetime
     decided_at: datetime | None
     decided_by: str | None
     decision_reason: str | None
@@ -115,6 +121,13 @@ def _progress(session: Session, request: Request) -> tuple[Progress, ...]:
     return (Progress("Shares in the database", True), *([registry] if touches_registry else []))
 
 
+def _approvals(session: Session, request: Request) -> tuple[str, ...]:
+    query = select(Approval.person).where(
+        Approval.request_id == request.id, Approval.mark == request.mark, Approval.decision == "approve"
+    )
+    return tuple(session.scalars(query.order_by(Approval.at, Approval.person)))
+
+
 def request_card(session: Session, request_id: int) -> RequestCard:
     """One request as it is now.
 
@@ -137,7 +150,11 @@ def request_card(session: Session, request_id: int) -> RequestCard:
         changes=tuple(Change(c["variant"], Decimal(c["before"]), Decimal(c["after"])) for c in request.changes),
         checklist=tuple(CheckRow(**row) for row in request.checklist),
         params=request.params,
+        needed=request.needed,
+        approvals=_approvals(session, request),
+        mark=request.mark,
         created_at=request.created_at,
+        expires_at=request.expires_at,
         decided_at=request.decided_at,
         decided_by=request.decided_by,
         decision_reason=request.decision_reason,

@@ -48,6 +48,12 @@ def newest(session: Session) -> int:
     return session.scalar(select(func.max(LedgerEntry.id))) or 0
 
 
+def newest_reason(session: Session, *, request_id: int, action: str) -> str | None:
+    """Why something was done last to a request; None where it never was."""
+    query = select(LedgerEntry.reason).where(LedgerEntry.request_id == request_id, LedgerEntry.action == action)
+    return session.scalar(query.order_by(LedgerEntry.id.desc()).limit(1))
+
+
 Pauses = Sequence[tuple[datetime, datetime]]
 
 

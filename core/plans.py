@@ -29,6 +29,8 @@ class Ask:
     reason: str | None = None
     override: str | None = None
     """Why to go ahead although the checklist or the rule says otherwise."""
+    replaces: bool = False
+    """Whether it takes the place of an open request of somebody else."""
     policy_version_id: uuid.UUID | None = None
     share: Decimal = allocation.INITIAL_LIMIT
     variant: str | uuid.UUID | None = None
@@ -48,6 +50,10 @@ class Plan:
     checklist: tuple[CheckRow, ...] = ()
     objections: tuple[str, ...] = ()
     """What stands against it; asking all the same takes an override."""
+    share: Decimal = Decimal(0)
+    """What the candidate would have."""
+    is_against: bool = False
+    """True where a row of the checklist was overridden before."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +65,8 @@ class Look:
     verdict: Advice
     why: str
     rows: tuple[CheckRow, ...]
+    findings: Mapping[str, str]
+    """The state of each metric, by its name."""
 
 
 def look_at(session: Session, ask: Ask, terms: Terms) -> Look:
@@ -69,7 +77,9 @@ def look_at(session: Session, ask: Ask, terms: Terms) -> Look:
         raise Refused(f"{variant.name} has no traffic. Start it first.")
     standing = evidence.standing(session, place, variant, terms)
     rows = evidence.checklist(session, place, variant, terms, standing)
-    return Look(variant, standing.share, standing.decision.action, standing.decision.why, rows)
+    found = standing.decision
+    states = {finding.metric.name: str(finding.state) for finding in found.findings}
+    return Look(variant, standing.share, found.action, found.why, rows, states)
 
 
 def _plan_start(session: Session, place: Experiment, ask: Ask, _: Look | None, terms: Terms) -> Plan:
@@ -81,7 +91,9 @@ def _plan_start(session: Session, place: Experiment, ask: Ask, _: Look | None, t
     after = allocation.with_share(_by_id(shares(session, place)), key, ask.share)
     params = {"policy_version_id": str(version.id), "share": str(ask.share)}
     rows = evidence.entry_checklist(session, version, ask.share)
-    return Plan(params | ({"variant_id": str(joining.id)} if joining else {}), after, rows)
+    params |= {"variant_id": str(joining.id)} if joining else {}
+    is_against = any(row.passed is False for row in rows)
+    return Plan(params, after, rows, share=ask.share, is_against=is_against)
 
 
 def _by_id(after: Mapping[uuid.UUID, Decimal]) -> dict[str, Decimal]:
@@ -89,13 +101,19 @@ def _by_id(after: Mapping[uuid.UUID, Decimal]) -> dict[str, Decimal]:
 
 
 def _measured_params(seen: Look) -> dict[str, Any]:
-    return {"variant_id": str(seen.variant.id), "verdict": seen.verdict, "why": seen.why}
+    return {
+        "variant_id": str(seen.variant.id),
+        "verdict": seen.verdict,
+        "why": seen.why,
+        "findings": dict(seen.findings),
+    }
 
 
 def _plan_increase(session: Session, place: Experiment, ask: Ask, look: Look | None, terms: Terms) -> Plan:
     seen = _seen(session, place, look)
     after = promotions.next_shares(session, place, seen.variant, terms)
-    return Plan(_measured_params(seen), _by_id(after), seen.rows, _against(session, seen))
+    params, against = _measured_params(seen), _against(session, seen)
+    return Plan(params, _by_id(after), seen.rows, against, share=after[seen.variant.id])
 
 
 _ADVICE: Mapping[Advice, str] = {
@@ -125,7 +143,7 @@ def _plan_promote(session: Session, place: Experiment, ask: Ask, look: Look | No
     objections = (*_against(session, seen), *(f"{row.title}: {row.detail}" for row in short))
     after = allocation.all_to(shares(session, place), seen.variant.id)
     params = _measured_params(seen) | {"policy_version_id": str(version.id)}
-    return Plan(params, _by_id(after), seen.rows, objections)
+    return Plan(params, _by_id(after), seen.rows, objections, share=after[seen.variant.id])
 
 
 def _seen(session: Session, place: Experiment, look: Look | None) -> Look:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
-from datetime import date, datetime
+from datetime import date
 from decimal import Decimal
 
 from sqlalchemy import func, select, text
@@ -222,13 +222,6 @@ def recomputed(session: Session, made: Recommendation) -> Decision:
     terms = looks.restore_terms(made.terms)
     look = looks.restore(session, made.look)
     return verdict.decide(look, _memory(before), terms, rule=terms.rule, metrics=terms.metrics)[0]
-
-
-def has_turned(session: Session, variant_id: uuid.UUID, *, verdict_then: str, since: datetime) -> bool:
-    """True where a look since then speaks against the candidate, and the one that was decided on did not."""
-    query = select(Recommendation.action).where(Recommendation.variant_id == variant_id, Recommendation.made_at > since)
-    newest = session.scalar(query.order_by(Recommendation.id.desc()).limit(1))
-    return newest in ("rollback", "hold") and newest != verdict_then
 
 
 def running(session: Session, experiment: Experiment) -> tuple[Variant | None, list[Variant]]:

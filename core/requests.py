@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any, Literal
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from core import alerts, db, experiments, ledger, outbox, plans, promotions, recommendations, rollouts
+from core import alerts, bindings, db, experiments, ledger, outbox, plans, promotions, rollouts
 from core.errors import Refused
-from core.plans import Ask, Plan
+from core.plans import Ask, Look, Plan
 from core.rules import approval
-from core.rules.approval import QUORUM, Actor
+from core.rules.approval import RIGHTS, Actor, Roles
 from core.rules.decision import Terms
 from core.tables import Approval, Experiment, Request
-from core.variants import find_experiment, shares, variants
+from core.variants import find_experiment, variants
 
 
 def _changes(session: Session, place: Experiment, after: Mapping[str, Decimal]) -> list[dict[str, Any]]:
@@ -53,6 +54,18 @@ def measure(session: Session, wish: Ask, *, terms: Terms) -> None:
         plans.look_at(session, wish, terms)
 
 
+def check_may_ask(session: Session, wish: Ask, *, actor: Actor, roles: Roles) -> None:
+    """Passes where this person may ask for such a change.
+
+    Raises:
+        Refused: where they may not, or there is no such experiment.
+    """
+    place = find_experiment(session, wish.experiment, lock=False)
+    against = approval.asking_objection(wish.action, experiment=place.name, actor=actor, roles=roles)
+    if against:
+        raise Refused(against)
+
+
 def ask(session: Session, wish: Ask, *, requester: str, terms: Terms) -> Request:
     """Opens a request with the shares and the checklist as they stand, and asks for its card to be posted.
 
@@ -65,7 +78,6 @@ def ask(session: Session, wish: Ask, *, requester: str, terms: Terms) -> Request
         raise Refused(f"Say why: add `because` and the reason to the {wish.action}.")
     look = plans.look_at(session, wish, terms) if action.is_measured else None
     place = find_experiment(session, wish.experiment)
-    _make_way(session, place, wish.action, requester)
     plan = action.plan(session, place, wish, look, terms)
     _objections(plan, wish)
     request = Request(
@@ -74,10 +86,10 @@ def ask(session: Session, wish: Ask, *, requester: str, terms: Terms) -> Request
         requester=requester,
         reason=wish.reason,
         override=wish.override if plan.objections else None,
-        params=plan.params,
-        changes=_changes(session, place, plan.after),
-        checklist=[asdict(row) for row in plan.checklist],
+        expires_at=func.now() + terms.quorums.expires_after,
     )
+    _draw(session, place, request, plan, terms)
+    _make_way(session, place, request, replaces=wish.replaces)
     session.add(request)
     session.flush()
     _record(session, place, request, actor=requester, action="request", reason=request.override or request.reason)
@@ -86,20 +98,45 @@ def ask(session: Session, wish: Ask, *, requester: str, terms: Terms) -> Request
     return request
 
 
-def _make_way(session: Session, place: Experiment, action: str, requester: str) -> None:
-    """There is one open request at a time; only a rollback does not wait for others but closes them."""
-    found = session.scalar(select(Request).where(Request.experiment_id == place.id, Request.state == "open"))
+def _draw(session: Session, place: Experiment, request: Request, plan: Plan, terms: Terms) -> None:
+    """What the card shows from now on, and with it what approvals are given for."""
+    request.params, request.changes = plan.params, _changes(session, place, plan.after)
+    request.checklist = [{"title": r.title, "passed": r.passed, "detail": r.detail} for r in plan.checklist]
+    bindings.bind(session, place, request, plan, terms)
+
+
+def _make_way(session: Session, place: Experiment, wanted: Request, *, replaces: bool) -> None:
+    """There is one open request at a time. A newer one of the same person takes its place, and so does a rollback,
+    which does not wait for others; anybody else has to say so."""
+    query = select(Request).where(Request.experiment_id == place.id, Request.state == "open")
+    found = session.scalar(query.with_for_update().execution_options(populate_existing=True))
     if found is None:
         return
-    if action != "rollback" or found.action == "rollback":
+    goes_first = wanted.action == "rollback" and found.action != "rollback"
+    if _is_same(found, wanted):
+        raise Refused(f"You have asked for just this already: request #{found.id} is still open.")
+    if not (goes_first or replaces or found.requester == wanted.requester):
         raise Refused(
-            f"Request #{found.id} ({found.action}) of {place.name} is still open. "
-            "Have it approved or rejected first; there is one at a time."
+            f"Request #{found.id} ({found.action}) of {place.name} is still open, there is one at a time. "
+            "Have it approved or rejected first, or add `instead` to replace it by yours."
         )
-    why = "A rollback was asked for, which goes first."
-    _close(session, found, "superseded", by=requester, why=why)
-    _record(session, place, found, actor=requester, action="supersede", reason=why)
+    why = "A rollback was asked for, which goes first." if goes_first else "A newer request took its place."
+    _close(session, found, "superseded", by=wanted.requester, why=why)
+    _record(session, place, found, actor=wanted.requester, action="supersede", reason=why)
     outbox.put_card(session, request_id=found.id, why="superseded")
+
+
+_EVIDENCE = ("verdict", "why", "findings")
+
+
+def _is_same(found: Request, wanted: Request) -> bool:
+    """True where somebody asks again for what they have asked for, whatever was measured meanwhile."""
+
+    def wish(request: Request) -> tuple[object, ...]:
+        params = {key: value for key, value in request.params.items() if key not in _EVIDENCE}
+        return request.requester, request.action, request.reason, request.override, params, request.changes
+
+    return wish(found) == wish(wanted)
 
 
 def _record(session: Session, place: Experiment, request: Request, *, actor: str, action: str, **more: Any) -> int:
@@ -124,7 +161,7 @@ def _record(session: Session, place: Experiment, request: Request, *, actor: str
 class Decided:
     """What a click came to, in one sentence for the person who clicked."""
 
-    outcome: Literal["applied", "counted", "rejected", "withdrawn", "redrawn"]
+    outcome: Literal["applied", "counted", "rejected", "withdrawn", "redrawn", "expired"]
     sentence: str
 
 
@@ -144,70 +181,117 @@ def _open(session: Session, request_id: int) -> tuple[Request, Experiment]:
     return request, place
 
 
-def _is_stale(session: Session, place: Experiment, request: Request) -> bool:
-    """True where the shares were changed since the card was drawn, or what was measured no longer speaks for it."""
-    shown = {c["variant_id"]: Decimal(c["before"]) for c in request.changes if c["variant_id"]}
-    if shown != {str(key): share for key, share in shares(session, place).items()}:
-        return True
-    return plans.ACTIONS[request.action].is_measured and _is_outdated(session, request)
-
-
-def _is_outdated(session: Session, request: Request) -> bool:
-    """True where the measurements are too old, or a later look speaks against the request."""
-    now = db.now_of(session)
-    if now - request.created_at > approval.EVIDENCE_LASTS:
-        return True
-    variant, then = uuid.UUID(request.params["variant_id"]), request.params["verdict"]
-    return recommendations.has_turned(session, variant, verdict_then=then, since=request.created_at)
-
-
-def _redraw(session: Session, place: Experiment, request: Request, terms: Terms) -> Decided:
-    """Plans the request anew on the present shares; where that is not possible any more it is closed.
-
-    A request that rests on measurements is always closed: they were made of what is no longer so.
-    """
+def _redraw(session: Session, place: Experiment, request: Request, look: Look | None, since: str, terms: Terms) -> str:
+    """Plans the request anew for a fresh decision; where that is not possible any more it is closed. Says which."""
+    action = plans.ACTIONS[request.action]
+    wish = plans.as_ask(place, request)
     try:
         with session.begin_nested():
-            if plans.ACTIONS[request.action].is_measured:
-                raise Refused("its numbers are out of date, or a later look speaks against it. Ask for it anew.")
-            plan = plans.ACTIONS[request.action].plan(session, place, plans.as_ask(place, request), None, terms)
-            request.params, request.changes = plan.params, _changes(session, place, plan.after)
-            sentence = "The shares have changed since this card was drawn. It is redrawn; look again, then decide."
-            action = "redraw"
+            plan = action.plan(session, place, wish, look, terms)
+            if plan.objections and not request.override:
+                raise Refused(" ".join(plan.objections))
+            _draw(session, place, request, plan, terms)
+            session.flush()
     except Refused as refused:
-        _close(session, request, "superseded", by=experiments.SYSTEM, why=str(refused))
-        sentence = f"Things have moved on since this card was drawn, so the request is closed: {refused}"
-        action = "supersede"
-    number = _record(session, place, request, actor=experiments.SYSTEM, action=action, reason=request.decision_reason)
+        return _give_up(session, place, request, f"{since} {refused}")
+    _redrawn(session, place, request, "redraw", since)
+    return f"{since} The card is redrawn; look again, then decide."
+
+
+def _give_up(session: Session, place: Experiment, request: Request, why: str) -> str:
+    _close(session, request, "superseded", by=experiments.SYSTEM, why=why)
+    _redrawn(session, place, request, "supersede", why)
+    return f"{why} So the request is closed."
+
+
+def _redrawn(session: Session, place: Experiment, request: Request, action: str, why: str) -> None:
+    number = _record(session, place, request, actor=experiments.SYSTEM, action=action, reason=why)
     outbox.put_card(session, request_id=request.id, why=f"ledger-{number}")
-    return Decided("redrawn", sentence)
+    rollouts.touch(session, place.id)
 
 
-def approve(session: Session, request_id: int, *, actor: Actor, approvers: Collection[str], terms: Terms) -> Decided:
-    """Counts one person's approval and carries the change out once the quorum is there, all in this transaction.
+def _since(differences: list[str]) -> str:
+    return f"Since this card was drawn: {'; '.join(differences)}."
+
+
+def redraw(session: Session, request_id: int, *, terms: Terms) -> None:
+    """Measures anew what a request rests on and draws it for a fresh decision, where its card holds no more."""
+    request = session.get(Request, request_id)
+    if request is None or request.state != "open":
+        return
+    wish = plans.as_ask(find_experiment(session, request.experiment_id, lock=False), request)
+    look, gone = None, None
+    try:
+        look = plans.look_at(session, wish, terms) if plans.ACTIONS[request.action].is_measured else None
+    except Refused as refused:
+        gone = str(refused)
+    place = find_experiment(session, request.experiment_id)
+    session.refresh(request, with_for_update=True)
+    differences = bindings.differences(session, place, request, terms)
+    if request.state != "open" or not differences:
+        return
+    if gone is not None:
+        _give_up(session, place, request, f"{_since(differences)} {gone}")
+    else:
+        _redraw(session, place, request, look, _since(differences), terms)
+
+
+def _overtaken(session: Session, place: Experiment, request: Request, shown: str, terms: Terms) -> Decided | None:
+    """What a click comes to that is for something else than there is now; None where it is for just this."""
+    differences = bindings.differences(session, place, request, terms)
+    if differences and plans.ACTIONS[request.action].is_measured:
+        # Measuring takes longer than a click may.
+        key = f"redraw:{request.id}:{db.now_of(session).isoformat()}"
+        outbox.put(session, kind="redraw", subject=outbox.card_key(request.id), key=key, request=request.id)
+        return Decided("redrawn", f"{_since(differences)} It is measured anew; look again, then decide.")
+    if differences:
+        return Decided("redrawn", _redraw(session, place, request, None, _since(differences), terms))
+    if shown != request.mark:
+        why = ledger.newest_reason(session, request_id=request.id, action="redraw") or ""
+        return Decided("redrawn", f"This card was redrawn meanwhile. {why} Look at the new one, then decide.")
+    return None
+
+
+def approve(session: Session, request_id: int, *, shown: str, actor: Actor, roles: Roles, terms: Terms) -> Decided:
+    """Counts one person's approval of what was `shown` (its mark), and carries the change out once there are enough.
 
     Raises:
         Refused: where the request is closed, or this person may not approve it.
     """
     request, place = _open(session, request_id)
+    approvers = roles.approvers_of(place.name)
     against = approval.objection(request.action, requester=request.requester, actor=actor, approvers=approvers)
     if against:
         raise Refused(against)
-    if _is_stale(session, place, request):
-        return _redraw(session, place, request, terms)
+    if _is_over(session, request):
+        return Decided("expired", _expire(session, place, request))
+    if overtaken := _overtaken(session, place, request, shown, terms):
+        return overtaken
     _note_decision(session, request, actor, "approve")
-    given = session.scalar(select(func.count()).where(Approval.request_id == request.id)) or 0
-    missing = QUORUM[request.action].approvals - given
+    missing = request.needed - _count(session, request, approvers)
+    number = _record(session, place, request, actor=actor.id, action="approve")
     if missing > 0:
-        outbox.put_card(session, request_id=request.id, why=f"approved-{actor.id}")
+        outbox.put_card(session, request_id=request.id, why=f"ledger-{number}")
         return Decided("counted", f"Your approval counts. {missing} more needed.")
     _close(session, request, "applied", by=actor.id, why=None)
-    number = _record(session, place, request, actor=actor.id, action="approve")
     plans.ACTIONS[request.action].apply(session, place, request, actor.id, terms)
     _tell_of_change(session, place, request, actor)
     outbox.put_card(session, request_id=request.id, why="applied")
     outbox.put_notice(session, ledger_id=number)
     return Decided("applied", f"Approved. {place.name} is changed.")
+
+
+def _count(session: Session, request: Request, approvers: frozenset[str]) -> int:
+    """How many approvals there are of what the card shows; one of somebody who is no approver any more has lapsed."""
+    query = select(Approval).where(
+        Approval.request_id == request.id, Approval.mark == request.mark, Approval.decision == "approve"
+    )
+    given = list(session.scalars(query))
+    for one in given:
+        if RIGHTS[request.action].needs_approver and one.person not in approvers:
+            one.decision = "lapsed"
+    session.flush()
+    return sum(one.decision == "approve" for one in given)
 
 
 def _tell_of_change(session: Session, place: Experiment, request: Request, actor: Actor) -> None:
@@ -225,7 +309,7 @@ def confirm(
     scope: promotions.Scope,
     shown: str,
     actor: Actor,
-    approvers: Collection[str],
+    roles: Roles,
     terms: Terms,
 ) -> Decided:
     """Carries out the rollback that an alert proposes: one person's click asks for it and confirms it.
@@ -242,7 +326,7 @@ def confirm(
         return Decided("redrawn", "The shares have changed since this card was drawn. Look again, then decide.")
     wish = Ask("rollback", place.id, reason=alert.why, variant=alert.variant_id, scope=scope)
     request = ask(session, wish, requester=actor.id, terms=terms)
-    decided = approve(session, request.id, actor=actor, approvers=approvers, terms=terms)
+    decided = approve(session, request.id, shown=request.mark, actor=actor, roles=roles, terms=terms)
     if decided.outcome != "applied":
         return decided
     return Decided(
@@ -251,9 +335,13 @@ def confirm(
 
 
 def _note_decision(session: Session, request: Request, actor: Actor, decision: str) -> None:
-    if session.get(Approval, (request.id, actor.id)) is not None:
+    found = session.get(Approval, (request.id, actor.id, request.mark))
+    if found is None:
+        session.add(Approval(request_id=request.id, person=actor.id, mark=request.mark, decision=decision))
+    elif found.decision == decision:
         raise Refused("You have decided on this already.")
-    session.add(Approval(request_id=request.id, person=actor.id, decision=decision))
+    else:  # it lapsed, or somebody who approved thinks better of it
+        found.decision = decision
     session.flush()
 
 
@@ -266,17 +354,29 @@ def _close(session: Session, request: Request, state: str, *, by: str, why: str 
     rollouts.touch(session, request.experiment_id)
 
 
-def check_may_reject(session: Session, request_id: int, *, actor: Actor, approvers: Collection[str]) -> None:
+def check_may_reject(session: Session, request_id: int, *, actor: Actor, roles: Roles) -> None:
     """Passes where the request is open and this person may reject it.
 
     Raises:
         Refused: where it is closed, or they may not.
     """
+    request, place = _open(session, request_id)
+    _may_reject(request, place, actor, roles)
+
+
+def check_may_withdraw(session: Session, request_id: int, *, actor: Actor) -> None:
+    """Passes where the request is open and this person asked for it.
+
+    Raises:
+        Refused: where it is closed, or somebody else asked.
+    """
     request, _ = _open(session, request_id)
-    _may_reject(request, actor, approvers)
+    if actor.id != request.requester:
+        raise Refused("Only whoever asked for this takes it back. An approver may reject it.")
 
 
-def _may_reject(request: Request, actor: Actor, approvers: Collection[str]) -> None:
+def _may_reject(request: Request, place: Experiment, actor: Actor, roles: Roles) -> None:
+    approvers = roles.approvers_of(place.name)
     against = approval.rejection_objection(
         request.action, requester=request.requester, actor=actor, approvers=approvers
     )
@@ -284,7 +384,7 @@ def _may_reject(request: Request, actor: Actor, approvers: Collection[str]) -> N
         raise Refused(against)
 
 
-def reject(session: Session, request_id: int, *, actor: Actor, approvers: Collection[str], reason: str) -> Decided:
+def reject(session: Session, request_id: int, *, actor: Actor, roles: Roles, reason: str) -> Decided:
     """Closes a request without a change; the requester takes it back by rejecting it.
 
     Raises:
@@ -293,7 +393,7 @@ def reject(session: Session, request_id: int, *, actor: Actor, approvers: Collec
     if not reason.strip():
         raise Refused("Say why you reject it; the person who asked will read it.")
     request, place = _open(session, request_id)
-    _may_reject(request, actor, approvers)
+    _may_reject(request, place, actor, roles)
     state: Literal["withdrawn", "rejected"] = "withdrawn" if actor.id == request.requester else "rejected"
     _note_decision(session, request, actor, "reject")
     _close(session, request, state, by=actor.id, why=reason.strip())
@@ -301,3 +401,44 @@ def reject(session: Session, request_id: int, *, actor: Actor, approvers: Collec
     outbox.put_card(session, request_id=request.id, why=state)
     outbox.put_notice(session, ledger_id=number)
     return Decided(state, f"Request #{request.id} is {state}. Nothing was changed.")
+
+
+# --- When nobody decides --------------------------------------------------------------------------------------------
+
+
+def _is_over(session: Session, request: Request) -> bool:
+    return request.expires_at <= db.now_of(session)
+
+
+def _expire(session: Session, place: Experiment, request: Request) -> str:
+    hours = (request.expires_at - request.created_at) / timedelta(hours=1)
+    why = f"It was not decided within {hours:.0f} hours."
+    _close(session, request, "expired", by=experiments.SYSTEM, why=why)
+    _record(session, place, request, actor=experiments.SYSTEM, action="expire", reason=why)
+    outbox.put_card(session, request_id=request.id, why="expired")
+    return f"Request #{request.id} has expired. {why} Nothing was changed; ask for it anew."
+
+
+def overdue(session: Session) -> list[int]:
+    """The open requests whose time is over."""
+    query = select(Request.id).where(Request.state == "open", Request.expires_at <= func.now())
+    return list(session.scalars(query.order_by(Request.id)))
+
+
+def expire(session: Session, request_id: int) -> None:
+    """Closes a request whose time is over, where nobody has decided it meanwhile."""
+    try:
+        request, place = _open(session, request_id)
+    except Refused:
+        return
+    if _is_over(session, request):
+        _expire(session, place, request)
+
+
+def remind(session: Session, before: timedelta) -> None:
+    """Asks once for a reminder of each open request that expires so soon."""
+    query = select(Request.id).where(
+        Request.state == "open", Request.expires_at > func.now(), Request.expires_at <= func.now() + before
+    )
+    for number in session.scalars(query.order_by(Request.id)):
+        outbox.put(session, kind="reminder", subject=outbox.card_key(number), key=f"reminder:{number}", request=number)

@@ -32,6 +32,7 @@ from pydantic_settings import (
 from core import faults
 from core.errors import Refused
 from core.rules import allocation, calendar, metrics
+from core.rules.approval import Quorums
 from core.rules.calendar import Schedule, Weekday
 from core.rules.decision import Rule, Terms
 from core.rules.metrics import Collected, Metric, Quantile
@@ -81,6 +82,10 @@ class SlackSection(Section):
     rollouts_channel: Channel = "ml-rollouts"
     approvals_channel: Channel = "ml-approvals"
     approvers: People = ()
+    operators: People = ()
+    """Who may ask for changes beside approvers and owners; everybody where nobody is named."""
+    owners: People = ()
+    """Who may approve in every experiment; those of one experiment are named there."""
 
 
 class RolloutSection(Section):
@@ -224,12 +229,38 @@ class AlertsSection(Section):
         return tuple(timedelta(minutes=each) for each in minutes)
 
 
+class ApprovalsSection(Section):
+    """How many people it takes to approve a change, and how long they have; a rollback always takes one."""
+
+    step: Annotated[int, Field(ge=1, le=10)] = 1
+    """For joining, steps up to 50 % and retiring variants."""
+    production: Annotated[int, Field(ge=1, le=10)] = 2
+    against: Annotated[int, Field(ge=0, le=10)] = 1
+    """How many more where the request goes against the recommendation or overrides the checklist."""
+    expires_hours: Annotated[int, Field(ge=1, le=720)] = 24
+    remind_hours: Annotated[int, Field(ge=0)] = 2
+    """How long before that a reminder is given; 0 for none."""
+
+    @model_validator(mode="after")
+    def _reminds_before(self) -> ApprovalsSection:
+        if self.remind_hours >= self.expires_hours:
+            raise ValueError("remind_hours must be less than expires_hours")
+        return self
+
+    @property
+    def quorums(self) -> Quorums:
+        """The same as the rules know it."""
+        return Quorums(self.step, self.production, self.against, timedelta(hours=self.expires_hours))
+
+
 class ExperimentSection(Section):
     """What is different for one experiment; what is left out is as for all."""
 
     rule: Rule | None = None
     channel: Channel | None = None
     """Where its cards, alerts and digest go."""
+    owners: People = ()
+    """Who may approve its changes beside the approvers."""
     at: Clock | None = None
     timezone: Zone | None = None
     weekdays: Weekdays | None = None
@@ -254,6 +285,7 @@ class Settings(BaseSettings):
     metrics: MetricsSection = MetricsSection()
     recommendations: RecommendationsSection = RecommendationsSection()
     alerts: AlertsSection = AlertsSection()
+    approvals: ApprovalsSection = ApprovalsSection()
     experiments: dict[str, ExperimentSection] = {}
     """By the experiment's name."""
 
@@ -272,6 +304,7 @@ class Settings(BaseSettings):
             metrics=(*metrics.METRICS, *(custom.metric(name) for name, custom in self.metrics.custom.items())),
             rule=self.rollout.rule,
             rules={name: one.rule for name, one in self.experiments.items() if one.rule is not None},
+            quorums=self.approvals.quorums,
         )
 
     def schedule_of(self, experiment: str) -> Schedule:

@@ -173,6 +173,14 @@ class Request(Base):
     params: Mapped[Json]
     changes: Mapped[list[Any]]
     checklist: Mapped[list[Any]]
+    needed: Mapped[int]
+    """How many approvals it takes."""
+    shown: Mapped[Json]
+    """What else the card rests on: the variants as they were, open alerts, and which drawing it is."""
+    mark: Mapped[str]
+    """Names all that the card shows; an approval is given for one mark."""
+    drawn_at: Mapped[datetime]
+    expires_at: Mapped[datetime]
     created_at: Mapped[datetime] = mapped_column(server_default=_generated())
     decided_at: Mapped[datetime | None]
     decided_by: Mapped[str | None]
@@ -180,13 +188,14 @@ class Request(Base):
 
 
 class Approval(Base):
-    """One person's decision on one request."""
+    """One person's decision on one request as one drawing of its card showed it."""
 
     __tablename__ = "approvals"
     __table_args__ = {"schema": "promotion"}
 
     request_id: Mapped[int] = mapped_column(ForeignKey("promotion.requests.id"), primary_key=True)
     person: Mapped[str] = mapped_column(primary_key=True)
+    mark: Mapped[str] = mapped_column(primary_key=True)
     decision: Mapped[str]
     at: Mapped[datetime] = mapped_column(server_default=_generated())
 

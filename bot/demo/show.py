@@ -33,14 +33,16 @@ LOCK = "lock"
 PEOPLE = (
     Person(handle="alice", name="Alice Moreau", title="ML engineer"),
     Person(handle="bob", name="Bob Tanaka", title="Approver"),
-    Person(handle="carol", name="Carol Okafor", title="On call"),
+    Person(handle="carol", name="Carol Okafor", title="Approver, on call"),
+    Person(handle="dan", name="Dan Weber", title="Approver"),
 )
 EVERYBODY = tuple(person.handle for person in PEOPLE)
 CHANNELS = (
     Channel(name="ml-rollouts", topic="Rollouts of models: ask here, read the news here", members=EVERYBODY),
     Channel(name="ml-approvals", topic="Requests that wait for a decision", members=EVERYBODY),
 )
-SLACK = SlackSection(approvers=("@bob",))
+APPROVERS = ("bob", "carol", "dan")
+SLACK = SlackSection(approvers=("@ml-approvers",))
 ALERTS = AlertsSection(on_call=("@carol",))
 FIRST = (
     f"status {world.EXPERIMENT}",
@@ -155,7 +157,7 @@ def run(data_dir: Path, *, port: int, opens_browser: bool, is_reset: bool, seed:
             manifest(SLACK.command, hint=HINT),
             PEOPLE,
             CHANNELS,
-            groups={"ml-approvers": ("bob",)},
+            groups={"ml-approvers": APPROVERS},
             store=folder / "workspace.db",
             port=port,
             team_name="Demo workspace",

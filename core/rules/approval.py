@@ -1,55 +1,103 @@
-"""Who may decide a request."""
+"""Who may ask for and decide a request, how many it takes, and until when."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
+from decimal import Decimal
 
 
 @dataclass(frozen=True)
 class Actor:
-    """A person as the rules see them: a stable id and the groups and handles they answer to."""
+    """A person as the rules see them."""
 
     id: str
-    groups: frozenset[str] = frozenset()
+    barred: str | None = None
+    """Why they never decide anything, as a sentence for them: guests, people of other workspaces, bots."""
+    is_known: bool = True
+    """False where it could not be found out in time who they are."""
+
+
+@dataclass(frozen=True)
+class Roles:
+    """Who may do what, by user id."""
+
+    approvers: frozenset[str] = frozenset()
+    operators: frozenset[str] | None = None
+    """Who may ask for changes; None where everybody may."""
+    on_call: frozenset[str] = frozenset()
+    owners: frozenset[str] = frozenset()
+    owners_of: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """By the experiment's name, beside the owners of all."""
+
+    def approvers_of(self, experiment: str) -> frozenset[str]:
+        """Who may approve changes of an experiment: the approvers and its owners."""
+        return self.approvers | self.owners | self.owners_of.get(experiment, frozenset())
 
 
 EVIDENCE_LASTS = timedelta(hours=24)
 """How long the measurements on a card may be decided on."""
+LARGEST_STEP = Decimal("0.50")
+"""A larger share takes as many approvals as production."""
 
 
 @dataclass(frozen=True)
-class Quorum:
-    """What it takes to let one kind of request through."""
+class Quorums:
+    """How many people it takes, and how long they have."""
 
-    approvals: int = 1
+    step: int = 1
+    production: int = 2
+    against: int = 1
+    """How many more where the request goes against the recommendation or overrides the checklist."""
+    expires_after: timedelta = timedelta(hours=24)
+
+    def needed(self, action: str, share: Decimal, *, is_against: bool) -> int:
+        """How many approvals a request takes that gives a candidate this share; a rollback always takes one."""
+        if action == "rollback":
+            return 1
+        is_large = action == "promote" or share > LARGEST_STEP
+        return (self.production if is_large else self.step) + (self.against if is_against else 0)
+
+
+@dataclass(frozen=True)
+class Right:
+    """What it takes to decide one kind of request."""
+
     needs_someone_else: bool = True
     needs_approver: bool = True
 
 
-QUORUM: Mapping[str, Quorum] = {
-    "start": Quorum(),
-    "increase": Quorum(),
-    "promote": Quorum(),
-    "retire": Quorum(),
+RIGHTS: Mapping[str, Right] = {
+    "start": Right(),
+    "increase": Right(),
+    "promote": Right(),
+    "retire": Right(),
     # Getting out of harm's way needs one confirmation, which may be the requester's own.
-    "rollback": Quorum(needs_someone_else=False, needs_approver=False),
+    "rollback": Right(needs_someone_else=False, needs_approver=False),
 }
 
 
-def is_approver(actor: Actor, approvers: Collection[str]) -> bool:
-    """True where the actor, or a group of theirs, is among the configured approvers."""
-    return actor.id in approvers or not actor.groups.isdisjoint(approvers)
+def asking_objection(action: str, *, experiment: str, actor: Actor, roles: Roles) -> str | None:
+    """Why this actor may not ask for this, as a sentence for them; None where they may."""
+    if roles.operators is None or actor.id in roles.operators | roles.approvers_of(experiment):
+        return None
+    if action == "rollback" and actor.id in roles.on_call:
+        return None
+    return f"Only operators, approvers and the owners of {experiment} may ask for this. Ask one of them to do so."
 
 
 def objection(action: str, *, requester: str, actor: Actor, approvers: Collection[str]) -> str | None:
     """Why this actor may not approve this request, as a sentence for them; None where they may."""
-    quorum = QUORUM[action]
-    if quorum.needs_someone_else and actor.id == requester:
+    right = RIGHTS[action]
+    if actor.barred:
+        return actor.barred
+    if right.needs_someone_else and actor.id == requester:
         return "You asked for this yourself, so somebody else has to approve it."
-    if quorum.needs_approver and not is_approver(actor, approvers):
+    if right.needs_approver and actor.id not in approvers:
         return "Only the configured approvers may decide this. Ask one of them to press the button."
+    if right.needs_approver and not actor.is_known:
+        return "Slack did not say in time who you are, so this does not count yet. Press the button once more."
     return None
 
 
@@ -58,3 +106,18 @@ def rejection_objection(action: str, *, requester: str, actor: Actor, approvers:
     if actor.id == requester:
         return None
     return objection(action, requester=requester, actor=actor, approvers=approvers)
+
+
+_WORSE: Mapping[str, Collection[str]] = {
+    "increase": ("wait", "hold", "rollback"),
+    "promote": ("wait", "hold", "rollback"),
+    "wait": ("hold", "rollback"),
+    "hold": ("rollback",),
+    "rollback": ("hold",),
+}
+"""Verdicts that speak against a request which another one spoke for, or against less."""
+
+
+def has_turned(then: str, now: str) -> bool:
+    """True where the present verdict is a worse one than that on the card."""
+    return now in _WORSE[then]

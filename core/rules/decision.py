@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import Literal, Protocol
 
 from core.rules.allocation import INITIAL_LIMIT, STEPS
+from core.rules.approval import Quorums
 from core.rules.metrics import METRICS, MINIMUM_SAMPLES, Metric
 
 Verdict = Literal["wait", "rollback", "increase"]
@@ -21,7 +22,7 @@ SHORTEST_DAYS = 3
 
 @dataclass(frozen=True)
 class Terms:
-    """The terms on which an installation judges its rollouts; the document's by default."""
+    """The terms on which an installation judges its rollouts and decides on them; the document's by default."""
 
     steps: tuple[Decimal, ...] = STEPS
     minimum_samples: int = MINIMUM_SAMPLES
@@ -30,6 +31,7 @@ class Terms:
     rule: Rule = "calibrated"
     rules: Mapping[str, Rule] = field(default_factory=dict)
     """For the experiments, by name, that are judged by another rule."""
+    quorums: Quorums = field(default_factory=Quorums)
 
     def rule_of(self, experiment: str) -> Rule:
         """The rule that decides an experiment."""

@@ -73,7 +73,7 @@ def main() -> None:
             client = WebClient(token=sandbox.bot_token, base_url=sandbox.api_url, retry_handlers=[])
             engine, channels = db.connect(url), Channels(client)
             channels.read()
-            desk = Desk(engine, registry.at(found.tracking_uri), People(client, ()), channels, found)
+            desk = Desk(engine, registry.at(found.tracking_uri), People(client, found), channels, found)
             morning(desk, client, chosen.patience)
             engine.dispose()
         finally:

@@ -16,7 +16,7 @@ from bot import running
 from bot.manifest import manifest
 from bot.sandbox import Channel, Person, Sandbox
 from core import settings
-from core.settings import Settings, SlackSection
+from core.settings import ApprovalsSection, Settings, SlackSection
 from tests import workspace as people
 from tests.core.conftest import client, desk, mlflow_template, mlflow_uri, registry  # noqa: F401 - fixtures
 from tests.workspace import Workspace
@@ -71,12 +71,13 @@ def carol(workspace: Workspace) -> people.Person:
 
 
 def configure(sandbox: Sandbox, **more: Any) -> Settings:
-    """Settings for a bot in this workspace, where bob approves."""
+    """Settings for a bot in this workspace, where bob alone approves."""
     usual: dict[str, Any] = {
         "slack_bot_token": sandbox.bot_token,
         "slack_app_token": sandbox.app_token,
         "slack_api_url": sandbox.api_url,
         "slack": SlackSection(approvers=("@bob",)),
+        "approvals": ApprovalsSection(production=1, against=0),
     }
     return settings.load(**(usual | more))
 

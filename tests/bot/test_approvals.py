@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 from slack_sdk import WebClient
 from sqlalchemy import Engine
 
-from core import db
+from bot import schedule
+from bot.channels import Channels
+from bot.demo import clock
+from bot.desk import Desk
+from bot.people import People as Roster
+from bot.sandbox import Sandbox
+from core import db, registry
+from core.settings import ApprovalsSection, Settings, SlackSection
 from tests.bot.acts import aloud, answer, approve, ask, redrawn, reply, told
-from tests.bot.conftest import APPROVALS, ROLLOUTS, Bot
+from tests.bot.conftest import APPROVALS, ROLLOUTS, Bot, configure
 from tests.core import steps
 from tests.core.conftest import EXPERIMENT, add_variant
 from tests.workspace import Person, Refusal, Workspace, text_of
@@ -25,7 +34,9 @@ def test_the_card_says_who_asks_what_changes_and_why(bot: Bot, alice: Person, bo
     assert "*Why*\n> it plans better" in said
     assert "approver other than the requester" in said
     assert card["text"] == f"#1 Start candidate_v3 in {EXPERIMENT}: waits for a decision"
-    assert [b["value"] for b in card["blocks"][-2]["elements"]] == ["1", "1"]
+    assert f"*0 of 1 approvals*. 1 more needed, from an approver other than the requester: <@{bob.id}>." in said
+    mark = steps.shown(desk, 1)
+    assert [b["value"] for b in card["blocks"][-2]["elements"]] == [f"1:{mark}", "1", "1"]
 
     drawn = approve(bob, card)
     assert f"*:white_check_mark: Approved* by <@{bob.id}> · <!date^" in text_of(drawn)
@@ -66,9 +77,15 @@ def test_rejecting_takes_a_reason(bot: Bot, alice: Person, bob: Person, desk: En
     assert steps.shares(desk) == steps.shares_of(control="1")
 
 
-def test_the_requester_takes_it_back(bot: Bot, alice: Person) -> None:
+def test_only_the_requester_withdraws(bot: Bot, alice: Person, bob: Person) -> None:
     card = ask(alice)
-    alice.clicks(card, "Reject")
+    assert "Only whoever asked for this takes it back" in reply(bob, lambda: bob.clicks(card, "Withdraw"))
+
+
+@pytest.mark.parametrize("button", ["Withdraw", "Reject"])
+def test_the_requester_takes_it_back(bot: Bot, alice: Person, button: str) -> None:
+    card = ask(alice)
+    alice.clicks(card, button)
     alice.submits(alice.modal(text="Why"), {"Why": "Changed my mind"})
     redrawn(alice, card, "Withdrawn")
     assert "Start candidate_v3" in answer(alice, f"start {EXPERIMENT} 3")
@@ -137,7 +154,7 @@ def test_shares_changed_by_hand_redraw_the_card(bot: Bot, alice: Person, bob: Pe
         place = steps.place(session)
         steps.variant(session, "control").allocation = Decimal("0.6")
         add_variant(session, place, "by_hand", "0.4")
-    assert "It is redrawn; look again" in reply(bob, lambda: bob.clicks(card, "Approve"))
+    assert "The card is redrawn; look again" in reply(bob, lambda: bob.clicks(card, "Approve"))
     drawn = redrawn(bob, card, "`by_hand` *40 % → 36 %*")
     assert "`control` *60 % → 54 %*" in text_of(drawn)
     approve(bob, drawn)
@@ -149,7 +166,7 @@ def test_a_request_that_is_not_possible_any_more_is_closed(bot: Bot, alice: Pers
     with db.transaction(desk) as session:
         steps.variant(session, "control").allocation = Decimal("0.9")
         add_variant(session, steps.place(session), "candidate_v3", "0.1")
-    assert "so the request is closed" in reply(bob, lambda: bob.clicks(card, "Approve"))
+    assert "So the request is closed" in reply(bob, lambda: bob.clicks(card, "Approve"))
     redrawn(bob, card, ":no_entry_sign: Closed")
 
 
@@ -177,3 +194,66 @@ def test_what_slack_delivers_twice_happens_once(
     redrawn(bob, card, "Approved")
     assert [entry.action for entry in steps.ledger(desk)] == ["request", "approve", "start"]
     assert len(aloud(bob, APPROVALS)) == 1
+
+
+def test_a_guest_does_not_approve(bot: Bot, alice: Person, bob: Person, workspace: Workspace) -> None:
+    card = ask(alice)
+    workspace.admin("guest", user="bob")
+    assert "You are a guest in this workspace" in reply(bob, lambda: bob.clicks(card, "Approve"))
+
+
+@pytest.fixture
+def strict(desk: Engine, sandbox: Sandbox, mlflow_uri: str, tmp_path: Path) -> Iterator[Bot]:
+    """A bot that asks for two approvals against the rule; bob and carol approve."""
+    slack = SlackSection(approvers=("@bob", "@carol"))
+    options = {"mlflow_tracking_uri": mlflow_uri, "promotion_bot_data": tmp_path}
+    made = Bot(desk, configure(sandbox, slack=slack, approvals=ApprovalsSection(), **options))
+    try:
+        yield made.start()
+    finally:
+        made.stop()
+
+
+def test_two_people_approve_what_goes_against_the_rule(
+    strict: Bot, alice: Person, bob: Person, carol: Person, desk: Engine
+) -> None:
+    steps.change(desk, "start")
+    card = ask(alice, f"increase {EXPERIMENT} because the fair begins on Monday", 2)
+    assert "*0 of 2 approvals*. 2 more needed" in text_of(card)
+    assert "1 more needed." in reply(bob, lambda: bob.clicks(card, "Approve"))
+    drawn = redrawn(bob, card, f"*1 of 2 approvals*: <@{bob.id}>. 1 more needed")
+    assert f"other than the requester: <@{carol.id}>" in text_of(drawn)
+    assert "You have decided on this already" in reply(bob, lambda: bob.clicks(drawn, "Approve"))
+    drawn = approve(carol, drawn)
+    assert f"Approved* by <@{bob.id}>, <@{carol.id}>" in text_of(drawn)
+
+
+def test_an_outdated_card_is_measured_anew(
+    strict: Bot, alice: Person, bob: Person, carol: Person, desk: Engine
+) -> None:
+    steps.change(desk, "start")
+    card = ask(alice, f"increase {EXPERIMENT} because the fair begins on Monday", 2)
+    reply(bob, lambda: bob.clicks(card, "Approve"))
+    card = redrawn(bob, card, "*1 of 2 approvals*")
+    with db.transaction(desk) as session:
+        steps.variant(session, "control").allocation = Decimal("0.95")
+        steps.variant(session, "candidate_v3").allocation = Decimal("0.05")
+    assert "went from 10 % to 5 %" in reply(carol, lambda: carol.clicks(card, "Approve"))
+    drawn = redrawn(bob, card, "`candidate_v3` *5 % → 10 %*")
+    assert "*0 of 2 approvals*" in text_of(drawn)
+
+
+def test_before_it_expires_the_thread_of_the_card_says_so_once(
+    bot: Bot, alice: Person, desk: Engine, configured: Settings, web: WebClient
+) -> None:
+    card = ask(alice)
+    beside = Desk(desk, registry.at(configured.tracking_uri), Roster(web, configured), Channels(web), configured)
+    clock.advance(desk, hours=23)
+    for _ in range(2):
+        schedule.expire(beside)
+    said = alice.waits_for(f"#1, asked by <@{alice.id}>, expires", APPROVALS)
+    assert said["thread_ts"] == card["ts"]
+    clock.advance(desk, hours=2)
+    schedule.expire(beside)
+    redrawn(alice, card, ":hourglass: Expired")
+    assert len(aloud(alice, APPROVALS)) == 2

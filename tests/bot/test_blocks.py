@@ -93,14 +93,18 @@ requests = st.builds(
     experiment=names,
     action=st.sampled_from(["start", "increase", "promote", "rollback"]),
     subject=names,
-    state=st.sampled_from(["open", "applied", "rejected", "withdrawn", "superseded"]),
+    state=st.sampled_from(["open", "applied", "rejected", "withdrawn", "superseded", "expired"]),
     requester=st.sampled_from(["U0100000004", "promotion-bot", "<!here>"]),
     reason=reasons,
     override=reasons,
     changes=st.lists(changes, min_size=1, max_size=60).map(tuple),
     checklist=rows.map(tuple),
     params=st.just({}),
+    needed=st.integers(1, 4),
+    approvals=st.lists(st.just("U0100000005"), max_size=3).map(tuple),
+    mark=st.just("0123456789ab"),
     created_at=st.just(AT),
+    expires_at=st.just(AT),
     decided_at=st.sampled_from([None, AT]),
     decided_by=st.sampled_from([None, "U0100000005"]),
     decision_reason=reasons,
@@ -260,8 +264,9 @@ quick = settings(max_examples=25, deadline=None)
 @quick
 @given(requests)
 def test_request_cards(card: cards.RequestCard) -> None:
-    shown = screens.request(card)
+    shown = screens.request(card, ["U0100000005", "U0100000006"] * 20)
     check(shown)
+    check(screens.reminder(card, ["U0100000005"]))
     check(screens.asked(card, "<#C0100000008>"))
     check(screens.applied(card))
     assert any(block["type"] == "actions" for block in shown.blocks) == (card.state == "open")
@@ -272,6 +277,7 @@ def test_a_card_of_sixty_variants_names_them_and_keeps_its_buttons(name: str) ->
     moved = tuple(cards.Change(f"{n} {name}"[:255], Decimal("0.0150"), Decimal("0.0135")) for n in range(60))
     facts = {"id": 1, "experiment": name, "action": "start", "subject": name, "state": "open", "requester": "U01"}
     told = {"reason": name * 9, "override": name * 9, "params": {}, "created_at": AT, "progress": ()}
+    facts |= {"needed": 2, "approvals": ("U02",), "mark": "0123456789ab", "expires_at": AT}
     undecided = {"decided_at": None, "decided_by": None, "decision_reason": None}
     checklist = tuple(CheckRow("Latency", None, name) for _ in range(10))
     card = cards.RequestCard(**facts, **told, **undecided, changes=moved, checklist=checklist)  # type: ignore[arg-type]

@@ -114,14 +114,17 @@ def test_a_pause_is_told_to_everybody_and_stands_in_the_history(bot: Bot, alice:
     assert f"<@{alice.id}> paused" in said
 
 
-def test_a_start_shows_what_changes_and_where_it_is_decided(bot: Bot, alice: Person, desk: Engine) -> None:
+def test_a_start_shows_what_changes_and_where_it_is_decided(bot: Bot, alice: Person, bob: Person, desk: Engine) -> None:
     said = answer(alice, f"start {EXPERIMENT} planner_policy v3 4 % because it is “better”")
     assert said.startswith(f"Start candidate_v3 in {EXPERIMENT}")
     assert "`control` *100 % → 96 %*" in said
     assert "`candidate_v3` *0 % → 4 %*" in said
     assert "Request #1 waits in <#C" in said
     assert "> it is “better”" in text_of(alice.waits_for("Start candidate_v3", APPROVALS))
-    assert "Request #1 (start) of planner_policy_exp is still open." in answer(alice, f"start {EXPERIMENT} 3")
+    refused = answer(bob, f"start {EXPERIMENT} 3")
+    assert "Request #1 (start) of planner_policy_exp is still open" in refused
+    assert "add `instead` to replace it by yours" in refused
+    assert "Request #2 waits" in answer(bob, f"start {EXPERIMENT} 3 instead")
     assert steps.shares(desk) == steps.shares_of(control="1")
 
 

@@ -36,7 +36,7 @@ def wishes() -> dict[str, Any]:
 @pytest.fixture
 def look(bot: Bot, desk: Engine, configured: Settings, web: object) -> Callable[[], None]:
     """Runs the jobs that notice what happened, as the scheduler would."""
-    people, channels = People(web, ()), Channels(web)  # type: ignore[arg-type]
+    people, channels = People(web, configured), Channels(web)  # type: ignore[arg-type]
     table = Desk(desk, registry.at(configured.tracking_uri), people, channels, configured)
     return lambda: schedule.run_now(table, "measure", "watch", "recommend")
 

@@ -34,11 +34,11 @@ def test_start_by_form(bot: Bot, alice: Person) -> None:
     assert "> cheaper" in card
 
 
-def test_what_is_wrong_is_said_under_a_field(bot: Bot, alice: Person, desk: Engine) -> None:
+def test_what_is_wrong_is_said_under_a_field(bot: Bot, alice: Person, bob: Person, desk: Engine) -> None:
     form = opens(alice, "start", "Start a candidate")
-    ask(alice)
+    ask(bob)
     sent = alice.submits(form, {"share": "5"})
-    assert "Request #1 (start) of planner_policy_exp is still open." in sent.errors["version"]
+    assert "Request #1 (start) of planner_policy_exp is still open" in sent.errors["version"]
     with desk.begin() as connection:
         connection.execute(text("ALTER TABLE promotion.requests RENAME TO away"))
     sent = alice.submits(alice.modal(), {"share": "5"})

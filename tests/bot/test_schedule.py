@@ -35,7 +35,7 @@ def wishes() -> dict[str, Any]:
 @pytest.fixture
 def table(desk: Engine, configured: Settings, web: object) -> Desk:
     """The desk that jobs work at, without a bot around it."""
-    people, channels = People(web, ()), Channels(web)  # type: ignore[arg-type]
+    people, channels = People(web, configured), Channels(web)  # type: ignore[arg-type]
     return Desk(desk, registry.at(configured.tracking_uri), people, channels, configured)
 
 

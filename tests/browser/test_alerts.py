@@ -29,7 +29,7 @@ PHONE = {"width": 390, "height": 844}
 @pytest.fixture
 def look(desk: Engine, configured: Settings, web: object, tmp_path: Path) -> Callable[[], None]:  # noqa: F811
     """Runs the jobs that notice what happened."""
-    people, channels = People(web, ()), Channels(web)  # type: ignore[arg-type]
+    people, channels = People(web, configured), Channels(web)  # type: ignore[arg-type]
     table = Desk(desk, registry.at(configured.tracking_uri), people, channels, configured)
     return lambda: schedule.run_now(table, "measure", "watch", "recommend")
 

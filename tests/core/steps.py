@@ -17,20 +17,20 @@ from bot.demo import clock
 from core import alerts, db, outbox, plans, requests, rollup, stages
 from core.registry import Registry
 from core.rollouts import Talk
-from core.rules.approval import Actor
+from core.rules.approval import Actor, Roles
 from core.rules.calendar import Schedule
 from core.rules.decision import Terms
 from core.rules.lifecycle import Stage
 from core.rules.metrics import Collected
-from core.tables import Alert, Event, Experiment, LedgerEntry, PolicyVersion, Qualification, Variant
+from core.tables import Alert, Event, Experiment, LedgerEntry, PolicyVersion, Qualification, Request, Variant
 from core.variants import find_experiment, find_policy_version, find_variant, variants
 from tests.core.conftest import EXPERIMENT, MODEL
 
 T = TypeVar("T")
 TERMS = Terms()
 TALK = Talk("ml-rollouts", Schedule())
-ALICE, BOB, CAROL = Actor("U1"), Actor("U2"), Actor("U3")
-APPROVERS = {BOB.id, CAROL.id}
+ALICE, BOB, CAROL, DAN = (Actor(f"U{n}") for n in range(1, 5))
+ROLES = Roles(approvers=frozenset({BOB.id, CAROL.id, DAN.id}))
 BECAUSE = "the numbers are made up"
 
 
@@ -68,16 +68,37 @@ def ask(engine: Engine, action: str, **wish: Any) -> int:
         return requests.ask(session, plans.Ask(action, EXPERIMENT, **wish), requester=ALICE.id, terms=TERMS).id
 
 
-def approve(engine: Engine, number: int, actor: Actor = BOB) -> requests.Decided:
+def shown(engine: Engine, number: int) -> str:
+    """The mark of what the card of a request shows."""
     with db.transaction(engine) as session:
-        return requests.approve(session, number, actor=actor, approvers=APPROVERS, terms=TERMS)
+        found = session.get(Request, number)
+        return found.mark if found else ""
+
+
+def approve(
+    engine: Engine, number: int, actor: Actor = BOB, *, mark: str | None = None, roles: Roles = ROLES
+) -> requests.Decided:
+    """A click on the card as it is, or as it was at that mark."""
+    seen = shown(engine, number) if mark is None else mark
+    with db.transaction(engine) as session:
+        return requests.approve(session, number, shown=seen, actor=actor, roles=roles, terms=TERMS)
 
 
 def change(engine: Engine, action: str, actor: Actor = BOB, **wish: Any) -> int:
-    """Asks and has it approved."""
+    """Asks and has it approved by as many as it takes."""
     number = ask(engine, action, **wish)
-    assert approve(engine, number, actor).outcome == "applied"
+    found = [approve(engine, number, actor)]
+    for another in (BOB, CAROL, DAN):
+        if found[-1].outcome == "counted" and another != actor:
+            found.append(approve(engine, number, another))
+    assert found[-1].outcome == "applied", found
     return number
+
+
+def redraw(engine: Engine, number: int) -> None:
+    """What a click on an outdated card asks for: it is measured anew."""
+    with db.transaction(engine, patience_ms=30_000) as session:
+        requests.redraw(session, number, terms=TERMS)
 
 
 def shares(engine: Engine) -> dict[str, Decimal]:

@@ -20,7 +20,7 @@ from core.steps import notice
 from core.tables import Alert, Effect, Request, Rollout
 from tests.core import steps
 from tests.core.conftest import EXPERIMENT
-from tests.core.steps import ALICE, APPROVERS, CAROL, TALK, TERMS, goes_wrong, watch
+from tests.core.steps import ALICE, CAROL, ROLES, TALK, TERMS, goes_wrong, watch
 
 ESCALATES = tuple(timedelta(minutes=minutes) for minutes in (10, 20, 40))
 
@@ -44,7 +44,7 @@ def shown(engine: Engine, number: int = 1, scope: Scope = "all") -> str:
 def confirm(engine: Engine, number: int = 1, scope: Scope = "all", mark: str | None = None) -> Decided:
     mark = mark or shown(engine, number, scope)
     with db.transaction(engine) as session:
-        return requests.confirm(session, number, scope=scope, shown=mark, actor=CAROL, approvers=APPROVERS, terms=TERMS)
+        return requests.confirm(session, number, scope=scope, shown=mark, actor=CAROL, roles=ROLES, terms=TERMS)
 
 
 def dismiss(engine: Engine, number: int = 1) -> None:

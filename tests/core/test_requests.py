@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
 import pytest
 from sqlalchemy import Engine, select, text
+from sqlalchemy.exc import DBAPIError
 
+from bot.demo import clock
 from core import cards, db, plans, requests
 from core.cards import RequestCard
 from core.errors import Refused
-from core.rules.approval import Actor
+from core.rules.approval import Actor, Quorums, Roles
 from core.rules.decision import CheckRow
 from core.rules.lifecycle import Stage
 from core.tables import Effect, Request
@@ -19,10 +23,11 @@ from tests.core import steps
 from tests.core.conftest import EXPERIMENT, add_variant, set_stage
 from tests.core.steps import (
     ALICE,
-    APPROVERS,
     BECAUSE,
     BOB,
     CAROL,
+    DAN,
+    ROLES,
     TERMS,
     approve,
     ask,
@@ -38,7 +43,7 @@ MALLORY = Actor("U9")
 
 def reject(engine: Engine, number: int, actor: Actor = BOB, reason: str = "not now") -> requests.Decided:
     with db.transaction(engine) as session:
-        return requests.reject(session, number, actor=actor, approvers=APPROVERS, reason=reason)
+        return requests.reject(session, number, actor=actor, roles=ROLES, reason=reason)
 
 
 def card(engine: Engine, number: int) -> RequestCard:
@@ -121,12 +126,44 @@ def test_an_override_that_was_not_needed_is_not_kept(desk: Engine) -> None:
     assert card(desk, ask(desk, "start", override=BECAUSE)).override is None
 
 
+def asks(engine: Engine, actor: Actor, action: str = "start", **wish: Any) -> int:
+    """Somebody else asks for the same, or for something else."""
+    with db.transaction(engine) as session:
+        given = {"policy_version_id": steps.version(session, 3).id} | wish
+        return requests.ask(session, plans.Ask(action, EXPERIMENT, **given), requester=actor.id, terms=TERMS).id
+
+
 def test_one_at_a_time(desk: Engine) -> None:
     number = ask(desk, "start")
-    with pytest.raises(Refused, match=f"Request #{number} .start. of {EXPERIMENT} is still open"):
+    with pytest.raises(Refused, match=f"asked for just this already: request #{number} is still open"):
         ask(desk, "start")
+    with pytest.raises(Refused, match=f"Request #{number} .start. of {EXPERIMENT} is still open.*add `instead`"):
+        asks(desk, BOB)
     reject(desk, number)
     assert ask(desk, "start") > number
+
+
+def test_a_newer_request_takes_the_place_of_ones_own_or_of_one_that_is_named(desk: Engine) -> None:
+    number = ask(desk, "start")
+    newer = ask(desk, "start", share=Decimal("0.05"))
+    found = card(desk, number)
+    assert (found.state, found.decided_by) == ("superseded", ALICE.id)
+    assert "newer request took its place" in str(found.decision_reason)
+    newest = asks(desk, BOB, replaces=True)
+    assert [card(desk, each).state for each in (newer, newest)] == ["superseded", "open"]
+    assert [entry.actor for entry in steps.ledger(desk, "supersede")] == [ALICE.id, BOB.id]
+
+
+def test_who_may_ask(desk: Engine) -> None:
+    def check(action: str, **roles: Any) -> None:
+        with db.transaction(desk) as session:
+            requests.check_may_ask(session, plans.Ask(action, EXPERIMENT), actor=ALICE, roles=Roles(**roles))
+
+    check("start")
+    with pytest.raises(Refused, match="Only operators, approvers and the owners of planner_policy_exp may ask"):
+        check("start", operators=frozenset())
+    check("start", operators=frozenset({ALICE.id}))
+    check("start", operators=frozenset(), owners_of={EXPERIMENT: frozenset({ALICE.id})})
 
 
 def test_two_people_asking_at_once_make_one_request(desk: Engine) -> None:
@@ -224,6 +261,104 @@ def test_a_change_that_is_refused_leaves_the_request_open(desk: Engine) -> None:
     assert steps.ledger(desk, "approve") == []
 
 
+# --- How many -------------------------------------------------------------------------------------------------------
+
+
+def test_going_against_the_rule_takes_one_more(desk: Engine) -> None:
+    change(desk, "start")
+    number = ask(desk, "increase", override=BECAUSE)
+    decided = approve(desk, number, BOB)
+    assert (decided.outcome, decided.sentence) == ("counted", "Your approval counts. 1 more needed.")
+    found = card(desk, number)
+    assert (found.state, found.needed, found.approvals) == ("open", 2, (BOB.id,))
+    with pytest.raises(Refused, match="You have decided on this already"):
+        approve(desk, number, BOB)
+    assert approve(desk, number, CAROL).outcome == "applied"
+    assert [entry.actor for entry in steps.ledger(desk, "approve")] == [BOB.id, BOB.id, CAROL.id]
+
+
+def test_a_promotion_takes_two_and_one_more_against_the_rule(desk: Engine) -> None:
+    change(desk, "start")
+    number = ask(desk, "promote", override=BECAUSE)
+    outcomes = [approve(desk, number, each).outcome for each in (BOB, CAROL, DAN)]
+    assert outcomes == ["counted", "counted", "applied"]
+
+
+def test_a_rejection_closes_it_however_many_have_approved(desk: Engine) -> None:
+    change(desk, "start")
+    number = ask(desk, "promote", override=BECAUSE)
+    approve(desk, number, BOB)
+    approve(desk, number, CAROL)
+    assert reject(desk, number, BOB).outcome == "rejected"  # who approved may think better of it
+    assert shares(desk) == shares_of(control="0.9", candidate_v3="0.1")
+
+
+def test_an_approval_lapses_with_the_role(desk: Engine) -> None:
+    change(desk, "start")
+    number = ask(desk, "increase", override=BECAUSE)
+    approve(desk, number, BOB)
+    without_bob = Roles(approvers=frozenset({CAROL.id, DAN.id}))
+    assert approve(desk, number, CAROL, roles=without_bob).outcome == "counted"
+    assert card(desk, number).approvals == (CAROL.id,)
+    assert approve(desk, number, BOB).outcome == "applied", "an approver again"
+
+
+def test_another_quorum_redraws_the_card(desk: Engine) -> None:
+    number = ask(desk, "start")
+    more = replace(TERMS, quorums=Quorums(step=2))
+    with db.transaction(desk) as session:
+        mark = cards.request_card(session, number).mark
+        decided = requests.approve(session, number, shown=mark, actor=BOB, roles=ROLES, terms=more)
+    assert "it takes 2 approvals now, not 1" in decided.sentence
+    assert card(desk, number).needed == 2
+
+
+def test_the_database_refuses_a_change_without_approvals(desk: Engine) -> None:
+    number = ask(desk, "start")
+    with (
+        pytest.raises(DBAPIError, match="has not the approvals it takes"),
+        db.transaction(desk) as session,
+    ):
+        session.execute(text("UPDATE promotion.requests SET state = 'applied', decided_at = now()"))
+    assert card(desk, number).state == "open"
+
+
+# --- Until when -----------------------------------------------------------------------------------------------------
+
+
+def expire(engine: Engine) -> list[str]:
+    """What the job does; the states of all requests then."""
+    with db.transaction(engine) as session:
+        requests.remind(session, timedelta(hours=2))
+        for number in requests.overdue(session):
+            requests.expire(session, number)
+        return list(session.scalars(select(Request.state).order_by(Request.id)))
+
+
+def test_a_request_expires_after_one_reminder(desk: Engine) -> None:
+    number = ask(desk, "start")
+    assert expire(desk) == ["open"]
+    clock.advance(desk, hours=22.5)
+    assert expire(desk) == expire(desk) == ["open"]
+    assert [key for key in effects(desk) if key.startswith("reminder")] == [f"reminder:{number}"]
+    clock.advance(desk, hours=2)
+    assert expire(desk) == expire(desk) == ["expired"]
+    found = card(desk, number)
+    assert (found.decided_by, found.decision_reason) == ("promotion-bot", "It was not decided within 24 hours.")
+    assert steps.ledger(desk)[-1].action == "expire"
+    assert f"card:{number}:expired" in effects(desk)
+    with pytest.raises(Refused, match=r"closed already .expired."):
+        approve(desk, number)
+
+
+def test_a_click_after_its_time_changes_nothing_though_the_job_has_not_run(desk: Engine) -> None:
+    number = ask(desk, "start")
+    clock.advance(desk, hours=25)
+    assert approve(desk, number).outcome == "expired"
+    assert card(desk, number).state == "expired"
+    assert shares(desk) == shares_of(control="1")
+
+
 # --- Cards that are out of date -------------------------------------------------------------------------------------
 
 
@@ -232,6 +367,7 @@ def redrawn(engine: Engine, number: int) -> list[tuple[str, Decimal, Decimal]]:
     before = shares(engine)
     assert approve(engine, number).outcome == "redrawn"
     assert shares(engine) == before
+    steps.redraw(engine, number)
     found = card(engine, number)
     assert found.state == "open"
     assert any(key.startswith(f"card:{number}:ledger-") for key in effects(engine))
@@ -249,24 +385,38 @@ def test_stale_shares_are_redrawn_before_anything_is_decided(desk: Engine) -> No
     assert shares(desk) == shares_of(control="0.45", b="0.45", candidate_v3="0.1")
 
 
-def test_numbers_measured_under_other_shares_close_the_request(desk: Engine) -> None:
+def test_numbers_measured_under_other_shares_are_measured_anew(desk: Engine) -> None:
     change(desk, "start")
     number = ask(desk, "increase", override=BECAUSE)
+    assert approve(desk, number, CAROL).outcome == "counted"
     by_hand(desk, control="0.95", candidate_v3="0.05")
-    assert "its numbers are out of date" in approve(desk, number).sentence
-    assert card(desk, number).state == "superseded"
-    assert shares(desk) == shares_of(control="0.95", candidate_v3="0.05")
+    said = approve(desk, number).sentence
+    assert "Since this card was drawn: the share of candidate_v3 went from 10 % to 5 %;" in said
+    assert "It is measured anew" in said
+    assert approve(desk, number).sentence == said, "a click on the old card still counts for nothing"
+    steps.redraw(desk, number)
+    found = card(desk, number)
+    assert (found.state, found.approvals) == ("open", ())
+    assert [(c.variant, c.before, c.after) for c in found.changes][1] == (
+        "candidate_v3",
+        Decimal("0.05"),
+        Decimal("0.1"),
+    )
+    assert [approve(desk, number, each).outcome for each in (BOB, CAROL)] == ["counted", "applied"]
+    assert shares(desk) == shares_of(control="0.9", candidate_v3="0.1")
 
 
-def test_numbers_of_yesterday_close_the_request(desk: Engine) -> None:
+def test_numbers_of_yesterday_are_measured_anew(desk: Engine) -> None:
     change(desk, "start")
     number = ask(desk, "increase", override=BECAUSE)
     with db.transaction(desk) as session:
         session.execute(
-            text("UPDATE promotion.requests SET created_at = now() - interval '25 hours' WHERE state = 'open'")
+            text("UPDATE promotion.requests SET drawn_at = now() - interval '25 hours' WHERE state = 'open'")
         )
-    assert "out of date" in approve(desk, number).sentence
+    assert "its numbers are older than 24 hours" in approve(desk, number).sentence
     assert shares(desk) == shares_of(control="0.9", candidate_v3="0.1")
+    steps.redraw(desk, number)
+    assert [approve(desk, number, each).outcome for each in (BOB, CAROL)] == ["counted", "applied"]
 
 
 @pytest.mark.parametrize("named", [None, "control"])
@@ -277,6 +427,64 @@ def test_a_stale_rollback_is_redrawn(desk: Engine, named: str | None) -> None:
     changes = redrawn(desk, number)
     assert changes == [("control", Decimal("0.5"), Decimal(1)), ("candidate_v3", Decimal("0.5"), Decimal(0))]
     assert shares(desk) == shares_of(control="1", candidate_v3="0")
+
+
+def test_a_verdict_that_turned_is_told_and_takes_a_fresh_decision(desk: Engine) -> None:
+    change(desk, "start")
+    number = ask(desk, "increase", override=BECAUSE)
+    approve(desk, number, CAROL)
+    steps.goes_wrong(desk)
+    steps.watch(desk)
+    said = approve(desk, number).sentence
+    assert "Since this card was drawn: the verdict turned from hold to rollback; " in said
+    assert "alert 1 was raised" in said
+    steps.redraw(desk, number)
+    found = card(desk, number)
+    assert (found.state, found.approvals, found.needed) == ("open", (), 2)
+    assert found.params["verdict"] == "rollback"
+    assert [approve(desk, number, each).outcome for each in (BOB, CAROL)] == ["counted", "applied"]
+
+
+def test_a_click_on_an_older_drawing_counts_for_nothing(desk: Engine) -> None:
+    with db.transaction(desk) as session:
+        add_variant(session, steps.place(session), "b", "0")
+    number = ask(desk, "start")
+    old = steps.shown(desk, number)
+    by_hand(desk, control="0.5", b="0.5")
+    assert approve(desk, number, BOB).outcome == "redrawn"
+    late = approve(desk, number, CAROL, mark=old)
+    assert late.outcome == "redrawn"
+    assert "Since this card was drawn: the share of b went from 0 % to 50 %" in late.sentence
+    assert approve(desk, number, CAROL).outcome == "applied"
+
+
+def test_what_returns_to_what_it_was_is_a_new_drawing_all_the_same(desk: Engine) -> None:
+    with db.transaction(desk) as session:
+        add_variant(session, steps.place(session), "b", "0")
+    number = ask(desk, "start")
+    marks = [steps.shown(desk, number)]
+    for control, b in (("0.5", "0.5"), ("1", "0")):
+        by_hand(desk, control=control, b=b)
+        approve(desk, number)
+        marks.append(steps.shown(desk, number))
+    assert len(set(marks)) == 3
+
+
+def test_another_policy_version_under_the_same_name_is_noticed(desk: Engine) -> None:
+    change(desk, "start")
+    number = ask(desk, "rollback", reason="slow")
+    with db.transaction(desk) as session:
+        found = variant(session, "candidate_v3")
+        found.config = {"policy_version_id": str(steps.version(session, 1).id)}
+    assert "candidate_v3 serves another policy version" in approve(desk, number).sentence
+
+
+def test_a_rollback_is_not_held_up_by_worse_numbers(desk: Engine) -> None:
+    change(desk, "start")
+    number = ask(desk, "rollback", reason="slow")
+    steps.goes_wrong(desk)
+    steps.watch(desk)
+    assert approve(desk, number, ALICE).outcome == "applied"
 
 
 def test_a_stale_retirement_names_what_would_go_now(desk: Engine) -> None:
@@ -299,12 +507,11 @@ def test_a_variant_that_is_gone_closes_the_request(desk: Engine) -> None:
     with db.transaction(desk) as session:
         session.delete(variant(session, "candidate_v3"))
         variant(session, "control").allocation = Decimal(1)
-    decided = approve(desk, number)
-    assert decided.outcome == "redrawn"
-    assert "closed" in decided.sentence
+    assert approve(desk, number).outcome == "redrawn"
+    steps.redraw(desk, number)
     found = card(desk, number)
     assert (found.state, found.decided_by) == ("superseded", "promotion-bot")
-    assert "its numbers are out of date" in str(found.decision_reason)
+    assert "candidate_v3 is gone" in str(found.decision_reason)
     assert ask(desk, "start", policy_version_id=qualified_again(desk)) > number
 
 
@@ -361,7 +568,7 @@ def test_whether_one_may_reject_is_known_before_a_reason_is_asked_for(desk: Engi
 
     def check(actor: Actor) -> None:
         with db.transaction(desk) as session:
-            requests.check_may_reject(session, number, actor=actor, approvers=APPROVERS)
+            requests.check_may_reject(session, number, actor=actor, roles=ROLES)
 
     check(BOB)
     check(ALICE)

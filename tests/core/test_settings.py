@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from core import faults, settings
 from core.errors import Refused
 from core.rules.allocation import STEPS
+from core.rules.approval import Quorums
 from core.rules.metrics import METRICS, Collected, Quantile, Ratio
 
 SECRETS = {
@@ -177,6 +179,39 @@ def test_channels_with_and_without_their_sign() -> None:
     found = settings.load()
     assert (found.slack.rollouts_channel, found.slack.approvals_channel) == ("ml-rollouts", "C012ABC")
     assert found.channel_of("x") == "x"
+
+
+def test_how_many_approve_and_who_owns_what() -> None:
+    written(
+        """
+        [slack]
+        operators = ["@ml-engineers"]
+        owners = ["U5"]
+        [approvals]
+        production = 3
+        expires_hours = 48
+        [experiments.planner_policy_exp]
+        owners = ["@planner-team"]
+        """
+    )
+    found = settings.load()
+    assert found.terms.quorums == Quorums(step=1, production=3, against=1, expires_after=timedelta(hours=48))
+    assert (found.slack.operators, found.slack.owners) == (("@ml-engineers",), ("U5",))
+    assert found.experiments["planner_policy_exp"].owners == ("@planner-team",)
+
+
+@pytest.mark.parametrize(
+    ("line", "key"),
+    [
+        ("rollback = 2", "approvals.rollback: this is no setting"),
+        ("step = 0", "approvals.step"),
+        ("remind_hours = 24", "approvals: .*remind_hours must be less than expires_hours"),
+    ],
+)
+def test_what_approvals_cannot_be(line: str, key: str) -> None:
+    written(f"[approvals]\n{line}")
+    with pytest.raises(Refused, match=key):
+        settings.load()
 
 
 def test_a_metric_of_ones_own_is_one_line() -> None:

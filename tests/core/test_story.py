@@ -13,7 +13,7 @@ from core.errors import Refused
 from core.registry import Registry
 from tests.core import steps
 from tests.core.conftest import EXPERIMENT
-from tests.core.steps import ALICE, alias, approve, ask, deliver_registry, shares, tags
+from tests.core.steps import ALICE, alias, approve, ask, change, deliver_registry, shares, tags
 
 
 def test_a_model_goes_to_production_and_back(desk: Engine, registry: Registry, client: MlflowClient) -> None:
@@ -26,14 +26,14 @@ def test_a_model_goes_to_production_and_back(desk: Engine, registry: Registry, c
     with pytest.raises(Refused, match="wait"):
         ask(desk, "increase")
     for share in ("0.25", "0.50"):
-        assert approve(desk, ask(desk, "increase", override="try-out")).outcome == "applied"
+        change(desk, "increase", override="try-out")
         assert shares(desk)["candidate_v3"] == Decimal(share)
     with pytest.raises(Refused, match="production"):
         ask(desk, "increase", override="try-out")
 
     with pytest.raises(Refused, match="Minimum duration"):
         ask(desk, "promote")
-    assert approve(desk, ask(desk, "promote", override="try-out")).outcome == "applied"
+    change(desk, "promote", override="try-out")
     deliver_registry(desk, registry)
     assert tags(client) == {"1": "archived", "2": "archived", "3": "production", "4": None}
     assert alias(client) == "3"

@@ -81,7 +81,7 @@ def configured(sandbox: Sandbox, tmp_path: Path) -> Settings:  # noqa: F811
 @pytest.fixture
 def table(lived: Engine, configured: Settings, web: WebClient) -> Desk:  # noqa: F811
     """The desk that verbs and jobs work at, without a bot around it; all that happened so far has been looked at."""
-    made = Desk(lived, registry.at(configured.tracking_uri), People(web, ()), Channels(web), configured)
+    made = Desk(lived, registry.at(configured.tracking_uri), People(web, configured), Channels(web), configured)
     schedule.run_now(made, *simulate.LOOKS)
     return made
 
