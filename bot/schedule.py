@@ -16,7 +16,7 @@ from apscheduler.triggers.cron import CronTrigger
 from apscheduler.triggers.interval import IntervalTrigger
 
 from bot.desk import Desk
-from core import alerts, db, digests, rollup, steps
+from core import alerts, audit, db, digests, rollup, steps
 from core.db import Session
 from core.rollouts import Talk
 from core.settings import Settings
@@ -115,12 +115,19 @@ def escalate(desk: Desk) -> None:
         alerts.escalate(session, desk.settings.alerts.escalates_after)
 
 
+def seal(desk: Desk) -> None:
+    """New rows of the record get their place in the chain."""
+    with desk.transaction(patience_ms=db.BACKGROUND_MS) as session:
+        audit.seal(session)
+
+
 def every(minutes: int) -> Callable[[Settings], IntervalTrigger]:
     """A job that runs again and again."""
     return lambda settings: IntervalTrigger(minutes=minutes)
 
 
 JOBS: tuple[Job, ...] = (
+    Job("seal", every(1), seal, at_start=True),
     Job("people", every(5), refresh_people),
     Job("measure", every(1), measure, at_start=True),
     Job("assigned", every(60), count_assigned, at_start=True),

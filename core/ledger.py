@@ -26,8 +26,9 @@ def record(
     reason: str | None = None,
     before: Mapping[str, Any] | None = None,
     after: Mapping[str, Any] | None = None,
+    evidence: Mapping[str, Any] | None = None,
 ) -> LedgerEntry:
-    """Appends one row; `before` and `after` are JSON-able states of the subject."""
+    """Appends one row; `before` and `after` are JSON-able states of the subject, `evidence` is what it rests on."""
     entry = LedgerEntry(
         actor=actor,
         action=action,
@@ -37,6 +38,7 @@ def record(
         reason=reason,
         before=None if before is None else dict(before),
         after=None if after is None else dict(after),
+        evidence=None if evidence is None else dict(evidence),
     )
     session.add(entry)
     session.flush()
