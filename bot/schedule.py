@@ -100,11 +100,18 @@ def watch(desk: Desk) -> None:
     _each(desk, wanted, partial(alerts.watch, terms=desk.settings.terms))
 
 
+def seal(desk: Desk) -> None:
+    """New rows of the record get their place in the chain."""
+    with desk.transaction(patience_ms=db.BACKGROUND_MS) as session:
+        audit.seal(session)
+
+
 def recommend(desk: Desk) -> None:
     """The day's recommendations whose time has come are made, then the digests that list them."""
     with desk.transaction() as session:
         wanted = digests.due(session, desk.settings.schedule_of)
     _each(desk, wanted, partial(digests.recommend_due, terms=desk.settings.terms))
+    seal(desk)
     with desk.transaction() as session:
         digests.put_digests(session)
 
@@ -113,12 +120,6 @@ def escalate(desk: Desk) -> None:
     """Critical alerts that nobody has answered are brought up again."""
     with desk.transaction() as session:
         alerts.escalate(session, desk.settings.alerts.escalates_after)
-
-
-def seal(desk: Desk) -> None:
-    """New rows of the record get their place in the chain."""
-    with desk.transaction(patience_ms=db.BACKGROUND_MS) as session:
-        audit.seal(session)
 
 
 def every(minutes: int) -> Callable[[Settings], IntervalTrigger]:

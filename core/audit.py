@@ -34,11 +34,10 @@ _PREFIX: Final = re.compile(r"[0-9a-f]{12,64}")
 
 _PLACE: Final = ("number", "ledger_id", "content", "previous", "sealed_at")
 """What a link's hash is made of."""
-_SAID: Final = [
-    (cast(column, Text) if isinstance(column.type, JSONB) else column).label(f"said_{column.name}")
-    for column in LedgerEntry.__table__.columns
-    if column.name != "id"
-]
+_SPOKEN: Final = sorted((c for c in LedgerEntry.__table__.columns if c.name != "id"), key=lambda c: c.name)
+_NAMES: Final = [column.name for column in _SPOKEN]
+_SAID: Final = [(cast(c, Text) if isinstance(c.type, JSONB) else c).label(f"said_{c.name}") for c in _SPOKEN]
+"""What a row says, its number aside; always the last columns of a query."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ def head(session: Session) -> Head | None:
 
 
 def _content(row: Row[Any]) -> str:
-    return chain.hashed({key[5:]: value for key, value in row._mapping.items() if key.startswith("said_")})
+    return chain.hashed(dict(zip(_NAMES, row[-len(_NAMES) :], strict=True)))
 
 
 # --- Sealing --------------------------------------------------------------------------------------------------------
@@ -75,13 +74,13 @@ def seal(session: Session) -> int:
     session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
     last = head(session) or Head(0, chain.START)
     began, now = last.number, session.execute(select(func.now())).scalar_one()
-    while rows := session.execute(_unsealed().limit(AT_ONCE)).all():
+    for rows in session.execute(_unsealed(), execution_options={"yield_per": AT_ONCE}).partitions():
         seals = []
         for row in rows:
             place = dict(zip(_PLACE, (last.number + 1, row.id, _content(row), last.hash, now), strict=True))
             last = Head(last.number + 1, chain.hashed(place))
             seals.append(place | {"hash": last.hash})
-        session.execute(insert(Seal), seals)
+        session.execute(insert(Seal.__table__), seals)  # type: ignore[arg-type]
     return last.number - began
 
 
@@ -111,7 +110,7 @@ class Report:
 
 
 _CHAIN = (
-    select(Seal.number, Seal.ledger_id, Seal.content, Seal.previous, Seal.hash, Seal.sealed_at, LedgerEntry.id, *_SAID)
+    select(*(getattr(Seal, name) for name in _PLACE), Seal.hash, LedgerEntry.id, *_SAID)
     .outerjoin(LedgerEntry, LedgerEntry.id == Seal.ledger_id)
     .order_by(Seal.number)
 )
@@ -176,7 +175,7 @@ class _Walk:
         elif row.previous != self.hash:
             sentence = f"Seal {number} (row {row.ledger_id}) does not follow seal {number - 1}."
             yield Fault("broken", row.ledger_id, number, sentence)
-        if chain.hashed({name: row._mapping[name] for name in _PLACE}) != row.hash:
+        if chain.hashed(dict(zip(_PLACE, row, strict=False))) != row.hash:
             yield Fault("broken", row.ledger_id, number, f"Seal {number} (row {row.ledger_id}) was changed.")
 
     def _pass(self, row: Row[Any]) -> None:

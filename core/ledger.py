@@ -7,11 +7,13 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
 from core.tables import LedgerEntry
 
+BOT = "promotion-bot"
+"""The actor of what nobody in particular did."""
 TOLD_BY_REQUEST = ("start", "increase", "promote", "rollback")
 
 
@@ -43,6 +45,34 @@ def record(
     session.add(entry)
     session.flush()
     return entry
+
+
+POLICY = "policy"
+_POLICY_LOCK = 7_203_444
+_ABSENT = object()
+
+
+def record_policy(session: Session, policy: Mapping[str, Any]) -> LedgerEntry | None:
+    """Appends a row where the way of working is another than the last on record; None where it is the same.
+
+    `before` and `after` have only what differs; `evidence` has all of it. Processes that start at once wait for each
+    other, so that a change is recorded once.
+    """
+    session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _POLICY_LOCK})
+    newest = select(LedgerEntry.evidence).where(LedgerEntry.action == POLICY).order_by(LedgerEntry.id.desc()).limit(1)
+    known = session.scalar(newest) or {}
+    differing = sorted(key for key in {**known, **policy} if known.get(key, _ABSENT) != policy.get(key, _ABSENT))
+    if not differing:
+        return None
+    return record(
+        session,
+        actor=BOT,
+        action=POLICY,
+        subject="the configuration",
+        before={key: known[key] for key in differing if key in known},
+        after={key: policy[key] for key in differing if key in policy},
+        evidence=policy,
+    )
 
 
 def newest(session: Session) -> int:

@@ -15,7 +15,10 @@ START: Final = "0" * 64
 
 def canonical(value: Any) -> str:
     """The one way to write a value as JSON: sorted keys, no blanks, ASCII, every float to its last bit."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return _encode(value)
+
+
+_encode: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), check_circular=False).encode
 
 
 def digest(text: str) -> str:
@@ -35,6 +38,6 @@ def hashed(columns: Mapping[str, Column]) -> str:
 
 
 def _plain(value: str | int | uuid.UUID | datetime) -> str | int:
-    if isinstance(value, datetime):
-        return value.astimezone(UTC).isoformat(timespec="microseconds")
-    return str(value) if isinstance(value, uuid.UUID) else value
+    if isinstance(value, str | int):
+        return value
+    return str(value) if isinstance(value, uuid.UUID) else value.astimezone(UTC).isoformat(timespec="microseconds")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import Connection, Engine, func, select, text
@@ -12,11 +14,14 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from bot.demo import clock
-from core import audit, db, ledger
+from core import audit, db, ledger, settings
 from core.audit import Report
 from core.errors import Refused
+from core.registry import Registry
 from core.rules import chain
 from core.tables import LedgerEntry, Seal
+from tests.core import steps
+from tests.core.conftest import MODEL
 from tests.core.steps import at_once
 
 
@@ -239,3 +244,50 @@ def test_more_rows_than_are_held_at_once(engine: Engine, monkeypatch: pytest.Mon
     write(engine, 8)
     assert seal(engine) == 8
     assert verify(engine).entries == 8
+
+
+# --- What the bot records of itself ----------------------------------------------------------------------------------
+
+
+def test_a_changed_policy_is_recorded_once_with_what_differs(engine: Engine) -> None:
+    def start(policy: dict[str, Any]) -> LedgerEntry | None:
+        with db.transaction(engine) as session:
+            return ledger.record_policy(session, policy)
+
+    first = {"rollout.steps": ["0.1", "1.0"], "rollout.rule": "calibrated", "metrics.price": None}
+    second = {"rollout.steps": ["0.05", "1.0"], "rollout.rule": "calibrated", "alerts.on_call": []}
+    assert start(first) is not None
+    assert start(first) is None
+    found = [entry for entry in at_once(*[lambda: start(second)] * 4) if entry is not None]
+    assert [type(entry) for entry in found] == [LedgerEntry]
+    entry = steps.ledger(engine, "policy")[-1]
+    assert (entry.actor, entry.before, entry.after) == (
+        "promotion-bot",
+        {"rollout.steps": ["0.1", "1.0"], "metrics.price": None},
+        {"rollout.steps": ["0.05", "1.0"], "alerts.on_call": []},
+    )
+    assert start(second) is None
+    assert start(first) is not None, "also back to what was before"
+
+
+def test_the_policy_has_no_secrets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("SLACK_BOT_TOKEN", "SLACK_SIGNING_SECRET", "DATABASE_URL", "MLFLOW_TRACKING_URI"):
+        monkeypatch.setenv(name, "s3cret")
+    config = tmp_path / "bot.toml"
+    config.write_text('[rollout]\nsteps = [0.05, 1.0]\n[experiments."a.b"]\nrule = "document"\n')
+    policy = settings.load(config).policy
+    assert policy["rollout.steps"] == ["0.05", "1.0"]
+    assert policy["experiments.a.b.rule"] == "document"
+    assert policy["slack.approvers"] == []
+    assert "s3cret" not in str(policy)
+
+
+def test_what_was_changed_in_the_registry_is_recorded(desk: Engine, registry: Registry) -> None:
+    number = steps.change(desk, "start")
+    steps.deliver_registry(desk, registry)
+    (entry,) = steps.ledger(desk, "mirror")
+    assert (entry.actor, entry.subject, entry.request_id) == ("promotion-bot", MODEL, number)
+    assert entry.before == {"tags": {"3": "candidate"}, "alias": "2"}
+    assert entry.after == {"tags": {"3": "experiment"}, "alias": "2"}
+    assert entry.evidence is not None
+    assert entry.evidence["decided"] == {"1": "archived", "2": "production", "3": "experiment"}
