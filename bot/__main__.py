@@ -130,6 +130,25 @@ def audit(arguments: argparse.Namespace) -> int:
     return 1 if report.faults else 0
 
 
+def replay(arguments: argparse.Namespace) -> int:
+    """Computes a verdict again from the stored evidence and compares it byte for byte with what was said then."""
+    from core import replays
+
+    *kind, number = arguments.id
+    if kind not in ([], ["look"]) or not number.removeprefix("#").isdecimal():
+        raise Refused("Give the number of a request, like 12, or of a look, like: look 345.")
+    again = replays.of_look if kind else replays.of_request
+    with _base(arguments) as (engine, _), db.transaction(engine, patience_ms=FOREVER_MS) as session:
+        found = again(session, int(number.removeprefix("#")))
+    if found.difference is None:
+        whole, part = f"{len(found.said.encode()):,} bytes", "action and sentence; no more was kept then"
+        print(f"{found.of}: identical ({whole if found.is_whole else part})")
+        return 0
+    at, said, now = found.difference
+    print(f"{found.of}: differs at character {at:,}\n  stored:   …{said}…\n  computed: …{now}…")
+    return 1
+
+
 def manifest(arguments: argparse.Namespace) -> None:
     """Prints the Slack app manifest."""
     from bot.manifest import manifest as made
@@ -168,6 +187,11 @@ def _audit_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--head", metavar="HASH", help="from an old digest: has to be found in the chain")
 
 
+def _replay_options(parser: argparse.ArgumentParser) -> None:
+    _config_option(parser)
+    parser.add_argument("id", nargs="+", metavar="ID", help="12 for request #12, or: look 345")
+
+
 def _manifest_options(parser: argparse.ArgumentParser) -> None:
     _config_option(parser)
     parser.add_argument("--http", metavar="URL", help="for signed HTTP requests to this address, not Socket Mode")
@@ -180,6 +204,7 @@ COMMANDS: Mapping[str, Command] = {
     "run": (run, _run_options),
     "measure": (measure, _measure_options),
     "audit": (audit, _audit_options),
+    "replay": (replay, _replay_options),
     "manifest": (manifest, _manifest_options),
 }
 

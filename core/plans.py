@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from core import evidence, experiments, promotions, rollouts, stages
 from core.errors import Refused
+from core.recommendations import Standing
 from core.rules import allocation
 from core.rules.decision import CheckRow, Terms
 from core.rules.verdict import Action as Advice
@@ -59,6 +60,7 @@ class Look:
     verdict: Advice
     why: str
     rows: tuple[CheckRow, ...]
+    standing: Standing
 
 
 def look_at(session: Session, ask: Ask, terms: Terms) -> Look:
@@ -69,7 +71,7 @@ def look_at(session: Session, ask: Ask, terms: Terms) -> Look:
         raise Refused(f"{variant.name} has no traffic. Start it first.")
     standing = evidence.standing(session, place, variant, terms)
     rows = evidence.checklist(session, place, variant, terms, standing)
-    return Look(variant, standing.share, standing.decision.action, standing.decision.why, rows)
+    return Look(variant, standing.share, standing.decision.action, standing.decision.why, rows, standing)
 
 
 def _plan_start(session: Session, place: Experiment, ask: Ask, _: Look | None, terms: Terms) -> Plan:

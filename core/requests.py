@@ -20,6 +20,8 @@ from core.rules.decision import Terms
 from core.tables import Approval, Experiment, Request
 from core.variants import find_experiment, shares, variants
 
+_NOTHING: Mapping[str, Any] = {}
+
 
 def _changes(session: Session, place: Experiment, after: Mapping[str, Decimal]) -> list[dict[str, Any]]:
     there = variants(session, place)
@@ -80,7 +82,9 @@ def ask(session: Session, wish: Ask, *, requester: str, terms: Terms) -> Request
     )
     session.add(request)
     session.flush()
-    _record(session, place, request, actor=requester, action="request", reason=request.override or request.reason)
+    rests_on = {"verdict": recommendations.keep_evidence(session, look.standing)} if look else {}
+    why = request.override or request.reason
+    _record(session, place, request, actor=requester, action="request", reason=why, rests_on=rests_on)
     outbox.put_card(session, request_id=request.id, why="opened")
     rollouts.touch(session, place.id)
     return request
@@ -102,7 +106,17 @@ def _make_way(session: Session, place: Experiment, action: str, requester: str) 
     outbox.put_card(session, request_id=found.id, why="superseded")
 
 
-def _record(session: Session, place: Experiment, request: Request, *, actor: str, action: str, **more: Any) -> int:
+def _record(
+    session: Session,
+    place: Experiment,
+    request: Request,
+    *,
+    actor: str,
+    action: str,
+    reason: str | None = None,
+    rests_on: Mapping[str, Any] = _NOTHING,
+) -> int:
+    """Appends what happened to a request, with its checklist as whoever did it saw it."""
     entry = ledger.record(
         session,
         actor=actor,
@@ -112,7 +126,8 @@ def _record(session: Session, place: Experiment, request: Request, *, actor: str
         request_id=request.id,
         before={"shares": {c["variant"]: c["before"] for c in request.changes}},
         after={"shares": {c["variant"]: c["after"] for c in request.changes}},
-        **more,
+        reason=reason,
+        evidence={"params": request.params, "checklist": request.checklist, **rests_on},
     )
     return entry.id
 
