@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -110,6 +111,33 @@ def days_at_work(since: datetime, until: datetime, pauses: Pauses) -> float:
     """Days between two moments, the paused ones left out: nothing is learned while nobody is served."""
     paused = sum(max((min(end, until) - max(start, since)).total_seconds(), 0.0) for start, end in pauses)
     return ((until - since).total_seconds() - paused) / 86_400
+
+
+@dataclass(frozen=True)
+class Tenure:
+    """A time in which a policy version was in production; None where it began before the record, or has not ended."""
+
+    version: str
+    since: datetime | None
+    until: datetime | None
+
+
+def tenures(session: Session, experiment_id: uuid.UUID) -> list[Tenure]:
+    """Which version an experiment had in production when, newest first, as promotions and rollbacks tell it."""
+    query = select(LedgerEntry.at, LedgerEntry.action, LedgerEntry.before, LedgerEntry.after).where(
+        LedgerEntry.experiment_id == experiment_id, LedgerEntry.action.in_(("promote", "rollback"))
+    )
+    found: list[Tenure] = []
+    for row in session.execute(query.order_by(LedgerEntry.id)):
+        version = row.after["production"][0] if row.action == "promote" else row.after["restored"]
+        if version is None:  # a candidate was rolled back; what is in production stayed
+            continue
+        if found:
+            found[-1] = replace(found[-1], until=row.at)
+        elif replaced := (row.before.get("production") or [None])[0]:
+            found.append(Tenure(replaced, None, row.at))
+        found.append(Tenure(version, row.at, None))
+    return found[::-1]
 
 
 def entries(session: Session, *, experiment_id: uuid.UUID, limit: int = 20) -> list[LedgerEntry]:
