@@ -143,3 +143,22 @@ def test_the_record_is_verified(
     assert main(["audit", "verify"]) == 1
     assert "Row 2 was edited after it was sealed." in capsys.readouterr().out
     assert main(["audit", "verify", "--head", "x"]) == 2
+
+
+def test_a_verdict_is_replayed(
+    desk: Engine, database_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", database_url)
+    steps.change(desk, "start")
+    steps.serve_all(desk, 2_000)
+    number = steps.ask(desk, "increase", override=steps.BECAUSE)
+    assert main(["replay", f"#{number}"]) == 0
+    assert f"request #{number}: identical (" in capsys.readouterr().out
+    assert main(["replay", "look", "1"]) == 0
+    with desk.begin() as connection:
+        connection.execute(text("UPDATE promotion.recommendations SET why = 'because'"))
+    assert main(["replay", "look", "1"]) == 1
+    assert "look 1: differs at character" in capsys.readouterr().out
+    assert main(["replay", "1"]) == 2
+    assert "rests on no verdict" in capsys.readouterr().err
+    assert main(["replay", "everything"]) == 2
