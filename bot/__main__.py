@@ -56,6 +56,16 @@ def _connected(url: str) -> db.Engine:
     return engine
 
 
+@contextmanager
+def _base(arguments: argparse.Namespace) -> Iterator[tuple[db.Engine, Settings]]:
+    """The configured database, brought up to date, and the settings."""
+    found = settings.load(arguments.config)
+    with ExitStack() as stack:
+        engine = _connected(_database(stack, found))
+        stack.callback(engine.dispose)
+        yield engine, found
+
+
 def run(arguments: argparse.Namespace) -> None:
     """Runs the bot against Slack until it is told to stop."""
     from bot import http, running
@@ -97,14 +107,46 @@ def measure(arguments: argparse.Namespace) -> None:
     """Makes the samples of one experiment, or of all, anew from the raw events; until it is done the old ones stand."""
     from core import rollup, variants
 
-    found = settings.load(arguments.config)
-    with ExitStack() as stack:
-        engine = _connected(_database(stack, found))
-        stack.callback(engine.dispose)
+    with _base(arguments) as (engine, found), db.transaction(engine, patience_ms=FOREVER_MS) as session:
+        name = arguments.experiment
+        chosen = variants.find_experiment(session, name, lock=False).id if name else None
+        print(f"{rollup.rebuild(session, chosen, collected=found.collected):,} events read anew")
+
+
+def audit(arguments: argparse.Namespace) -> int:
+    """Looks whether any row of the record was edited, removed, slipped in or moved, and says which."""
+    from core import audit
+
+    with _base(arguments) as (engine, _):
         with db.transaction(engine, patience_ms=FOREVER_MS) as session:
-            name = arguments.experiment
-            chosen = variants.find_experiment(session, name, lock=False).id if name else None
-            print(f"{rollup.rebuild(session, chosen, collected=found.collected):,} events read anew")
+            audit.seal(session)
+        with db.transaction(engine, patience_ms=FOREVER_MS) as session:
+            report = audit.verify(session, told=arguments.head)
+    for fault in report.faults:
+        print(fault.sentence)
+    waiting = f", {report.unsealed:,} not sealed yet" if report.unsealed else ""
+    end = f"head {report.head.hash}" if report.head else "nothing sealed yet"
+    print(f"{report.entries:,} entries{waiting}, {len(report.faults):,} faults, {end}")
+    return 1 if report.faults else 0
+
+
+def replay(arguments: argparse.Namespace) -> int:
+    """Computes a verdict again from the stored evidence and compares it byte for byte with what was said then."""
+    from core import replays
+
+    *kind, number = arguments.id
+    if kind not in ([], ["look"]) or not number.removeprefix("#").isdecimal():
+        raise Refused("Give the number of a request, like 12, or of a look, like: look 345.")
+    again = replays.of_look if kind else replays.of_request
+    with _base(arguments) as (engine, _), db.transaction(engine, patience_ms=FOREVER_MS) as session:
+        found = again(session, int(number.removeprefix("#")))
+    if found.difference is None:
+        whole, part = f"{len(found.said.encode()):,} bytes", "action and sentence; no more was kept then"
+        print(f"{found.of}: identical ({whole if found.is_whole else part})")
+        return 0
+    at, said, now = found.difference
+    print(f"{found.of}: differs at character {at:,}\n  stored:   …{said}…\n  computed: …{now}…")
+    return 1
 
 
 def manifest(arguments: argparse.Namespace) -> None:
@@ -139,17 +181,30 @@ def _measure_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("experiment", nargs="?", help="its name (default: all)")
 
 
+def _audit_options(parser: argparse.ArgumentParser) -> None:
+    _config_option(parser)
+    parser.add_argument("what", choices=["verify"], help="verify: look at every row and every hash")
+    parser.add_argument("--head", metavar="HASH", help="from an old digest: has to be found in the chain")
+
+
+def _replay_options(parser: argparse.ArgumentParser) -> None:
+    _config_option(parser)
+    parser.add_argument("id", nargs="+", metavar="ID", help="12 for request #12, or: look 345")
+
+
 def _manifest_options(parser: argparse.ArgumentParser) -> None:
     _config_option(parser)
     parser.add_argument("--http", metavar="URL", help="for signed HTTP requests to this address, not Socket Mode")
 
 
-Command = tuple[Callable[[argparse.Namespace], None], Callable[[argparse.ArgumentParser], None]]
+Command = tuple[Callable[[argparse.Namespace], int | None], Callable[[argparse.ArgumentParser], None]]
 
 COMMANDS: Mapping[str, Command] = {
     "demo": (demo, _demo_options),
     "run": (run, _run_options),
     "measure": (measure, _measure_options),
+    "audit": (audit, _audit_options),
+    "replay": (replay, _replay_options),
     "manifest": (manifest, _manifest_options),
 }
 
@@ -166,17 +221,16 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Runs one command; 0 where it did what it should, 2 where something has to be put right first."""
+    """Runs one command; 0 where all is well, 1 where a fault was found, 2 where something has to be put right."""
     arguments = _parser().parse_args(words)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     # Bolt reads SLACK_BOT_TOKEN by itself and warns that the client, made from the same one, goes first.
     logging.getLogger("slack_bolt.App").addFilter(lambda record: "`token` will be unused" not in record.getMessage())
     try:
-        COMMANDS[arguments.command][0](arguments)
+        return COMMANDS[arguments.command][0](arguments) or 0
     except Refused as refused:
         print(refused, file=sys.stderr)
         return 2
-    return 0
 
 
 if __name__ == "__main__":

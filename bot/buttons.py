@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Final
 
-from bot import alert_screens, asking, blocks, charts, modals, screens, verdicts
+from bot import alert_screens, asking, blocks, charts, explain_screens, modals, screens, verdicts
 from bot.blocks import Answer
 from bot.desk import Desk
 from core import alerts, cards, chart_cards, db, requests, rollout_cards, rollouts
@@ -101,8 +101,8 @@ def history(desk: Desk, value: str, actor: Actor) -> Answer:
     """What happened in the experiment of a rollout."""
     with desk.transaction() as session:
         found = rollouts.one(session, _number(value))
-        lines = cards.history(session, found.experiment_id)
-    return screens.history(lines, lines[0].experiment or "?" if lines else found.variant)
+        lines, tenures = cards.history(session, found.experiment_id), cards.tenures(session, found.experiment_id)
+    return explain_screens.history(lines, tenures, lines[0].experiment or "?" if lines else found.variant)
 
 
 def hold_form(desk: Desk, value: str, actor: Actor) -> Answer:

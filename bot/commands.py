@@ -10,11 +10,22 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Literal
 
-from bot import alert_screens, asking, blocks, charts, modals, screens, verdicts
+from bot import alert_screens, asking, blocks, charts, explain_screens, modals, screens, verdicts
 from bot.blocks import Answer
 from bot.desk import Desk
 from bot.words import Missing, Words, length, share
-from core import alert_cards, candidates, cards, chart_cards, choices, db, experiments, rollout_cards, rollouts
+from core import (
+    alert_cards,
+    candidates,
+    cards,
+    chart_cards,
+    choices,
+    db,
+    experiments,
+    explanations,
+    rollout_cards,
+    rollouts,
+)
 from core.db import Session
 from core.errors import Refused
 from core.plans import Ask
@@ -122,11 +133,30 @@ def checklist(desk: Desk, words: Words, actor: Actor) -> Answer:
 
 
 def history(desk: Desk, words: Words, actor: Actor) -> Answer:
-    """Who did what to an experiment, when and why.
+    """Who did what to an experiment, when and why, and which version was in production when.
     history EXPERIMENT"""
     name = words.at_most(1).at(0, "experiment")
     with desk.transaction() as session:
-        return screens.history(cards.history(session, name), name)
+        return explain_screens.history(cards.history(session, name), cards.tenures(session, name), name)
+
+
+_EXPLAINED: Mapping[str, Callable[[Session, int], explanations.Branch]] = {
+    "request": explanations.request,
+    "alert": explanations.alert,
+}
+
+
+def explain(desk: Desk, words: Words, actor: Actor) -> Answer:
+    """A request or an alert as a tree of reasons: who decided what, when, on which evidence.
+    explain ID | alert ID"""
+    kind, rest = (
+        (words.names[0].lower(), words.names[1:]) if len(words.at_most(2).names) == 2 else ("request", words.names)
+    )
+    number = rest[0].removeprefix("#") if rest else words.at(0, "request or alert")
+    if kind not in _EXPLAINED or not number.isascii() or not number.isdecimal() or len(number) > 15:
+        raise Refused(f"Write the number of a request like `{desk.command} explain 12`, of an alert like `alert 3`.")
+    with desk.transaction() as session:
+        return explain_screens.explained(_EXPLAINED[kind](session, int(number)))
 
 
 # --- Verbs that change something at once ----------------------------------------------------------------------------
@@ -332,6 +362,7 @@ VERBS: Verbs = {
     "pause": Verb(pause),
     "resume": Verb(resume),
     "history": Verb(history),
+    "explain": Verb(explain),
     "checklist": Verb(checklist, is_slow=True),
 }
 

@@ -24,6 +24,7 @@ from bot.blocks import (
     unbroken,
 )
 from bot.screens import check_lines, check_mark
+from core.audit import Head
 from core.digests import Digest, DigestLine
 from core.rollout_cards import RolloutCard
 from core.rules.decision import METRIC_ROWS, CheckRow, percent
@@ -42,6 +43,8 @@ ENDINGS: Mapping[str | None, str] = {
 MOST_LINES = 25
 """Rollouts that a digest spells out; a list longer than this is not read."""
 MOST_NAMES = 60
+HEAD_DIGITS = 16
+"""Of a hash: enough to find it again with `audit verify --head`, and nobody can make another that begins so."""
 
 
 # --- The living card ------------------------------------------------------------------------------------------------
@@ -167,8 +170,16 @@ def digest(shown: Digest, command: str) -> Answer:
         ),
         *_resting(rest),
     ]
-    late = [context(f":alarm_clock: Made after its time for {shown.late}.")] if shown.late else []
-    return Answer(f"{_plain(summary)} {_first(urgent)}".strip(), fitted(blocks, late))
+    last = [
+        *([context(f":alarm_clock: Made after its time for {shown.late}.")] if shown.late else []),
+        *([context(_record(shown.record))] if shown.record else []),
+    ]
+    return Answer(f"{_plain(summary)} {_first(urgent)}".strip(), fitted(blocks, last))
+
+
+def _record(head: Head) -> str:
+    entries = "1 entry" if head.number == 1 else f"{head.number:,} entries"
+    return f"Record: {entries}, head `{head.hash[:HEAD_DIGITS]}`"
 
 
 def _summary(urgent: Sequence[DigestLine], rest: Sequence[DigestLine]) -> str:

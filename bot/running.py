@@ -19,8 +19,8 @@ from bot.hands import Hands
 from bot.people import People
 from bot.socketmode import SocketMode
 from bot.tell import LOST
-from core import registry
-from core.db import Engine
+from core import ledger, registry
+from core.db import BACKGROUND_MS, Engine
 from core.errors import Refused
 from core.settings import Settings
 
@@ -54,6 +54,8 @@ def running(engine: Engine, settings: Settings, *, verbs: commands.Verbs = comma
             made = app.build(desk, hands, client, signing_secret=signed, verbs=verbs)
             people.refresh()
             channels.read()
+        with desk.transaction(patience_ms=BACKGROUND_MS) as session:
+            ledger.record_policy(session, settings.policy)
         deliverer = Deliverer(desk, client)
         deliverer.start()
         stack.callback(deliverer.stop)

@@ -17,7 +17,7 @@ from apscheduler.triggers.cron import CronTrigger
 from apscheduler.triggers.interval import IntervalTrigger
 
 from bot.desk import Desk
-from core import alerts, db, digests, requests, rollup, steps
+from core import alerts, audit, db, digests, requests, rollup, steps
 from core.db import Session
 from core.rollouts import Talk
 from core.settings import Settings
@@ -102,11 +102,18 @@ def watch(desk: Desk) -> None:
     _each(desk, wanted, partial(alerts.watch, terms=desk.settings.terms))
 
 
+def seal(desk: Desk) -> None:
+    """New rows of the record get their place in the chain."""
+    with desk.transaction(patience_ms=db.BACKGROUND_MS) as session:
+        audit.seal(session)
+
+
 def recommend(desk: Desk) -> None:
     """The day's recommendations whose time has come are made, then the digests that list them."""
     with desk.transaction() as session:
         wanted = digests.due(session, desk.settings.schedule_of)
     _each(desk, wanted, partial(digests.recommend_due, terms=desk.settings.terms))
+    seal(desk)
     with desk.transaction() as session:
         digests.put_digests(session)
 
@@ -134,6 +141,7 @@ def every(minutes: int) -> Callable[[Settings], IntervalTrigger]:
 
 
 JOBS: tuple[Job, ...] = (
+    Job("seal", every(1), seal, at_start=True),
     Job("people", every(5), refresh_people),
     Job("measure", every(1), measure, at_start=True),
     Job("assigned", every(60), count_assigned, at_start=True),

@@ -361,6 +361,8 @@ DEEDS = {
     "alert recovered": "saw the end of",
     "alert superseded": "closed",
     "snooze": "snoozed",
+    "mirror": "brought the registry in line for",
+    "policy": "began to work by another version of",
 }
 
 

@@ -284,6 +284,7 @@ def _record(session: Session, alert: Alert, action: str, *, by: str, reason: str
         subject=f"alert {alert.id} {alert.cause}",
         experiment_id=alert.experiment_id,
         reason=reason,
+        evidence={"why": alert.why, "numbers": alert.numbers, "proposals": alert.proposals, "looks": alert.looks},
         **more,
     )
 

@@ -221,6 +221,15 @@ def history(session: Session, experiment: str | uuid.UUID, *, limit: int = 15) -
     return [_history_line(entry, place.name, answers) for entry in found]
 
 
+def tenures(session: Session, experiment: str | uuid.UUID) -> list[ledger.Tenure]:
+    """Which version an experiment had in production when, newest first.
+
+    Raises:
+        Refused: where there is no such experiment.
+    """
+    return ledger.tenures(session, find_experiment(session, experiment, lock=False).id)
+
+
 DECISIONS = ("approve", "reject", "hold", "alert dismissed", "pause", "resume")
 
 

@@ -12,7 +12,7 @@ from sqlalchemy import func, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from core import db, ledger, outbox, recommendations, rollouts
+from core import audit, db, ledger, outbox, recommendations, rollouts
 from core.rollouts import NEEDS_SOMEBODY, Talk
 from core.rules import calendar
 from core.rules.calendar import Schedule
@@ -185,6 +185,8 @@ class Digest:
     lines: tuple[DigestLine, ...]
     late: int
     """Of how many experiments the recommendation came late."""
+    record: audit.Head | None = None
+    """The head of the record: told here, it is out of reach of whoever could change the database."""
 
 
 def digest(session: Session, channel: str, day: date) -> Digest:
@@ -194,7 +196,7 @@ def digest(session: Session, channel: str, day: date) -> Digest:
     ).all()
     wanted = [number for row in made for number in row.rollouts]
     found = lines(session, session.scalars(select(Rollout).where(Rollout.id.in_(wanted))).all())
-    return Digest(channel, day, found, sum(row.is_late for row in made))
+    return Digest(channel, day, found, sum(row.is_late for row in made), audit.head(session))
 
 
 _ORDER: Mapping[str, int] = {"rollback": 0, "hold": 1, "promote": 2, "increase": 3, "wait": 4}

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import exists, func, select
+from sqlalchemy import exists, func, select, text
 from sqlalchemy.orm import Session, aliased
 
 from core.tables import LedgerEntry
 
+BOT = "promotion-bot"
+"""The actor of what nobody in particular did."""
 TOLD_BY_REQUEST = ("start", "increase", "promote", "rollback")
 
 
@@ -26,8 +29,9 @@ def record(
     reason: str | None = None,
     before: Mapping[str, Any] | None = None,
     after: Mapping[str, Any] | None = None,
+    evidence: Mapping[str, Any] | None = None,
 ) -> LedgerEntry:
-    """Appends one row; `before` and `after` are JSON-able states of the subject."""
+    """Appends one row; `before` and `after` are JSON-able states of the subject, `evidence` is what it rests on."""
     entry = LedgerEntry(
         actor=actor,
         action=action,
@@ -37,10 +41,39 @@ def record(
         reason=reason,
         before=None if before is None else dict(before),
         after=None if after is None else dict(after),
+        evidence=None if evidence is None else dict(evidence),
     )
     session.add(entry)
     session.flush()
     return entry
+
+
+POLICY = "policy"
+_POLICY_LOCK = 7_203_444
+_ABSENT = object()
+
+
+def record_policy(session: Session, policy: Mapping[str, Any]) -> LedgerEntry | None:
+    """Appends a row where the way of working is another than the last on record; None where it is the same.
+
+    `before` and `after` have only what differs; `evidence` has all of it. Processes that start at once wait for each
+    other, so that a change is recorded once.
+    """
+    session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _POLICY_LOCK})
+    newest = select(LedgerEntry.evidence).where(LedgerEntry.action == POLICY).order_by(LedgerEntry.id.desc()).limit(1)
+    known = session.scalar(newest) or {}
+    differing = sorted(key for key in {**known, **policy} if known.get(key, _ABSENT) != policy.get(key, _ABSENT))
+    if not differing:
+        return None
+    return record(
+        session,
+        actor=BOT,
+        action=POLICY,
+        subject="the configuration",
+        before={key: known[key] for key in differing if key in known},
+        after={key: policy[key] for key in differing if key in policy},
+        evidence=policy,
+    )
 
 
 def newest(session: Session) -> int:
@@ -84,6 +117,33 @@ def days_at_work(since: datetime, until: datetime, pauses: Pauses) -> float:
     """Days between two moments, the paused ones left out: nothing is learned while nobody is served."""
     paused = sum(max((min(end, until) - max(start, since)).total_seconds(), 0.0) for start, end in pauses)
     return ((until - since).total_seconds() - paused) / 86_400
+
+
+@dataclass(frozen=True)
+class Tenure:
+    """A time in which a policy version was in production; None where it began before the record, or has not ended."""
+
+    version: str
+    since: datetime | None
+    until: datetime | None
+
+
+def tenures(session: Session, experiment_id: uuid.UUID) -> list[Tenure]:
+    """Which version an experiment had in production when, newest first, as promotions and rollbacks tell it."""
+    query = select(LedgerEntry.at, LedgerEntry.action, LedgerEntry.before, LedgerEntry.after).where(
+        LedgerEntry.experiment_id == experiment_id, LedgerEntry.action.in_(("promote", "rollback"))
+    )
+    found: list[Tenure] = []
+    for row in session.execute(query.order_by(LedgerEntry.id)):
+        version = row.after["production"][0] if row.action == "promote" else row.after["restored"]
+        if version is None:  # a candidate was rolled back; what is in production stayed
+            continue
+        if found:
+            found[-1] = replace(found[-1], until=row.at)
+        elif replaced := (row.before.get("production") or [None])[0]:
+            found.append(Tenure(replaced, None, row.at))
+        found.append(Tenure(version, row.at, None))
+    return found[::-1]
 
 
 def entries(session: Session, *, experiment_id: uuid.UUID, limit: int = 20) -> list[LedgerEntry]:

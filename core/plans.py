@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from core import evidence, experiments, promotions, rollouts, stages
 from core.errors import Refused
+from core.recommendations import Standing
 from core.rules import allocation
 from core.rules.decision import CheckRow, Terms
 from core.rules.verdict import Action as Advice
@@ -67,6 +68,7 @@ class Look:
     rows: tuple[CheckRow, ...]
     findings: Mapping[str, str]
     """The state of each metric, by its name."""
+    standing: Standing
 
 
 def look_at(session: Session, ask: Ask, terms: Terms) -> Look:
@@ -79,7 +81,7 @@ def look_at(session: Session, ask: Ask, terms: Terms) -> Look:
     rows = evidence.checklist(session, place, variant, terms, standing)
     found = standing.decision
     states = {finding.metric.name: str(finding.state) for finding in found.findings}
-    return Look(variant, standing.share, found.action, found.why, rows, states)
+    return Look(variant, standing.share, found.action, found.why, rows, states, standing)
 
 
 def _plan_start(session: Session, place: Experiment, ask: Ask, _: Look | None, terms: Terms) -> Plan:

@@ -198,6 +198,7 @@ def promote_to_production(
         reason=override or reason,
         before={"shares": before, "production": [stages.label(old) for old in replaced]},
         after={"shares": named_shares(session, place), "production": [stages.label(version)]},
+        evidence={"checklist": [{"title": r.title, "passed": r.passed, "detail": r.detail} for r in rows]},
     )
     _mirror_all(session, [version, *replaced, *sent_back], entry.id, request_id)
     return variant

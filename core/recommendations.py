@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from datetime import date
 from decimal import Decimal
+from typing import Any
 
 from sqlalchemy import func, select, text
 from sqlalchemy.dialects.postgresql import insert
@@ -19,10 +20,25 @@ from core.rules.decision import Rule, Terms
 from core.rules.metrics import VariantMetrics, variant_metrics
 from core.rules.sequential import Memory
 from core.rules.verdict import Decision, Look
+from core.rules.wording import compared
 from core.tables import Experiment, Recommendation, Variant
 from core.variants import baseline_or_note, baselines, beside, variants, variants_of
 
 _LOCK = 7_203_442
+
+
+@dataclass(frozen=True)
+class Grounds:
+    """All that a verdict is made of; the same grounds always give the same verdict."""
+
+    look: Look
+    memory: Memory
+    terms: Terms
+    rule: Rule
+
+    def decide(self) -> tuple[Decision, Memory]:
+        """The verdict, and the memory for the next look."""
+        return verdict.decide(self.look, self.memory, self.terms, rule=self.rule, metrics=self.terms.metrics)
 
 
 @dataclass(frozen=True)
@@ -35,6 +51,8 @@ class Standing:
     present: Decision
     """What this moment's numbers say by themselves; another than `decision` where a rollback on record stands."""
     recommended: Recommendation | None
+    grounds: Grounds
+    """What `decision` is made of."""
 
     @property
     def share(self) -> Decimal:
@@ -102,10 +120,15 @@ class _Made:
 
     pair: Pair
     seen: Seen
-    look: Look
+    grounds: Grounds
     before: Recommendation | None
     found: Decision
     memory: Memory
+
+    @property
+    def look(self) -> Look:
+        """What was seen."""
+        return self.grounds.look
 
     @property
     def is_to_keep(self) -> bool:
@@ -131,20 +154,21 @@ def _standings(session: Session, pairs: Sequence[Pair], terms: Terms) -> list[St
     to_keep = [one for one in made if one.is_to_keep]
     _keep(session, sorted(to_keep, key=lambda one: one.pair.variant.id), now.date(), terms)
     last = before | _newest(session, {one.pair.variant.id: one.seen for one in to_keep}) if to_keep else before
-    return [_standing(session, one, last.get(one.pair.variant.id), terms) for one in made]
+    return [_standing(session, one, last.get(one.pair.variant.id)) for one in made]
 
 
 def _decide(pair: Pair, seen: Seen, before: Recommendation | None, terms: Terms, *, is_daily: bool) -> _Made:
-    look, rule = replace(seen.look, is_daily=is_daily), terms.rule_of(pair.experiment.name)
-    found, memory = verdict.decide(look, _memory(before), terms, rule=rule, metrics=terms.metrics)
-    return _Made(pair, seen, look, before, found, memory)
+    look = replace(seen.look, is_daily=is_daily)
+    grounds = Grounds(look, _memory(before), terms, terms.rule_of(pair.experiment.name))
+    return _Made(pair, seen, grounds, before, *grounds.decide())
 
 
-def _standing(session: Session, made: _Made, last: Recommendation | None, terms: Terms) -> Standing:
-    found, rule = made.found, terms.rule_of(made.pair.experiment.name)
-    if last is not None and found.action != "hold" and _stands(last, made.look, rule):
-        found = recomputed(session, last)
-    return Standing(made.pair.variant, made.seen, found, made.found, last)
+def _standing(session: Session, made: _Made, last: Recommendation | None) -> Standing:
+    found, grounds = made.found, made.grounds
+    if last is not None and found.action != "hold" and _stands(last, made.look, grounds.rule):
+        grounds = grounds_of(session, last)
+        found = grounds.decide()[0]
+    return Standing(made.pair.variant, made.seen, found, made.found, last, grounds)
 
 
 _LOCKED = text("""
@@ -193,6 +217,7 @@ def _keep(session: Session, made: Sequence[_Made], day: date, terms: Terms) -> N
             "look": look,
             "previous_id": one.before.id if one.before else None,
             "memory": one.memory.to_json(),
+            "decision": verdict.as_text(one.found),
         }
         for one, look, rule in zip(made, kept, rules, strict=True)
     ]
@@ -218,10 +243,34 @@ def _stands(last: Recommendation, look: Look, rule: Rule) -> bool:
 
 def recomputed(session: Session, made: Recommendation) -> Decision:
     """The verdict of a recommendation, computed anew from nothing but what was stored."""
+    return grounds_of(session, made).decide()[0]
+
+
+def grounds_of(session: Session, made: Recommendation) -> Grounds:
+    """What a recommendation was made of, from nothing but what was stored."""
     before = session.get(Recommendation, made.previous_id) if made.previous_id else None
     terms = looks.restore_terms(made.terms)
-    look = looks.restore(session, made.look)
-    return verdict.decide(look, _memory(before), terms, rule=terms.rule, metrics=terms.metrics)[0]
+    return Grounds(looks.restore(session, made.look), _memory(before), terms, terms.rule)
+
+
+def keep_evidence(session: Session, standing: Standing) -> dict[str, Any]:
+    """A verdict with all that it is made of, for the record; `restore_evidence` gives the grounds back."""
+    found, grounds = standing.decision, standing.grounds
+    [look] = looks.keep(session, [grounds.look])
+    return {
+        "look": look,
+        "terms": looks.keep_terms(grounds.terms, grounds.rule),
+        "memory": grounds.memory.to_json(),
+        "recommendation": standing.recommended.id if standing.recommended else None,
+        "metrics": [[f.state, f.metric.title + f.where, compared(f.telling)] for f in found.findings],
+        "decision": verdict.as_text(found),
+    }
+
+
+def restore_evidence(session: Session, kept: Mapping[str, Any]) -> Grounds:
+    """The grounds that `keep_evidence` kept."""
+    terms = looks.restore_terms(kept["terms"])
+    return Grounds(looks.restore(session, kept["look"]), Memory.from_json(kept["memory"]), terms, terms.rule)
 
 
 def running(session: Session, experiment: Experiment) -> tuple[Variant | None, list[Variant]]:

@@ -39,6 +39,16 @@ class ModelVersion:
 
 
 @dataclass(frozen=True)
+class Alignment:
+    """What bringing a model in line changed: the tags that differ by version, and the version with the alias."""
+
+    tags_before: Mapping[str, str | None]
+    tags: Mapping[str, str | None]
+    alias_before: str | None
+    alias: str | None
+
+
+@dataclass(frozen=True)
 class EvaluationRun:
     """One finished offline replay as the pipeline logged it: five scores from 0 to 1, None where missing."""
 
@@ -134,11 +144,12 @@ class Registry:
             )
             return [_evaluation(run) for run in runs]
 
-    def align(self, name: str, stages: Mapping[str, Stage]) -> None:
+    def align(self, name: str, stages: Mapping[str, Stage]) -> Alignment:
         """Brings tags and the alias `production` of a model in line with the decided stages, by version.
 
         Versions that nothing was decided about keep their tag, unless they claim production as well. The alias goes
         where the version that it points to was decided to be something else and nothing is in production.
+        Returns how tags and alias were and are.
         """
         decided = next((version for version, stage in stages.items() if stage == Stage.PRODUCTION), None)
         present = {v.version: v for v in self.versions(name)}
@@ -149,14 +160,19 @@ class Registry:
         holder = next((v for v, p in present.items() if PRODUCTION_ALIAS in p.aliases), None)
         # Production is named before its predecessor is archived: for a moment two, never none.
         ordered = sorted(wanted.items(), key=lambda item: item[1] != Stage.PRODUCTION)
+        changed = [(v, stage) for v, stage in ordered if v in present and present[v].stage != stage]
+        before, after = {v: present[v].stage for v, _ in changed}, dict(changed)
+        points_to = holder
         with self._answering() as client:
-            for version, stage in ordered:
-                if version in present and present[version].stage != stage:
-                    client.set_model_version_tag(name, version, STAGE_TAG, stage)
+            for version, stage in changed:
+                client.set_model_version_tag(name, version, STAGE_TAG, stage)
             if decided in present and holder != decided:
                 client.set_registered_model_alias(name, PRODUCTION_ALIAS, decided)
+                points_to = decided
             if decided is None and holder in wanted:
                 client.delete_registered_model_alias(name, PRODUCTION_ALIAS)
+                points_to = None
+        return Alignment(before, after, holder, points_to)
 
 
 def _pages(search: Any, **arguments: Any) -> Iterator[Any]:

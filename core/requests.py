@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any, Literal
@@ -12,7 +12,7 @@ from typing import Any, Literal
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from core import alerts, bindings, db, experiments, ledger, outbox, plans, promotions, rollouts
+from core import alerts, bindings, db, experiments, ledger, outbox, plans, promotions, recommendations, rollouts
 from core.errors import Refused
 from core.plans import Ask, Look, Plan
 from core.rules import approval
@@ -92,7 +92,8 @@ def ask(session: Session, wish: Ask, *, requester: str, terms: Terms) -> Request
     _make_way(session, place, request, replaces=wish.replaces)
     session.add(request)
     session.flush()
-    _record(session, place, request, actor=requester, action="request", reason=request.override or request.reason)
+    why = request.override or request.reason
+    _record(session, place, request, actor=requester, action="request", reason=why, look=look)
     outbox.put_card(session, request_id=request.id, why="opened")
     rollouts.touch(session, place.id)
     return request
@@ -101,7 +102,7 @@ def ask(session: Session, wish: Ask, *, requester: str, terms: Terms) -> Request
 def _draw(session: Session, place: Experiment, request: Request, plan: Plan, terms: Terms) -> None:
     """What the card shows from now on, and with it what approvals are given for."""
     request.params, request.changes = plan.params, _changes(session, place, plan.after)
-    request.checklist = [{"title": r.title, "passed": r.passed, "detail": r.detail} for r in plan.checklist]
+    request.checklist = [asdict(row) for row in plan.checklist]
     bindings.bind(session, place, request, plan, terms)
 
 
@@ -139,7 +140,18 @@ def _is_same(found: Request, wanted: Request) -> bool:
     return wish(found) == wish(wanted)
 
 
-def _record(session: Session, place: Experiment, request: Request, *, actor: str, action: str, **more: Any) -> int:
+def _record(
+    session: Session,
+    place: Experiment,
+    request: Request,
+    *,
+    actor: str,
+    action: str,
+    reason: str | None = None,
+    look: Look | None = None,
+) -> int:
+    """Appends what happened to a request, with its checklist as whoever did it saw it, and the look it now rests on."""
+    rests_on = {"verdict": recommendations.keep_evidence(session, look.standing)} if look else {}
     entry = ledger.record(
         session,
         actor=actor,
@@ -149,7 +161,8 @@ def _record(session: Session, place: Experiment, request: Request, *, actor: str
         request_id=request.id,
         before={"shares": {c["variant"]: c["before"] for c in request.changes}},
         after={"shares": {c["variant"]: c["after"] for c in request.changes}},
-        **more,
+        reason=reason,
+        evidence={"params": request.params, "checklist": request.checklist, **rests_on},
     )
     return entry.id
 
@@ -194,7 +207,7 @@ def _redraw(session: Session, place: Experiment, request: Request, look: Look | 
             session.flush()
     except Refused as refused:
         return _give_up(session, place, request, f"{since} {refused}")
-    _redrawn(session, place, request, "redraw", since)
+    _redrawn(session, place, request, "redraw", since, look)
     return f"{since} The card is redrawn; look again, then decide."
 
 
@@ -204,8 +217,10 @@ def _give_up(session: Session, place: Experiment, request: Request, why: str) ->
     return f"{why} So the request is closed."
 
 
-def _redrawn(session: Session, place: Experiment, request: Request, action: str, why: str) -> None:
-    number = _record(session, place, request, actor=experiments.SYSTEM, action=action, reason=why)
+def _redrawn(
+    session: Session, place: Experiment, request: Request, action: str, why: str, look: Look | None = None
+) -> None:
+    number = _record(session, place, request, actor=experiments.SYSTEM, action=action, reason=why, look=look)
     outbox.put_card(session, request_id=request.id, why=f"ledger-{number}")
     rollouts.touch(session, place.id)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from datetime import time, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -266,6 +267,18 @@ class ExperimentSection(Section):
     weekdays: Weekdays | None = None
 
 
+_POLICY = {"slack", "rollout", "metrics", "recommendations", "alerts", "experiments"}
+"""The sections of the file; what only the environment says are addresses and secrets."""
+
+
+def _flat(nested: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in nested.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
 class Settings(BaseSettings):
     """Environment first, then the TOML file, then these defaults. Secrets never print."""
 
@@ -320,6 +333,11 @@ class Settings(BaseSettings):
         """The channel in which an experiment is talked about."""
         own = self.experiments.get(experiment)
         return (own and own.channel) or self.slack.rollouts_channel
+
+    @property
+    def policy(self) -> dict[str, Any]:
+        """The way of working, without addresses and secrets: each setting by its dotted name, as JSON has it."""
+        return dict(_flat(self.model_dump(mode="json", include=_POLICY)))
 
     @property
     def collected(self) -> tuple[Collected, ...]:

@@ -10,7 +10,7 @@ from sqlalchemy import func, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from core import outbox
+from core import ledger, outbox
 from core.errors import Refused
 from core.registry import Registry
 from core.rules import lifecycle
@@ -168,9 +168,20 @@ def decided(session: Session, mlflow_model_name: str) -> dict[str, Stage]:
 
 
 def align_registry(session: Session, due: outbox.Due, registry: Registry) -> None:
-    """Effect handler: the registry gets the stages as they are decided now, then the request's card says so."""
+    """Effect handler: the registry gets the stages as they are decided now; record and card say so."""
     name = due.payload["mlflow_model_name"]
-    registry.align(name, decided(session, name))
+    wanted = decided(session, name)
+    found = registry.align(name, wanted)
+    ledger.record(
+        session,
+        actor=ledger.BOT,
+        action="mirror",
+        subject=name,
+        request_id=due.request_id,
+        before={"tags": dict(found.tags_before), "alias": found.alias_before},
+        after={"tags": dict(found.tags), "alias": found.alias},
+        evidence={"effect": due.key, "decided": wanted},
+    )
     if due.request_id is not None:
         outbox.put_card(session, request_id=due.request_id, why=f"done-{due.id}")
 

@@ -227,7 +227,10 @@ class RetiredName(Base):
 
 
 class LedgerEntry(Base):
-    """Who did what, when and why, with the state before and after. The database refuses to change a row."""
+    """Who did what, when and why, with the state before and after, and what it rests on.
+
+    The database refuses to change a row; its place in the chain of hashes is in `Seal`.
+    """
 
     __tablename__ = "ledger"
     __table_args__ = {"schema": "promotion"}
@@ -242,6 +245,21 @@ class LedgerEntry(Base):
     reason: Mapped[str | None]
     before: Mapped[Json | None]
     after: Mapped[Json | None]
+    evidence: Mapped[Json | None]
+
+
+class Seal(Base):
+    """The place of one ledger row in the chain: the hash of what it says, the hash before, and the hash of all this."""
+
+    __tablename__ = "seals"
+    __table_args__ = {"schema": "promotion"}
+
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    ledger_id: Mapped[int]
+    content: Mapped[str]
+    previous: Mapped[str]
+    hash: Mapped[str]
+    sealed_at: Mapped[datetime] = mapped_column(server_default=_generated())
 
 
 class Effect(Base):
@@ -311,6 +329,8 @@ class Recommendation(Base):
     look: Mapped[Json]
     previous_id: Mapped[int | None]
     memory: Mapped[Json]
+    decision: Mapped[str | None]
+    """The whole verdict as `verdict.as_text` gives it; None where it is older than this column."""
 
 
 class Rollout(Base):

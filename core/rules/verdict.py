@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field, fields, is_dataclass
+from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
-from core.rules import allocation, checks, decision
+import numpy as np
+
+from core.rules import allocation, chain, checks, decision
 from core.rules.checks import Concern, History, Traffic
 from core.rules.decision import Judgement, Rule, Terms, minimum_days
 from core.rules.estimates import Comparison, Step
@@ -119,6 +122,26 @@ def decide(
         seen_until=look.seen_until,
     )
     return decided, memory if concerns else after
+
+
+def as_text(found: Decision) -> str:
+    """A whole verdict as canonical JSON: two that differ in one bit differ here."""
+    return chain.canonical(_plain(found))
+
+
+def _plain(value: Any) -> Any:
+    """Values as JSON has them: metrics by name, arrays by the hash of their bytes."""
+    if isinstance(value, Metric):
+        return value.name
+    if isinstance(value, np.ndarray):
+        return hashlib.sha256(value.astype("<f4").tobytes()).hexdigest()
+    if is_dataclass(value):
+        return {part.name: _plain(getattr(value, part.name)) for part in fields(value)}
+    if isinstance(value, tuple | list):
+        return [_plain(each) for each in value]
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat()
+    return str(value) if isinstance(value, Decimal) else value
 
 
 def _is_last(look: Look, terms: Terms) -> bool:

@@ -15,13 +15,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine
 
-from bot import alert_screens, blocks, modals, rollout_screens, screens, verdicts
+from bot import alert_screens, blocks, explain_screens, modals, rollout_screens, screens, verdicts
 from bot.blocks import Answer
 from bot.sandbox.checks import check_blocks, check_view
 from core import cards, choices, db
 from core.alert_cards import AlertCard
 from core.candidates import Evaluated
 from core.digests import Digest, DigestLine
+from core.explanations import Branch
+from core.ledger import Tenure
 from core.rollout_cards import CandidateCard, ExperimentCard, RolloutCard, StepLine, VariantLine, WhyCard
 from core.rules.checks import Traffic
 from core.rules.decision import CheckRow, Terms
@@ -287,6 +289,26 @@ def test_a_card_of_sixty_variants_names_them_and_keeps_its_buttons(name: str) ->
     assert [block["type"] for block in shown.blocks][-2:] == ["actions", "context"]
     listed = sum(f"`{n} " in text or f"`{n}`" in text for n in range(60) for text in [str(shown.blocks)])
     assert listed == 60 or "more are not shown here" in str(shown.blocks)
+
+
+leaves = st.builds(
+    Branch,
+    what=st.one_of(names, st.text(min_size=400, max_size=900)),
+    by=st.sampled_from([None, "U0100000005", "promotion-bot"]),
+    at=st.sampled_from([None, AT]),
+    why=reasons,
+)
+trees = st.recursive(
+    leaves, lambda below: st.builds(Branch, what=names, below=st.lists(below, max_size=12).map(tuple)), max_leaves=60
+)
+tenures = st.builds(Tenure, version=names, since=st.sampled_from([None, AT]), until=st.sampled_from([None, AT]))
+
+
+@quick
+@given(trees, st.lists(tenures, max_size=20))
+def test_explanations(tree: Branch, found: list[Tenure]) -> None:
+    check(explain_screens.explained(tree))
+    check(explain_screens.history([], found, "planner_policy_exp"))
 
 
 @quick

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 
 import bot as package
 from bot.__main__ import main
@@ -124,4 +124,41 @@ def test_run_until_sigterm(
         process.kill()
     assert (process.returncode, errors) == (0, "")
     assert not workspace.state()["app"]["connected"]
-    assert len(steps.ledger(desk)) == 1
+    assert steps.deeds(desk) == ["request"]
+
+
+def test_the_record_is_verified(
+    desk: Engine, database_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    steps.change(desk, "start")
+    monkeypatch.setenv("DATABASE_URL", database_url)
+    assert main(["audit", "verify"]) == 0
+    said = capsys.readouterr().out
+    assert "3 entries, 0 faults, head " in said
+    told = said.split()[-1][:12]
+    assert main(["audit", "verify", "--head", told]) == 0
+    with desk.begin() as connection:
+        connection.execute(text("SET LOCAL session_replication_role = replica"))
+        connection.execute(text("UPDATE promotion.ledger SET actor = 'U9' WHERE id = 2"))
+    assert main(["audit", "verify"]) == 1
+    assert "Row 2 was edited after it was sealed." in capsys.readouterr().out
+    assert main(["audit", "verify", "--head", "x"]) == 2
+
+
+def test_a_verdict_is_replayed(
+    desk: Engine, database_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", database_url)
+    steps.change(desk, "start")
+    steps.serve_all(desk, 2_000)
+    number = steps.ask(desk, "increase", override=steps.BECAUSE)
+    assert main(["replay", f"#{number}"]) == 0
+    assert f"request #{number}: identical (" in capsys.readouterr().out
+    assert main(["replay", "look", "1"]) == 0
+    with desk.begin() as connection:
+        connection.execute(text("UPDATE promotion.recommendations SET why = 'because'"))
+    assert main(["replay", "look", "1"]) == 1
+    assert "look 1: differs at character" in capsys.readouterr().out
+    assert main(["replay", "1"]) == 2
+    assert "rests on no verdict" in capsys.readouterr().err
+    assert main(["replay", "everything"]) == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime, time
 from typing import Any
@@ -14,7 +15,7 @@ from bot.channels import Channels
 from bot.demo import clock
 from bot.desk import Desk
 from bot.people import People
-from core import registry
+from core import audit, db, registry
 from core.settings import RecommendationsSection, Settings
 from tests.bot.acts import aloud, answer, reply
 from tests.bot.conftest import APPROVALS, ROLLOUTS, Bot, effects, waiting
@@ -78,7 +79,7 @@ def a_card(person: Person, text: str) -> Json:
     return waits_until(look, 15, f"a card with {text!r}")
 
 
-def test_the_card_tells_it_all_and_moves_on_when_the_verdict_does(running: Any, alice: Person) -> None:
+def test_the_card_tells_it_all_and_moves_on_when_the_verdict_does(running: Any, alice: Person, desk: Engine) -> None:
     running(1.1)
     first = a_card(alice, "*Wait*  `candidate_v3`")
     said = text_of(first)
@@ -95,6 +96,11 @@ def test_the_card_tells_it_all_and_moves_on_when_the_verdict_does(running: Any, 
     waits_until(lambda: "goes on in a newer card" in str(cards(alice)), 10, "the first card's last words")
     waits_until(lambda: len(digests(alice)) == 3, 10, "a digest of each day")
     assert "1 rollout: 1 needs somebody" in digests(alice)[-1]["text"]
+    told = re.search(r"Record: [0-9]+ entries, head `([0-9a-f]{16})`", text_of(digests(alice)[0]))
+    assert told is not None
+    with db.transaction(desk) as session:
+        audit.seal(session)
+        assert audit.verify(session, told=told[1]).faults == ()
     theirs = [m for m in cards(alice) if "Checklist" in text_of(m) or "goes on in a newer card" in text_of(m)]
     assert [message["ts"] for message in theirs] == [first["ts"], second["ts"]]
 

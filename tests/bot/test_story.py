@@ -91,5 +91,16 @@ def test_from_trained_to_production_and_back(
     said = answer(alice, f"history {EXPERIMENT}")
     deeds = ("#6 retire", "#5 rollback", "#4 promote", "#3 increase", "#2 increase", "#1 start")
     assert sorted(deeds, key=said.index) == list(deeds)
+    assert "In production: `planner_policy v2` since" in said
+    assert "`planner_policy v4` from" in said
+    said = answer(alice, "explain #3")
+    assert said.startswith(f"*#3 increase in {EXPERIMENT}: applied by <@{bob.id}> · ")
+    assert "• approved by" in said
+    assert "└ the rule said: increase – “Enough plans and days" in said
+    assert "Acceptance, " in said
+    assert "asked for against the rule – “10 % was skipped for the fair”" in answer(alice, "explain 4")
+    assert "the registry followed for planner_model" in answer(alice, "explain 5")
+    assert "There is no alert 9." in answer(alice, "explain alert 9")
+    assert "Write the number of a request like" in answer(alice, "explain everything")
     waits_until(lambda: len(notices(bob)) == 7, 10, "six decisions and a qualification")
     assert len(aloud(bob, APPROVALS)) == 6

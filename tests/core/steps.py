@@ -137,6 +137,11 @@ def ledger(engine: Engine, action: str | None = None) -> list[LedgerEntry]:
         return [entry for entry in found if action in (None, entry.action)]
 
 
+def deeds(engine: Engine) -> list[str]:
+    """What people did, oldest first: the record without what the bot adds of itself."""
+    return [entry.action for entry in ledger(engine) if entry.action not in ("policy", "mirror")]
+
+
 def events(engine: Engine) -> list[tuple[str, dict[str, Any], list[Any]]]:
     """Control events in the order they were written: type, payload, experiments."""
     query = text(
