@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from core import stages
 from core.registry import Registry
 from core.tables import Experiment, Policy, PolicyVersion, Variant
-from core.variants import baseline_or_note, former_baseline, linked_version, unknown_model, variants
+from core.variants import baselines, former_baseline, linked_version, unknown_model, variants_of
 
 
 @dataclass(frozen=True)
@@ -79,14 +79,16 @@ class RunningVariant:
 
 def running_choices(session: Session) -> list[RunningVariant]:
     """Every variant with traffic that has something to return to, experiments that run first."""
-    found = []
-    for place in session.scalars(select(Experiment).where(Experiment.status != "completed").order_by(Experiment.name)):
-        base, _ = baseline_or_note(session, place)
-        for variant in variants(session, place):
-            is_base = base is not None and variant.id == base.id
-            if variant.allocation > 0 and (not is_base or _has_predecessor(session, place, variant)):
-                found.append(RunningVariant(place.name, variant.name, str(variant.id)))
-    return found
+    query = select(Experiment).where(Experiment.status != "completed").order_by(Experiment.name)
+    places = session.scalars(query).all()
+    there = variants_of(session, [place.id for place in places])
+    bases = baselines(session, there)
+    return [
+        RunningVariant(place.name, variant.name, str(variant.id))
+        for place in places
+        for variant in there[place.id]
+        if variant.allocation > 0 and (variant != bases.get(place.id) or _has_predecessor(session, place, variant))
+    ]
 
 
 def _has_predecessor(session: Session, place: Experiment, variant: Variant) -> bool:

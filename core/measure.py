@@ -217,7 +217,7 @@ SELECT k.experiment_id, seen.seen_at AS seen_until,
                      AND h.slot < seen.slot - interval '168 hours') END AS plans_same_hour_last_week,
        (SELECT CAST(sum(plans) / (extract(epoch FROM greatest(now() - min(slot), interval '1 hour')) / 3600) AS float8)
           FROM promotion.measure_slots h
-         WHERE h.experiment = e.id AND h.slot >= seen.slot - interval '168 hours') AS plans_an_hour
+         WHERE h.experiment = e.id AND h.slot >= seen.slot - interval '168 hours' AND h.slot <= now()) AS plans_an_hour
   FROM seen CROSS JOIN unnest(CAST(:ids AS uuid[])) k (experiment_id)
   LEFT JOIN promotion.measure_experiments e USING (experiment_id)
 """)

@@ -198,7 +198,7 @@ def _approved(month: Month, said: str) -> None:
 
 def _simulate(month: Month, what: str) -> None:
     verb, rest = words.parse(f"simulate {what}")
-    commands.run(verb, month.desk, rest, Actor(month.alice.id, "alice"), month.verbs)
+    commands.run(verb, month.desk, rest, Actor(month.alice.id), month.verbs)
 
 
 def _has_button(message: Mapping[str, Any], label: str) -> bool:

@@ -122,13 +122,13 @@ def passing(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_click_sees_who_is_in_the_group_now(web: WebClient, workspace: Workspace) -> None:
     people = read(web, "@ml-approvers")
     workspace.admin("group", group="ml-approvers", users=["carol"])
-    people.checked(Actor(workspace.person("bob").id, "bob"))
+    people.checked(Actor(workspace.person("bob").id))
     assert may(people, workspace) == ["carol"]
 
 
 def test_what_was_read_within_the_minute_is_not_asked_again(web: WebClient, workspace: Workspace) -> None:
     people = read(web, "@ml-approvers")
-    bob = Actor(workspace.person("bob").id, "bob")
+    bob = Actor(workspace.person("bob").id)
     assert people.checked(bob) == bob
     workspace.admin("group", group="ml-approvers", users=["carol"])
     workspace.admin("guest", user="bob")
@@ -139,7 +139,7 @@ def test_what_was_read_within_the_minute_is_not_asked_again(web: WebClient, work
 @pytest.mark.usefixtures("passing")
 @pytest.mark.parametrize(("act", "says"), [("guest", "You are a guest"), ("deactivate", "is deactivated")])
 def test_guests_and_those_who_left_do_not_decide(act: str, says: str, web: WebClient, workspace: Workspace) -> None:
-    people, bob = read(web, "@bob"), Actor(workspace.person("bob").id, "bob")
+    people, bob = read(web, "@bob"), Actor(workspace.person("bob").id)
     assert people.checked(bob).barred is None
     workspace.admin(act, user="bob")
     assert says in str(people.checked(bob).barred)
@@ -151,7 +151,7 @@ def test_without_an_answer_of_slack_what_was_known_counts(
     web: WebClient, workspace: Workspace, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.CRITICAL, "slack_sdk")
-    people, bob = read(web, "@ml-approvers"), Actor(workspace.person("bob").id, "bob")
+    people, bob = read(web, "@ml-approvers"), Actor(workspace.person("bob").id)
     for method in ("usergroups.list", "users.info"):
         workspace.fails(method, "server_error")
     assert not people.checked(bob).is_known, "nobody has looked yet"

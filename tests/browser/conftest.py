@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
 
 from bot.sandbox import Sandbox
-from tests.bot.conftest import bot, configured, sandbox  # noqa: F401 - fixtures
+from tests.bot.conftest import bot, configured, sandbox, wishes  # noqa: F401 - fixtures
 from tests.core.conftest import client, desk, mlflow_template, mlflow_uri, registry  # noqa: F401 - fixtures
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")

@@ -186,3 +186,13 @@ def edit(plan: str = "p", at: datetime = START + HOUR, **more: Any) -> Happened:
 
 def intervention(plan: str = "p", at: datetime = START + HOUR, **more: Any) -> Happened:
     return Happened("validator_intervention", plan, at, **more)
+
+
+def assign(engine: Engine, day: int, **units: int) -> None:
+    query = """
+        INSERT INTO exp.assignments (experiment_id, unit_type, unit_id, variant_id, assigned_at)
+        SELECT :e, 'user', gen_random_uuid()::text, :v, :at FROM generate_series(1, :n)"""
+    with engine.begin() as connection:
+        for name, n in units.items():
+            variant = {"control": CONTROL, "candidate": CANDIDATE}[name]
+            run(connection, query, e=ONE, v=variant, at=START + day * DAY + HOUR, n=n)

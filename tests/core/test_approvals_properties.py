@@ -112,7 +112,7 @@ class Approvals(RuleBasedStateMachine):
         return Roles(approvers=frozenset(self.approvers))
 
     def actor(self, person: str) -> Actor:
-        return Actor(person, person, barred="No." if person in self.barred else None)
+        return Actor(person, barred="No." if person in self.barred else None)
 
     def shares(self) -> dict[str, Decimal]:
         query = text("SELECT name, allocation FROM exp.variants WHERE experiment_id = :place")

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from core import db, measure, steps
 from core.rules.samples import Sample
-from tests.core.test_rollup import (
+from tests.core.raw_events import (
     CANDIDATE,
     CONTROL,
     DAY,
@@ -26,18 +26,15 @@ from tests.core.test_rollup import (
     STEP_TWO,
     TWO,
     Happened,
-    _assign,
     accepted,
     arrive,
+    assign,
     catch_up,
     edit,
     generated,
     intervention,
-    platform,
     run,
 )
-
-__all__ = ["platform"]
 
 
 def _traffic(seed: int = 7, plans: int = 300, since: datetime = START) -> list[Happened]:
@@ -113,8 +110,8 @@ def units(session: Session) -> measure.Units:
 
 
 def test_units_by_assignment(platform: Engine) -> None:
-    _assign(platform, 0, control=90, candidate=10)
-    _assign(platform, 4, control=5, candidate=6)
+    assign(platform, 0, control=90, candidate=10)
+    assign(platform, 4, control=5, candidate=6)
     with db.transaction(platform) as session:
         assert units(session).source == "events"
         assert steps.count_assigned(session) == steps.count_assigned(session) == 111
@@ -138,7 +135,7 @@ def test_units_by_event_where_nobody_is_assigned(platform: Engine) -> None:
 
 def test_freshness(platform: Engine) -> None:
     with db.transaction(platform) as session:
-        assert measure.freshness(session, ONE) == measure.Freshness(None, None, 0, None)
+        assert measure.freshness(session, ONE) == measure.Freshness(None, None, 0, None, None)
     now = datetime.now(UTC)
     ago = [timedelta(minutes=20), timedelta(minutes=50), timedelta(minutes=100), 7 * DAY + timedelta(minutes=30)]
     arrive(platform, *(generated(str(n), at=now - back) for n, back in enumerate(ago)), generated("x", at=now + DAY))
@@ -151,7 +148,9 @@ def test_freshness(platform: Engine) -> None:
     assert found.last_plan_at is not None
     assert now - timedelta(minutes=35) <= found.last_plan_at <= now - timedelta(minutes=20)
     assert (found.plans_last_hour, found.plans_same_hour_last_week) == (2, 1)
-    assert (other.last_plan_at, other.plans_last_hour) == (None, 0)
+    assert found.plans_an_hour is not None
+    assert 3 / (115 / 60) <= found.plans_an_hour <= 3 / (100 / 60), "of the last week, three in less than two hours"
+    assert (other.last_plan_at, other.plans_last_hour, other.plans_an_hour) == (None, 0, None)
 
 
 def test_aggregates_give_point_estimates_and_say_so(platform: Engine) -> None:

@@ -20,6 +20,7 @@ from tests.core.raw_events import (
     TWO,
     accepted,
     arrive,
+    assign,
     catch_up,
     generated,
     kept,
@@ -86,22 +87,12 @@ def _without_steps(engine: Engine) -> None:
         run(connection, "DELETE FROM promotion.allocation_steps")
 
 
-def _assign(engine: Engine, day: int, **units: int) -> None:
-    query = """
-        INSERT INTO exp.assignments (experiment_id, unit_type, unit_id, variant_id, assigned_at)
-        SELECT :e, 'user', gen_random_uuid()::text, :v, :at FROM generate_series(1, :n)"""
-    with engine.begin() as connection:
-        for name, n in units.items():
-            variant = {"control": CONTROL, "candidate": CANDIDATE}[name]
-            run(connection, query, e=ONE, v=variant, at=START + day * DAY + HOUR, n=n)
-
-
 def test_the_past_is_reconstructed_from_assignments(platform: Engine) -> None:
     _without_steps(platform)
     for day in range(3):
-        _assign(platform, day, control=900 + day, candidate=100)
+        assign(platform, day, control=900 + day, candidate=100)
     for day in range(3, 6):
-        _assign(platform, day, control=505, candidate=495)
+        assign(platform, day, control=505, candidate=495)
     arrive(platform, *(generated(f"{n}", at=START + n * DAY + HOUR) for n in range(6)))
     catch_up(platform)
     with db.transaction(platform) as session:
@@ -128,7 +119,7 @@ def test_the_past_is_reconstructed_from_events_where_there_are_no_assignments(pl
 
 def test_shares_that_nobody_was_assigned_by_begin_now(platform: Engine) -> None:
     _without_steps(platform)
-    _assign(platform, 0, control=500)
+    assign(platform, 0, control=500)
     with db.transaction(platform) as session:
         steps.notice(session)
     assert _sources(platform) == ["reconstructed", "noticed"]

@@ -137,10 +137,11 @@ def test_a_fault_says_what_to_write(toml: str, says: str) -> None:
 
 def test_every_setting_has_a_remedy() -> None:
     sections = (settings.SlackSection, settings.RolloutSection, settings.CustomMetric, settings.MetricsSection,
-                settings.RecommendationsSection, settings.AlertsSection, settings.ExperimentSection)  # fmt: skip
+                settings.RecommendationsSection, settings.AlertsSection, settings.ApprovalsSection,
+                settings.ExperimentSection)  # fmt: skip
     keys = {key for section in sections for key in section.model_fields} - {"custom"}
     keys |= settings.Settings.model_fields.keys() - {
-        "slack", "rollout", "metrics", "recommendations", "alerts", "experiments",
+        "slack", "rollout", "metrics", "recommendations", "alerts", "approvals", "experiments",
     }  # fmt: skip
     assert keys - faults.REMEDIES.keys() == set()
 

@@ -86,7 +86,7 @@ def test_who_may_ask() -> None:
     roles = Roles(frozenset({"U1"}), frozenset({"U4"}), frozenset({"U5"}), owners_of={"a": frozenset({"U3"})})
 
     def may(person: str, action: str = "start", experiment: str = "a") -> bool:
-        return asking_objection(action, experiment=experiment, actor=Actor(person, ""), roles=roles) is None
+        return asking_objection(action, experiment=experiment, actor=Actor(person), roles=roles) is None
 
     assert [may(person) for person in ("U1", "U3", "U4", "U5", "U6")] == [True, True, True, False, False]
     assert may("U5", "rollback")
