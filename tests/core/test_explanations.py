@@ -45,10 +45,11 @@ def test_a_request_from_its_numbers_to_its_effects(trial: Engine, registry: Regi
     assert "    the checklist: " in said
     assert "      passed: Policy version, planner_policy v3 → planner_model 3" in said
     assert "  nobody has decided" in said
-    steps.approve(trial, number)
+    for person in (steps.BOB, steps.CAROL, steps.DAN):  # production against the rule takes three
+        steps.approve(trial, number, person)
     said = explained(trial, number)
-    assert "  approved | U2" in said
-    assert f"  promote: candidate_v3 | U2 | {steps.BECAUSE}" in said
+    assert all(f"  approved | {person}" in said for person in ("U2", "U3", "U4"))
+    assert f"  promote: candidate_v3 | U4 | {steps.BECAUSE}" in said
     assert "  the registry has still to follow for planner_model, 0 attempts" in said
     assert "; not sealed yet" in said
     steps.deliver_registry(trial, registry)
@@ -64,7 +65,7 @@ def test_a_request_from_its_numbers_to_its_effects(trial: Engine, registry: Regi
 def test_a_rejected_request(trial: Engine) -> None:
     number = steps.ask(trial, "rollback", reason="it is slow")
     with db.transaction(trial) as session:
-        requests.reject(session, number, actor=steps.BOB, approvers=steps.APPROVERS, reason="it is not")
+        requests.reject(session, number, actor=steps.BOB, roles=steps.ROLES, reason="it is not")
     said = explained(trial, number)
     assert said.startswith(f"#{number} rollback in planner_policy_exp: rejected | U2 | it is not")
     assert "  asked for | U1 | it is slow" in said

@@ -28,7 +28,7 @@ def look(engine: Engine) -> list[int]:
     """Makes the day's look; the numbers of all looks on record."""
     with db.transaction(engine, patience_ms=db.BACKGROUND_MS) as session:
         place = find_experiment(session, EXPERIMENT, lock=False)
-        recommendations.recommend_all(session, place.id, steps.TERMS)
+        recommendations.recommend(session, [place.id], steps.TERMS)
         return list(session.scalars(select(Recommendation.id).order_by(Recommendation.id)))
 
 
