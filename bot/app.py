@@ -15,13 +15,14 @@ from typing import Any
 from slack_bolt import Ack, App
 from slack_sdk import WebClient
 
-from bot import blocks, buttons, commands, home, modals, showing, tell
+from bot import blocks, buttons, commands, home, modals, screens, showing, tell
 from bot.blocks import Answer, Block
 from bot.desk import Desk
 from bot.hands import Hands
 from bot.modals import Faulty, PolicyWish, Values
 from bot.words import parse
 from core.errors import Refused
+from core.freezes import IsFrozen
 from core.plans import Ask
 from core.rules.approval import Actor
 
@@ -44,6 +45,8 @@ def told(work: Callable[[], Answer]) -> Answer:
     """What the person is told, whatever happens: the answer, why it was refused, or a reference to the log."""
     try:
         return work()
+    except IsFrozen as refused:
+        return screens.is_frozen(refused.frozen)
     except Refused as refused:
         return blocks.literal(f"⚠️ {refused}")
     except Exception:

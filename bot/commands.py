@@ -23,6 +23,7 @@ from core import (
     db,
     experiments,
     explanations,
+    freezes,
     rollout_cards,
     rollouts,
 )
@@ -233,6 +234,24 @@ def hold(desk: Desk, words: Words, actor: Actor) -> Answer:
         return screens.held(held.variant, held.hold_until)
 
 
+def freeze(desk: Desk, words: Words, actor: Actor) -> Answer:
+    """Stop everything that gives candidates more traffic, in one experiment or in all; rollbacks go on.
+    freeze EXPERIMENT|all because REASON"""
+    name, sure = words.at_most(1).at(0, "experiment, or all"), desk.people.checked(actor)
+    with desk.transaction() as session:
+        what = freezes.freeze(session, experiment=name, reason=words.reason, actor=sure, roles=desk.people.roles)
+    return screens.frozen(what, desk.command)
+
+
+def unfreeze(desk: Desk, words: Words, actor: Actor) -> Answer:
+    """End a freeze.
+    unfreeze EXPERIMENT|all [because REASON]"""
+    name, sure = words.at_most(1).at(0, "experiment, or all"), desk.people.checked(actor)
+    with desk.transaction() as session:
+        what = freezes.unfreeze(session, experiment=name, reason=words.reason, actor=sure, roles=desk.people.roles)
+    return screens.unfrozen(what)
+
+
 # --- Verbs that ask for a change ------------------------------------------------------------------------------------
 
 
@@ -361,6 +380,8 @@ VERBS: Verbs = {
     "retire": Verb(retire, is_slow=True),
     "pause": Verb(pause),
     "resume": Verb(resume),
+    "freeze": Verb(freeze),
+    "unfreeze": Verb(unfreeze),
     "history": Verb(history),
     "explain": Verb(explain),
     "checklist": Verb(checklist, is_slow=True),

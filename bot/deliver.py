@@ -16,7 +16,7 @@ from slack_sdk.errors import SlackApiError
 from bot import alert_screens, rollout_screens, screens
 from bot.blocks import Answer
 from bot.desk import Desk
-from core import alert_cards, alerts, cards, digests, outbox, requests, rollout_cards, rollouts, stages
+from core import alert_cards, alerts, cards, digests, freezes, outbox, requests, rollout_cards, rollouts, stages
 from core.db import Session
 from core.errors import Refused
 from core.outbox import Due, Handler, Later
@@ -115,7 +115,8 @@ def request_card(client: WebClient, desk: Desk, session: Session, due: Due) -> N
     if due.request_id is None:
         raise LookupError("a card belongs to a request")
     card = cards.request_card(session, due.request_id)
-    answer = screens.request(card, desk.people.eligible(card.experiment, card.requester))
+    frozen = cards.request_frozen(session, card.id, terms=desk.settings.terms)
+    answer = screens.request(card, desk.people.eligible(card.experiment, card.requester), frozen)
     is_first = due.key == f"card:{due.request_id}:opened" and not due.is_retry
     key, channel = outbox.card_key(due.request_id), desk.settings.slack.approvals_channel
     _stand(client, desk, session, key, channel, answer, is_first=is_first)
@@ -238,6 +239,14 @@ def follow(client: WebClient, desk: Desk, session: Session, due: Due) -> None:
     alerts.watch(session, {place.id: desk.talk(place.name)}, terms=desk.settings.terms)
 
 
+def frozen(client: WebClient, desk: Desk, session: Session, due: Due) -> None:
+    """When a freeze begins or ends, the cards of an experiment are drawn again."""
+    try:
+        freezes.redraw(session, uuid.UUID(due.payload["experiment"]), why=due.key)
+    except Refused:
+        return  # it was deleted meanwhile
+
+
 ChatHandler = Callable[[WebClient, Desk, Session, Due], None]
 URGENT: Mapping[str, ChatHandler] = {
     "card": request_card,
@@ -249,6 +258,7 @@ URGENT: Mapping[str, ChatHandler] = {
     "direct": direct,
     "digest": digest,
     "follow": follow,
+    "frozen": frozen,
 }
 CALM: Mapping[str, ChatHandler] = {"rollout": rollout_card, "moved": moved, "turned": turned}
 """What there can be hundreds of at once: carried out apart, no faster than Slack takes it."""

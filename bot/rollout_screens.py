@@ -23,7 +23,7 @@ from bot.blocks import (
     section,
     unbroken,
 )
-from bot.screens import check_lines, check_mark
+from bot.screens import check_lines, check_mark, frozen_line
 from core.audit import Head
 from core.digests import Digest, DigestLine
 from core.rollout_cards import RolloutCard
@@ -92,8 +92,8 @@ def _short(text: str) -> str:
 
 
 def _circumstances(shown: RolloutCard) -> list[Block]:
-    """What is under way already: a hold, a request, alerts."""
-    lines = []
+    """What is under way already: a freeze, a hold, a request, alerts."""
+    lines = [frozen_line(shown.frozen)] if shown.frozen else []
     if shown.hold_until is not None:
         by = person(shown.held_by or "?")
         lines.append(
@@ -111,7 +111,8 @@ def _buttons(shown: RolloutCard) -> Block:
     candidate, value = shown.candidate, str(shown.id)
     action = candidate.decision.action if candidate else "wait"
     asks = []
-    if action in ASKS and (shown.hold_until is None or action == "rollback") and shown.open_request is None:
+    is_stopped = action != "rollback" and (shown.hold_until is not None or shown.frozen is not None)
+    if action in ASKS and not is_stopped and shown.open_request is None:
         step = candidate.next_step if candidate else None
         words = ASKS[action].format(next=percent(step) if step is not None else "the next step")
         asks = [button(words, "ask_step", f"{value}:{action}", style="danger" if action == "rollback" else "primary")]

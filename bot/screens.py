@@ -29,6 +29,7 @@ from bot.blocks import (
 from core.candidates import Evaluated
 from core.cards import Change, HistoryLine, News, Progress, RequestCard
 from core.choices import VersionLine
+from core.freezes import Frozen
 from core.rollout_cards import ExperimentCard, VariantLine
 from core.rules.decision import CheckRow, percent
 
@@ -169,10 +170,27 @@ def missing(card: RequestCard, eligible: Sequence[str]) -> str:
     )
 
 
-def _decision(card: RequestCard, eligible: Sequence[str]) -> list[Block]:
+def frozen_line(frozen: Frozen) -> str:
+    """Why nothing moves on at the moment, by whom and until when."""
+    if frozen.window is not None:
+        until = f", until {moment(frozen.until)}" if frozen.until else ""
+        return f":snowflake: Frozen: {escaped(cut(one_line(frozen.window), 100))}{until}."
+    what = "all experiments, " if frozen.is_of_all else ""
+    by, why = person(frozen.by or "?"), escaped(cut(one_line(frozen.reason or ""), 300))
+    return f":snowflake: Frozen: {what}by {by} until somebody unfreezes: {why}"
+
+
+def is_frozen(frozen: Frozen) -> Answer:
+    """What a person is told who asks for or approves what a freeze stops."""
+    after = "Nothing was changed; rollbacks are possible all the same."
+    return Answer(escaped(cut(frozen.sentence, 300)), [section(frozen_line(frozen)), context(after)])
+
+
+def _decision(card: RequestCard, eligible: Sequence[str], frozen: Frozen | None) -> list[Block]:
     if card.state == "open":
         until = f"Expires {moment(card.expires_at)}."
-        return [_decide_buttons(card), context(f"{missing(card, eligible)} {until}")]
+        held = [context(frozen_line(frozen))] if frozen else []
+        return [*held, _decide_buttons(card), context(f"{missing(card, eligible)} {until}")]
     deciders = card.approvals if card.state == "applied" else (card.decided_by,) if card.decided_by else ()
     by = f" by {_people(deciders)}" if deciders else ""
     at = f" · {moment(card.decided_at)}" if card.decided_at else ""
@@ -183,12 +201,12 @@ def _decision(card: RequestCard, eligible: Sequence[str]) -> list[Block]:
     ]
 
 
-def request(card: RequestCard, eligible: Sequence[str] = ()) -> Answer:
+def request(card: RequestCard, eligible: Sequence[str] = (), frozen: Frozen | None = None) -> Answer:
     """The card of a request in the approvals channel, redrawn in place as things go on; `eligible` may approve it."""
     asked = f"{name(card.experiment)} · #{card.id} · asked by {person(card.requester)} · {moment(card.created_at)}"
     blocks = [header(title(card)), context(asked), *_request_body(card)]
     state = "waits for a decision" if card.state == "open" else card.state
-    return Answer(f"#{card.id} {escaped(title(card))}: {state}", fitted(blocks, last=_decision(card, eligible)))
+    return Answer(f"#{card.id} {escaped(title(card))}: {state}", fitted(blocks, last=_decision(card, eligible, frozen)))
 
 
 def reminder(card: RequestCard, eligible: Sequence[str]) -> Answer:
@@ -243,11 +261,13 @@ def experiment(card: ExperimentCard) -> Answer:
     """One experiment on one screen."""
     opened = [context(f":inbox_tray: Request #{card.open_request} waits for a decision.")] if card.open_request else []
     note = [context(f":warning: {escaped(card.note)}")] if card.note else []
+    frozen = [context(frozen_line(card.frozen))] if card.frozen else []
     blocks = [
         section(f"{STATUS_MARKS[card.status]} {name(card.name, 100)} · {card.status}"),
         *listing([_variant_line(line) for line in card.variants] or ["No variants yet."]),
         *_lingering(card),
         *note,
+        *frozen,
         *opened,
         *_alone(card.baseline_metrics),
         *(block for candidate in card.candidates for block in [DIVIDER, *verdicts.candidate(candidate)]),
@@ -356,6 +376,8 @@ DEEDS = {
     "create_policy_version": "created",
     "hold": "put on hold",
     "unhold": "lifted the hold of",
+    "freeze": "froze",
+    "unfreeze": "unfroze",
     "alert": "raised",
     "alert dismissed": "dismissed",
     "alert recovered": "saw the end of",
@@ -426,6 +448,16 @@ def held(variant: str, until: datetime | None) -> Answer:
     if until is None:
         return plain(f":arrow_forward: {name(variant)} is not on hold any more.")
     return plain(f":double_vertical_bar: {name(variant)} is on hold until {moment(until)}.")
+
+
+def frozen(what: str, command: str) -> Answer:
+    """What the person is told who froze something."""
+    return plain(f":snowflake: {name(what)}: frozen until somebody types `{command} unfreeze`. Rollbacks go on.")
+
+
+def unfrozen(what: str) -> Answer:
+    """What the person is told who ended a freeze."""
+    return plain(f":arrow_forward: {name(what)}: not frozen by that any more.")
 
 
 def applied(card: RequestCard) -> Answer:

@@ -12,9 +12,10 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from core import ledger, outbox
+from core import freezes, ledger, outbox, plans
 from core.errors import Refused
-from core.rules.decision import CheckRow
+from core.freezes import Frozen
+from core.rules.decision import CheckRow, Terms
 from core.tables import Alert, Approval, Experiment, LedgerEntry, Message, Request
 from core.variants import find_experiment
 
@@ -162,6 +163,14 @@ def request_card(session: Session, request_id: int) -> RequestCard:
     )
 
 
+def request_frozen(session: Session, request_id: int, *, terms: Terms) -> Frozen | None:
+    """What freezes an open request at the moment; None where nothing does."""
+    request = session.get_one(Request, request_id)
+    if request.state != "open" or not plans.ACTIONS[request.action].waits_for_thaw:
+        return None
+    return freezes.frozen(session, session.get_one(Experiment, request.experiment_id), terms)
+
+
 def open_requests(session: Session) -> list[RequestCard]:
     """The requests that wait for a decision, oldest first."""
     found = session.scalars(select(Request.id).where(Request.state == "open").order_by(Request.id))
@@ -230,7 +239,7 @@ def tenures(session: Session, experiment: str | uuid.UUID) -> list[ledger.Tenure
     return ledger.tenures(session, find_experiment(session, experiment, lock=False).id)
 
 
-DECISIONS = ("approve", "reject", "hold", "alert dismissed", "pause", "resume")
+DECISIONS = ("approve", "reject", "hold", "alert dismissed", "pause", "resume", "freeze", "unfreeze")
 
 
 def decisions(session: Session, *, limit: int) -> list[HistoryLine]:

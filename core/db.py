@@ -58,6 +58,8 @@ SENTENCES: Mapping[str, str] = {
     "variants_shares_sum_to_one": "The shares would not add up to 100 %. Nothing was changed.",
     "step_shares_sum_to_one": "The shares would not add up to 100 %. Nothing was changed.",
     "one_open_request_per_experiment": "Another request of this experiment was opened just now. Decide that one first.",
+    "one_open_freeze": "Somebody froze this just now.",
+    "nothing_moves_on_while_frozen": "Somebody froze this just now. Nothing was changed.",
     "one_production_per_model": "Another version of this model went to production just now. Nothing was changed.",
 }
 """What a person is told when the database refuses, by SQLSTATE or by the name of the constraint."""

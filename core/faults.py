@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
 from pydantic_core import ErrorDetails
 
 WRONG: Final[Mapping[str, str]] = {
+    "missing": "this is missing",
     "string_type": "this has to be text in quotes",
     "path_type": "this has to be text in quotes",
     "string_pattern_mismatch": "this is not how it is written",
@@ -66,6 +68,13 @@ REMEDIES: Final[Mapping[str, str]] = {
     "at": 'hours and minutes, like at = "09:00"',
     "timezone": 'a place or UTC, like timezone = "Europe/Berlin"',
     "weekdays": 'days by three letters, like weekdays = ["mon", "thu"]',
+    "freezes": "[[freezes]] and its settings below it, once for each window",
+    "name": 'what people call it, like name = "weekend"',
+    "from": 'hours and minutes, like from = "18:00"',
+    "until": 'hours and minutes, like until = "08:00"; not later than from it is on the next day',
+    "first": "a date, like first = 2026-12-20",
+    "last": "a date, like last = 2027-01-03",
+    "experiments": 'names in square brackets, like experiments = ["planner_policy_exp"]; leave it out for all',
     "every_minutes": "minutes from 1 to 60, like every_minutes = 15",
     "thread_after_minutes": "whole minutes, like thread_after_minutes = 10",
     "group_after_minutes": "whole minutes, like group_after_minutes = 20",
@@ -91,7 +100,7 @@ def listed(errors: Sequence[ErrorDetails], toml: str, environment: Collection[st
     What was written is never repeated: it may be a secret.
     """
     lines = _lines(toml)
-    return "\n".join(f"  {_key(e)}: {_sentence(e)}{_where(_names(e), lines, environment)}" for e in errors)
+    return "\n".join(f"  {_key(e)}: {_sentence(e)}{_where(_place(e), lines, environment)}" for e in errors)
 
 
 def _names(error: ErrorDetails) -> Path:
@@ -99,9 +108,14 @@ def _names(error: ErrorDetails) -> Path:
     return tuple(part for part in error["loc"] if isinstance(part, str) and part != "[key]")
 
 
+def _place(error: ErrorDetails) -> Path:
+    """The key of a fault, each entry of a list by its number, as `_lines` counts them."""
+    return tuple(str(part) for part in error["loc"] if part != "[key]")
+
+
 def _key(error: ErrorDetails) -> str:
-    entry = error["loc"][-1] if error["loc"] else ""
-    return ".".join(_names(error)) + (f", entry {entry + 1}" if isinstance(entry, int) else "")
+    entry = next((part for part in reversed(error["loc"]) if isinstance(part, int)), None)
+    return ".".join(_names(error)) + ("" if entry is None else f", entry {entry + 1}")
 
 
 def _sentence(error: ErrorDetails) -> str:
@@ -119,7 +133,7 @@ def _sentence(error: ErrorDetails) -> str:
 
 # --- Where a key stands: the reader of TOML keeps no lines ----------------------------------------------------------
 
-_HEADER = re.compile(r"\s*\[([^\[\]]+)\]")
+_HEADER = re.compile(r"\s*(\[\[?)([^\[\]]+)\]")
 _SETTING = re.compile(r"""\s*((?:[\w.-]|"[^"]*"|'[^']*'|\s*\.\s*)+?)\s*=""")
 _PART = re.compile(r"""[\w-]+|"[^"]*"|'[^']*'""")
 
@@ -129,12 +143,16 @@ def _parts(dotted: str) -> Path:
 
 
 def _lines(toml: str) -> dict[Path, int]:
-    """The line on which each section and each key of a file begins."""
+    """The line on which each section, each entry of a list of sections, and each key of a file begins."""
     found: dict[Path, int] = {}
+    entries: Counter[Path] = Counter()
     section: Path = ()
     for number, line in enumerate(toml.splitlines(), 1):
         if header := _HEADER.match(line):
-            section = _parts(header[1])
+            section = _parts(header[2])
+            if header[1] == "[[":
+                entries[section] += 1
+                section = (*section, str(entries[section] - 1))
             found.setdefault(section, number)
         elif setting := _SETTING.match(line):
             found.setdefault((*section, *_parts(setting[1])), number)

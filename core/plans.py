@@ -243,12 +243,14 @@ class Action:
     apply: Callable[[Session, Experiment, Request, str, Terms], None]
     is_measured: bool = False
     needs_reason: bool = False
+    waits_for_thaw: bool = False
+    """Whether a freeze stops it, as all that gives a candidate more traffic."""
 
 
 ACTIONS: Mapping[str, Action] = {
-    "start": Action(_plan_start, _apply_start),
-    "increase": Action(_plan_increase, _apply_increase, is_measured=True),
-    "promote": Action(_plan_promote, _apply_promote, is_measured=True),
+    "start": Action(_plan_start, _apply_start, waits_for_thaw=True),
+    "increase": Action(_plan_increase, _apply_increase, is_measured=True, waits_for_thaw=True),
+    "promote": Action(_plan_promote, _apply_promote, is_measured=True, waits_for_thaw=True),
     "rollback": Action(_plan_rollback, _apply_rollback, needs_reason=True),
     "retire": Action(_plan_retire, _apply_retire),
 }

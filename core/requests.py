@@ -12,7 +12,19 @@ from typing import Any, Literal
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from core import alerts, bindings, db, experiments, ledger, outbox, plans, promotions, recommendations, rollouts
+from core import (
+    alerts,
+    bindings,
+    db,
+    experiments,
+    freezes,
+    ledger,
+    outbox,
+    plans,
+    promotions,
+    recommendations,
+    rollouts,
+)
 from core.errors import Refused
 from core.plans import Ask, Look, Plan
 from core.rules import approval
@@ -49,9 +61,19 @@ def _said(words: str | None) -> str | None:
 
 def measure(session: Session, wish: Ask, *, terms: Terms) -> None:
     """Makes the look that a request rests on, in a transaction of its own: what was looked at counts as looked at,
-    also where the request is then refused."""
+    also where the request is then refused.
+
+    Raises:
+        IsFrozen: where nothing is to be asked for at the moment.
+    """
+    _check_not_frozen(session, find_experiment(session, wish.experiment, lock=False), wish.action, terms)
     if plans.ACTIONS[wish.action].is_measured:
         plans.look_at(session, wish, terms)
+
+
+def _check_not_frozen(session: Session, place: Experiment, action: str, terms: Terms) -> None:
+    if plans.ACTIONS[action].waits_for_thaw:
+        freezes.check(session, place, terms)
 
 
 def check_may_ask(session: Session, wish: Ask, *, actor: Actor, roles: Roles) -> None:
@@ -70,7 +92,8 @@ def ask(session: Session, wish: Ask, *, requester: str, terms: Terms) -> Request
     """Opens a request with the shares and the checklist as they stand, and asks for its card to be posted.
 
     Raises:
-        Refused: where the change is not possible or needs a reason, or another request of the experiment is open.
+        Refused: where the change is not possible or needs a reason, the experiment is frozen, or another request of it
+            is open.
     """
     action = plans.ACTIONS[wish.action]
     wish = replace(wish, reason=_said(wish.reason), override=_said(wish.override))
@@ -78,6 +101,7 @@ def ask(session: Session, wish: Ask, *, requester: str, terms: Terms) -> Request
         raise Refused(f"Say why: add `because` and the reason to the {wish.action}.")
     look = plans.look_at(session, wish, terms) if action.is_measured else None
     place = find_experiment(session, wish.experiment)
+    _check_not_frozen(session, place, wish.action, terms)
     plan = action.plan(session, place, wish, look, terms)
     _objections(plan, wish)
     request = Request(
@@ -271,7 +295,8 @@ def approve(session: Session, request_id: int, *, shown: str, actor: Actor, role
     """Counts one person's approval of what was `shown` (its mark), and carries the change out once there are enough.
 
     Raises:
-        Refused: where the request is closed, or this person may not approve it.
+        Refused: where the request is closed, this person may not approve it, or the experiment is frozen: then the
+            click counts for nothing and the request stays open.
     """
     request, place = _open(session, request_id)
     approvers = roles.approvers_of(place.name)
@@ -280,6 +305,7 @@ def approve(session: Session, request_id: int, *, shown: str, actor: Actor, role
         raise Refused(against)
     if _is_over(session, request):
         return Decided("expired", _expire(session, place, request))
+    _check_not_frozen(session, place, request.action, terms)
     if overtaken := _overtaken(session, place, request, shown, terms):
         return overtaken
     _note_decision(session, request, actor, "approve")

@@ -11,8 +11,9 @@ from decimal import Decimal
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from core import evidence, measure, recommendations, rollouts, stages
+from core import evidence, freezes, measure, recommendations, rollouts, stages
 from core.errors import Refused
+from core.freezes import Frozen
 from core.looks import Seen
 from core.measure import StepSamples
 from core.recommendations import Standing
@@ -87,6 +88,7 @@ class ExperimentCard:
     open_request: int | None
     note: str | None
     since: datetime
+    frozen: Frozen | None = None
 
 
 def _alone(measured: VariantMetrics | None) -> dict[str, str]:
@@ -152,6 +154,7 @@ def experiment_card(session: Session, experiment: str, *, terms: Terms, measured
         ),
         note=note,
         since=evidence.step_start(session, place),
+        frozen=freezes.frozen(session, place, terms),
     )
 
 
@@ -247,6 +250,7 @@ class RolloutCard:
     """How it ended, in the words of the record: promote, rollback; None where others changed the shares."""
     message_key: str
     channel: str
+    frozen: Frozen | None = None
 
 
 def rollout_card(session: Session, rollout_id: int, *, terms: Terms) -> RolloutCard:
@@ -281,6 +285,7 @@ def rollout_card(session: Session, rollout_id: int, *, terms: Terms) -> RolloutC
         ending=_ending(session, rollout) if rollout.ended_at else None,
         message_key=rollouts.message_key(rollout),
         channel=rollout.channel,
+        frozen=freezes.frozen(session, place, terms) if place else None,
     )
 
 

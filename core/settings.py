@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from datetime import time, timedelta
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any
@@ -36,6 +36,7 @@ from core.rules import allocation, calendar, metrics
 from core.rules.approval import Quorums
 from core.rules.calendar import Schedule, Weekday
 from core.rules.decision import Rule, Terms
+from core.rules.freezes import MIDNIGHT, Window
 from core.rules.metrics import Collected, Metric, Quantile
 
 CONFIG_FILE = "promotion-bot.toml"
@@ -254,6 +255,57 @@ class ApprovalsSection(Section):
         return Quorums(self.step, self.production, self.against, timedelta(hours=self.expires_hours))
 
 
+def _day(value: object) -> object:
+    """A date; what else can be read as one, such as seconds, was hardly meant as one."""
+    is_date = isinstance(value, date) and not isinstance(value, datetime)
+    if is_date or (isinstance(value, str) and re.fullmatch(r"\d{4}-\d\d-\d\d", value)):
+        return value
+    raise ValueError("write year, month and day, like 2026-12-20")
+
+
+Day = Annotated[date, BeforeValidator(_day)]
+
+
+class FreezeSection(Section):
+    """A window in which nothing gives a candidate more traffic; rollbacks are never stopped."""
+
+    name: Annotated[str, Field(pattern=r"\S")]
+    weekdays: Weekdays | None = None
+    """On which it begins; a night that begins on Friday lasts into Saturday."""
+    from_: Annotated[Clock | None, Field(alias="from")] = None
+    until: Clock | None = None
+    """Not later than `from`: on the next day."""
+    first: Day | None = None
+    last: Day | None = None
+    timezone: Zone | None = None
+    """Else that of the recommendations."""
+    experiments: tuple[str, ...] = ()
+    """Their names; all where none is named."""
+
+    @model_validator(mode="after")
+    def _says_when(self) -> FreezeSection:
+        if all(said is None for said in (self.weekdays, self.from_, self.until, self.first, self.last)):
+            raise ValueError("say when: give weekdays, from and until, or first and last")
+        if self.from_ is not None and self.from_ == self.until:
+            raise ValueError("from and until are the same; for whole days leave both out")
+        if self.first is not None and self.last is not None and self.last < self.first:
+            raise ValueError("last must not be before first")
+        return self
+
+    def window(self, usual_zone: str) -> Window:
+        """The same as the rules know it."""
+        return Window(
+            self.name,
+            self.from_ or MIDNIGHT,
+            self.until or MIDNIGHT,
+            frozenset(self.weekdays or calendar.WEEKDAYS),
+            self.first or date.min,
+            self.last or date.max,
+            ZoneInfo(self.timezone or usual_zone),
+            frozenset(self.experiments),
+        )
+
+
 class ExperimentSection(Section):
     """What is different for one experiment; what is left out is as for all."""
 
@@ -267,7 +319,7 @@ class ExperimentSection(Section):
     weekdays: Weekdays | None = None
 
 
-_POLICY = {"slack", "rollout", "metrics", "recommendations", "alerts", "experiments"}
+_POLICY = {"slack", "rollout", "metrics", "recommendations", "alerts", "experiments", "freezes"}
 """The sections of the file; what only the environment says are addresses and secrets."""
 
 
@@ -299,6 +351,7 @@ class Settings(BaseSettings):
     recommendations: RecommendationsSection = RecommendationsSection()
     alerts: AlertsSection = AlertsSection()
     approvals: ApprovalsSection = ApprovalsSection()
+    freezes: tuple[FreezeSection, ...] = ()
     experiments: dict[str, ExperimentSection] = {}
     """By the experiment's name."""
 
@@ -318,6 +371,7 @@ class Settings(BaseSettings):
             rule=self.rollout.rule,
             rules={name: one.rule for name, one in self.experiments.items() if one.rule is not None},
             quorums=self.approvals.quorums,
+            freezes=tuple(one.window(self.recommendations.timezone) for one in self.freezes),
         )
 
     def schedule_of(self, experiment: str) -> Schedule:
@@ -337,7 +391,7 @@ class Settings(BaseSettings):
     @property
     def policy(self) -> dict[str, Any]:
         """The way of working, without addresses and secrets: each setting by its dotted name, as JSON has it."""
-        return dict(_flat(self.model_dump(mode="json", include=_POLICY)))
+        return dict(_flat(self.model_dump(mode="json", by_alias=True, include=_POLICY)))
 
     @property
     def collected(self) -> tuple[Collected, ...]:

@@ -361,6 +361,22 @@ class Rollout(Base):
     ended_at: Mapped[datetime | None]
 
 
+class Freeze(Base):
+    """That nothing moves on in an experiment, or in all of them, until somebody ends it."""
+
+    __tablename__ = "freezes"
+    __table_args__ = {"schema": "promotion"}
+
+    id: Mapped[int] = mapped_column(primary_key=True, server_default=_generated())
+    experiment_id: Mapped[uuid.UUID | None]
+    """None: all experiments."""
+    frozen_by: Mapped[str]
+    reason: Mapped[str]
+    at: Mapped[datetime] = mapped_column(server_default=_generated())
+    ended_at: Mapped[datetime | None]
+    ended_by: Mapped[str | None]
+
+
 class DailyRecommendation(Base):
     """That the recommendation of an experiment's local day was made, about which rollouts, and whether in time."""
 

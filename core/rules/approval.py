@@ -87,6 +87,35 @@ def asking_objection(action: str, *, experiment: str, actor: Actor, roles: Roles
     return f"Only operators, approvers and the owners of {experiment} may ask for this. Ask one of them to do so."
 
 
+def _deciders(experiment: str | None, roles: Roles) -> frozenset[str]:
+    return roles.approvers | roles.owners if experiment is None else roles.approvers_of(experiment)
+
+
+def freezing_objection(experiment: str | None, *, actor: Actor, roles: Roles) -> str | None:
+    """Why this actor may not freeze an experiment, or all (None), as a sentence for them; None where they may.
+
+    Whoever may ask for something may stop everything, and so may those on call.
+    """
+    if actor.barred:
+        return actor.barred
+    if roles.operators is None or actor.id in roles.operators | roles.on_call | _deciders(experiment, roles):
+        return None
+    return "Only operators, approvers, owners and those on call may freeze this. Ask one of them to do so."
+
+
+def thawing_objection(experiment: str | None, *, frozen_by: str, actor: Actor, roles: Roles) -> str | None:
+    """Why this actor may not end a freeze, as a sentence for them; None where they may."""
+    if actor.barred:
+        return actor.barred
+    if actor.id == frozen_by:
+        return None
+    if actor.id not in _deciders(experiment, roles):
+        return "Only an approver, or whoever froze it, may unfreeze this. Ask one of them to do so."
+    if not actor.is_known:
+        return "Slack did not say in time who you are, so nothing was changed. Type it once more."
+    return None
+
+
 def objection(action: str, *, requester: str, actor: Actor, approvers: Collection[str]) -> str | None:
     """Why this actor may not approve this request, as a sentence for them; None where they may."""
     right = RIGHTS[action]

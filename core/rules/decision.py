@@ -10,6 +10,7 @@ from typing import Literal, Protocol
 
 from core.rules.allocation import INITIAL_LIMIT, STEPS
 from core.rules.approval import Quorums
+from core.rules.freezes import Window
 from core.rules.metrics import METRICS, MINIMUM_SAMPLES, Metric
 
 Verdict = Literal["wait", "rollback", "increase"]
@@ -32,6 +33,8 @@ class Terms:
     rules: Mapping[str, Rule] = field(default_factory=dict)
     """For the experiments, by name, that are judged by another rule."""
     quorums: Quorums = field(default_factory=Quorums)
+    freezes: tuple[Window, ...] = ()
+    """When nothing may move on."""
 
     def rule_of(self, experiment: str) -> Rule:
         """The rule that decides an experiment."""

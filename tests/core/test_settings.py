@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import date, time, timedelta
 from decimal import Decimal
 from pathlib import Path
 
@@ -138,10 +138,10 @@ def test_a_fault_says_what_to_write(toml: str, says: str) -> None:
 def test_every_setting_has_a_remedy() -> None:
     sections = (settings.SlackSection, settings.RolloutSection, settings.CustomMetric, settings.MetricsSection,
                 settings.RecommendationsSection, settings.AlertsSection, settings.ApprovalsSection,
-                settings.ExperimentSection)  # fmt: skip
-    keys = {key for section in sections for key in section.model_fields} - {"custom"}
+                settings.ExperimentSection, settings.FreezeSection)  # fmt: skip
+    keys = {field.alias or key for section in sections for key, field in section.model_fields.items()} - {"custom"}
     keys |= settings.Settings.model_fields.keys() - {
-        "slack", "rollout", "metrics", "recommendations", "alerts", "approvals", "experiments",
+        "slack", "rollout", "metrics", "recommendations", "alerts", "approvals", "experiments", "freezes",
     }  # fmt: skip
     assert keys - faults.REMEDIES.keys() == set()
 
@@ -261,6 +261,46 @@ def test_a_metric_of_ones_own_is_one_line() -> None:
 )
 def test_a_line_that_is_no_metric(line: str, says: str) -> None:
     written(f"[metrics.custom]\n{line}")
+    with pytest.raises(Refused) as refused:
+        settings.load()
+    assert says in str(refused.value)
+
+
+def test_windows_in_which_nothing_moves_on() -> None:
+    written(
+        """
+        [recommendations]
+        timezone = "Europe/Berlin"
+        [[freezes]]
+        name = "nights"
+        from = "18:00"
+        until = "08:00"
+        [[freezes]]
+        name = "fair"
+        first = 2026-12-20
+        timezone = "UTC"
+        experiments = ["planner"]
+        """
+    )
+    found = settings.load()
+    nights, fair = found.terms.freezes
+    assert (nights.begins, nights.ends, nights.zone.key) == (time(18), time(8), "Europe/Berlin")
+    assert (fair.first, fair.zone.key, fair.experiments) == (date(2026, 12, 20), "UTC", frozenset({"planner"}))
+    assert found.policy["freezes"][0]["from"] == "18:00:00"
+
+
+@pytest.mark.parametrize(
+    ("lines", "says"),
+    [
+        ('name = "x"', "freezes, entry 2: say when: give weekdays, from and until, or first and last (line 4)"),
+        ('weekdays = ["sat"]', "freezes.name, entry 2: this is missing; write what people call it"),
+        ('name = "x"\nfrom = "08:00"\nuntil = "08:00"', "from and until are the same"),
+        ('name = "x"\nfirst = 2026-12-20\nlast = 2026-12-19', "last must not be before first"),
+        ('name = "x"\nfirst = 20', "freezes.first, entry 2: write year, month and day, like 2026-12-20 (line 6)"),
+    ],
+)
+def test_windows_that_are_none(lines: str, says: str) -> None:
+    written(f'[[freezes]]\nname = "first"\nweekdays = ["sun"]\n[[freezes]]\n{lines}')
     with pytest.raises(Refused) as refused:
         settings.load()
     assert says in str(refused.value)
