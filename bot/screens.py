@@ -115,8 +115,15 @@ def _request_body(card: RequestCard) -> list[Block]:
         *([context(consequence)] if consequence else []),
         *([section(f"*Why*\n{quoted(card.reason)}")] if card.reason else []),
         *([section(override)] if card.override else []),
+        *([section(_verdict(card))] if "verdict" in card.params else []),
         *([section(check_lines(card.checklist))] if card.checklist else []),
     ]
+
+
+def _verdict(card: RequestCard) -> str:
+    """What the engine said of what is asked for, on the measurements that the card shows."""
+    action = card.params["verdict"]
+    return f"{verdicts.MARKS[action]} Verdict: *{verdicts.WORDS[action]}*\n{escaped(cut(card.params['why'], 400))}"
 
 
 def _decide_buttons(card: RequestCard) -> Block:
@@ -166,7 +173,7 @@ def missing(card: RequestCard, eligible: Sequence[str]) -> str:
     few = " :warning: There are not enough of them." if len(left) < lack else ""
     return (
         f"*{len(card.approvals)} of {card.needed} approvals*{given}. "
-        f"{lack} more needed, from an approver other than the requester{who}.{few}"
+        f"{lack} more needed, from approvers other than the requester{who}.{few}"
     )
 
 

@@ -319,7 +319,7 @@ class ExperimentSection(Section):
     weekdays: Weekdays | None = None
 
 
-_POLICY = {"slack", "rollout", "metrics", "recommendations", "alerts", "experiments", "freezes"}
+_POLICY = {"slack", "rollout", "metrics", "recommendations", "alerts", "approvals", "experiments", "freezes"}
 """The sections of the file; what only the environment says are addresses and secrets."""
 
 

@@ -32,9 +32,9 @@ def test_the_card_says_who_asks_what_changes_and_why(bot: Bot, alice: Person, bo
     assert f"`{EXPERIMENT}` · #1 · asked by <@{alice.id}> · <!date^" in said
     assert "`control` *100 % → 90 %*\n`candidate_v3` *0 % → 10 %*" in said
     assert "*Why*\n> it plans better" in said
-    assert "approver other than the requester" in said
+    assert "approvers other than the requester" in said
     assert card["text"] == f"#1 Start candidate_v3 in {EXPERIMENT}: waits for a decision"
-    assert f"*0 of 1 approvals*. 1 more needed, from an approver other than the requester: <@{bob.id}>." in said
+    assert f"*0 of 1 approvals*. 1 more needed, from approvers other than the requester: <@{bob.id}>." in said
     mark = steps.shown(desk, 1)
     assert [b["value"] for b in card["blocks"][-2]["elements"]] == [f"1:{mark}", "1", "1"]
 
