@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bot import screens
+from bot import request_screens
 from bot.blocks import Answer
 from bot.desk import Desk
 from core import cards, requests
@@ -17,4 +17,4 @@ def ask(desk: Desk, wish: Ask, actor: Actor, *, is_slow: bool = True) -> Answer:
         requests.measure(session, wish, terms=desk.settings.terms)
     with desk.reading() if is_slow else desk.transaction() as session:
         request = requests.ask(session, wish, requester=actor.id, terms=desk.settings.terms)
-        return screens.asked(cards.request_card(session, request.id), desk.approvals)
+        return request_screens.asked(cards.request_card(session, request.id), desk.approvals)

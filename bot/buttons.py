@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Final
 
-from bot import alert_screens, asking, blocks, charts, explain_screens, modals, screens, verdicts
+from bot import alert_screens, asking, blocks, charts, history_screens, modals, request_screens, screens, verdicts
 from bot.blocks import Answer
 from bot.desk import Desk
-from core import alerts, cards, chart_cards, db, requests, rollout_cards, rollouts
+from core import alerts, approvals, cards, chart_cards, db, rollout_cards, rollouts
 from core.errors import Refused
 from core.plans import Ask
 from core.promotions import Scope
@@ -30,11 +30,11 @@ def approve(desk: Desk, value: str, actor: Actor) -> Answer:
     number, _, shown = value.partition(":")
     sure, terms = desk.people.checked(actor), desk.settings.terms
     with desk.transaction() as session:
-        decided = requests.approve(
+        decided = approvals.approve(
             session, _number(number), shown=shown, actor=sure, roles=desk.people.roles, terms=terms
         )
         if decided.outcome == "applied":
-            return screens.applied(cards.request_card(session, _number(number)))
+            return request_screens.applied(cards.request_card(session, _number(number)))
     return blocks.literal(decided.sentence)
 
 
@@ -42,7 +42,7 @@ def reject(desk: Desk, value: str, actor: Actor, reason: str) -> Answer:
     """Reject a request, or take one's own back."""
     sure = desk.people.checked(actor)
     with desk.transaction() as session:
-        decided = requests.reject(session, _number(value), actor=sure, roles=desk.people.roles, reason=reason)
+        decided = approvals.reject(session, _number(value), actor=sure, roles=desk.people.roles, reason=reason)
     return blocks.literal(decided.sentence)
 
 
@@ -50,14 +50,14 @@ def reject_form(desk: Desk, value: str, actor: Actor) -> Answer:
     """The form that asks why a request is rejected, where this person may reject it at all."""
     sure = desk.people.checked(actor)
     with desk.transaction() as session:
-        requests.check_may_reject(session, _number(value), actor=sure, roles=desk.people.roles)
+        approvals.check_may_reject(session, _number(value), actor=sure, roles=desk.people.roles)
     return Answer("", view=modals.reject(value))
 
 
 def withdraw_form(desk: Desk, value: str, actor: Actor) -> Answer:
     """The form that asks why a request is taken back."""
     with desk.transaction() as session:
-        requests.check_may_withdraw(session, _number(value), actor=actor)
+        approvals.check_may_withdraw(session, _number(value), actor=actor)
     return Answer("", view=modals.reject(value, verb="Withdraw"))
 
 
@@ -102,7 +102,7 @@ def history(desk: Desk, value: str, actor: Actor) -> Answer:
     with desk.transaction() as session:
         found = rollouts.one(session, _number(value))
         lines, tenures = cards.history(session, found.experiment_id), cards.tenures(session, found.experiment_id)
-    return explain_screens.history(lines, tenures, lines[0].experiment or "?" if lines else found.variant)
+    return history_screens.history(lines, tenures, lines[0].experiment or "?" if lines else found.variant)
 
 
 def hold_form(desk: Desk, value: str, actor: Actor) -> Answer:
@@ -135,7 +135,7 @@ def _confirm(desk: Desk, value: str, actor: Actor, scope: Scope) -> Answer:
     number, _, shown = value.partition(":")
     sure = desk.people.checked(actor)
     with desk.transaction() as session:
-        decided = requests.confirm(
+        decided = approvals.confirm(
             session,
             _number(number),
             scope=scope,

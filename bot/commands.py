@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Literal
 
-from bot import alert_screens, asking, blocks, charts, explain_screens, modals, screens, verdicts
+from bot import alert_screens, asking, blocks, charts, explain_screens, history_screens, modals, screens, verdicts
 from bot.blocks import Answer
 from bot.desk import Desk
 from bot.words import Missing, Words, length, share
@@ -138,7 +138,7 @@ def history(desk: Desk, words: Words, actor: Actor) -> Answer:
     history EXPERIMENT"""
     name = words.at_most(1).at(0, "experiment")
     with desk.transaction() as session:
-        return explain_screens.history(cards.history(session, name), cards.tenures(session, name), name)
+        return history_screens.history(cards.history(session, name), cards.tenures(session, name), name)
 
 
 _EXPLAINED: Mapping[str, Callable[[Session, int], explanations.Branch]] = {

@@ -13,10 +13,21 @@ from typing import Any
 from slack_sdk import WebClient
 from slack_sdk.errors import SlackApiError
 
-from bot import alert_screens, rollout_screens, screens
+from bot import alert_screens, history_screens, request_screens, rollout_screens
 from bot.blocks import Answer
 from bot.desk import Desk
-from core import alert_cards, alerts, cards, digests, freezes, outbox, requests, rollout_cards, rollouts, stages
+from core import (
+    alert_cards,
+    alerts,
+    approvals,
+    cards,
+    digests,
+    freezes,
+    outbox,
+    rollout_cards,
+    rollouts,
+    stages,
+)
 from core.db import Session
 from core.errors import Refused
 from core.outbox import Due, Handler, Later
@@ -116,7 +127,7 @@ def request_card(client: WebClient, desk: Desk, session: Session, due: Due) -> N
         raise LookupError("a card belongs to a request")
     card = cards.request_card(session, due.request_id)
     frozen = cards.request_frozen(session, card.id, terms=desk.settings.terms)
-    answer = screens.request(card, desk.people.eligible(card.experiment, card.requester), frozen)
+    answer = request_screens.request(card, desk.people.eligible(card.experiment, card.requester), frozen)
     is_first = due.key == f"card:{due.request_id}:opened" and not due.is_retry
     key, channel = outbox.card_key(due.request_id), desk.settings.slack.approvals_channel
     _stand(client, desk, session, key, channel, answer, is_first=is_first)
@@ -126,13 +137,13 @@ def reminder(client: WebClient, desk: Desk, session: Session, due: Due) -> None:
     """Before a request expires, the thread of its card says so once."""
     card = cards.request_card(session, due.payload["request"])
     if card.state == "open":
-        answer = screens.reminder(card, desk.people.eligible(card.experiment, card.requester))
+        answer = request_screens.reminder(card, desk.people.eligible(card.experiment, card.requester))
         _reply(client, session, outbox.card_key(card.id), due, answer)
 
 
 def redraw(client: WebClient, desk: Desk, session: Session, due: Due) -> None:
     """A request whose card does not hold any more is measured anew."""
-    requests.redraw(session, due.payload["request"], terms=desk.settings.terms)
+    approvals.redraw(session, due.payload["request"], terms=desk.settings.terms)
 
 
 def notice(client: WebClient, desk: Desk, session: Session, due: Due) -> None:
@@ -141,7 +152,7 @@ def notice(client: WebClient, desk: Desk, session: Session, due: Due) -> None:
     While the card is on its way it comes first, however many others are before it.
     """
     news = cards.notice(session, due.payload["ledger_id"])
-    answer, experiment = screens.notice(news, desk.command), news.line.experiment
+    answer, experiment = history_screens.notice(news, desk.command), news.line.experiment
     rollout = rollouts.newest(session, experiment) if experiment else None
     place = cards.place_of(session, rollouts.message_key(rollout)) if rollout else None
     if rollout and place is None and outbox.is_under_way(session, rollouts.card_key(rollout.id)):

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator
 
-from bot import screens
-from bot.blocks import Answer, Block, context, cut, escaped, fitted, listing, moment, name, one_line, person
-from core.cards import HistoryLine
+from bot.blocks import Answer, Block, cut, escaped, fitted, listing, moment, one_line, person
 from core.explanations import Branch
-from core.ledger import Tenure
 
 INDENT = "\u2003"
 """A blank that chat does not swallow at the beginning of a line."""
@@ -37,28 +33,3 @@ def _line(branch: Branch) -> str:
     at = f" · {moment(branch.at)}" if branch.at else ""
     why = f" – “{escaped(cut(one_line(branch.why), WORDS))}”" if branch.why else ""
     return f"{escaped(cut(one_line(branch.what), WORDS))}{by}{at}{why}"
-
-
-MOST_TENURES = 8
-
-
-def history(lines: Sequence[HistoryLine], tenures: Sequence[Tenure], experiment_name: str) -> Answer:
-    """What happened, newest first, below which version was in production when."""
-    told = screens.history(lines, experiment_name)
-    return replace(told, blocks=fitted([*_production(tenures), *told.blocks]))
-
-
-def _production(tenures: Sequence[Tenure]) -> list[Block]:
-    if not tenures:
-        return []
-    shown = [_tenure(one) for one in tenures[:MOST_TENURES]]
-    more = [f"and {len(tenures) - MOST_TENURES} before"] if len(tenures) > MOST_TENURES else []
-    return [context("In production: " + ", ".join([*shown, *more]))]
-
-
-def _tenure(one: Tenure) -> str:
-    if one.until is None:
-        since = f" since {moment(one.since)}" if one.since else " since before this record"
-        return f"{name(one.version)}{since}"
-    since = f" from {moment(one.since)}" if one.since else ""
-    return f"{name(one.version)}{since} until {moment(one.until)}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from bot import alert_screens, blocks, rollout_screens, screens
+from bot import alert_screens, blocks, history_screens, request_screens, rollout_screens, screens
 from bot.blocks import Answer, Block
 from bot.desk import Desk
 from core import alert_cards, cards, digests
@@ -56,7 +56,7 @@ def _waiting(desk: Desk, actor: Actor, found: Sequence[RequestCard]) -> list[Blo
         (cannot if against or actor.id in card.approvals else can).append(card)
     names = ", ".join(f"#{card.id}" for card in cannot)
     rest = [blocks.context(f"Waiting for others: {names}, in {desk.approvals}.")] if cannot else []
-    return [*(block for card in can[:MOST] for block in screens.request_short(card)), *rest]
+    return [*(block for card in can[:MOST] for block in request_screens.request_short(card)), *rest]
 
 
 def _alerts(found: Sequence[AlertCard]) -> list[Block]:
@@ -74,5 +74,5 @@ def _rollouts(found: Sequence[DigestLine]) -> list[Block]:
 
 
 def _decisions(found: Sequence[HistoryLine]) -> list[Block]:
-    lines = (f"{blocks.moment(line.at)}  {screens.deed(line, with_changes=False)}" for line in found)
+    lines = (f"{blocks.moment(line.at)}  {history_screens.deed(line, with_changes=False)}" for line in found)
     return blocks.listing(lines)

@@ -9,7 +9,7 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
-from bot import blocks, screens
+from bot import blocks, request_screens
 from bot.blocks import Answer, Block
 from bot.desk import Desk
 from core import cards, choices, experiments, requests, stages
@@ -384,4 +384,4 @@ def submit(desk: Desk, wish: Ask, actor: Actor) -> Answer:
     with desk.transaction() as session:
         requests.check_may_ask(session, wish, actor=actor, roles=desk.people.roles)
         request = requests.ask(session, wish, requester=actor.id, terms=desk.settings.terms)
-        return screens.asked(cards.request_card(session, request.id), desk.approvals)
+        return request_screens.asked(cards.request_card(session, request.id), desk.approvals)

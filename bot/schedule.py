@@ -17,7 +17,7 @@ from apscheduler.triggers.cron import CronTrigger
 from apscheduler.triggers.interval import IntervalTrigger
 
 from bot.desk import Desk
-from core import alerts, audit, db, digests, requests, rollup, steps
+from core import alerts, approvals, audit, db, digests, rollup, steps
 from core.db import Session
 from core.rollouts import Talk
 from core.settings import Settings
@@ -128,11 +128,11 @@ def expire(desk: Desk) -> None:
     """Requests that nobody decided in time are closed; before that, a reminder is given."""
     before = timedelta(hours=desk.settings.approvals.remind_hours)
     with desk.transaction(patience_ms=db.BACKGROUND_MS) as session:
-        requests.remind(session, before)
-        overdue = requests.overdue(session)
+        approvals.remind(session, before)
+        overdue = approvals.overdue(session)
     for number in overdue:
         with desk.transaction(patience_ms=db.BACKGROUND_MS) as session:
-            requests.expire(session, number)
+            approvals.expire(session, number)
 
 
 def every(minutes: int) -> Callable[[Settings], IntervalTrigger]:

@@ -15,7 +15,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine
 
-from bot import alert_screens, blocks, explain_screens, modals, rollout_screens, screens, verdicts
+from bot import (
+    alert_screens,
+    blocks,
+    explain_screens,
+    history_screens,
+    modals,
+    request_screens,
+    rollout_screens,
+    screens,
+    verdicts,
+)
 from bot.blocks import Answer
 from bot.sandbox.checks import check_blocks, check_view
 from core import cards, choices, db
@@ -188,7 +198,7 @@ histories = st.builds(
     id=st.just(1),
     at=st.just(AT),
     actor=st.sampled_from(["U0100000004", "promotion-bot"]),
-    action=st.sampled_from(sorted(screens.DEEDS)),
+    action=st.sampled_from(sorted(history_screens.DEEDS)),
     subject=names,
     experiment=st.one_of(st.none(), names),
     request_id=st.none(),
@@ -266,11 +276,11 @@ quick = settings(max_examples=25, deadline=None)
 @quick
 @given(requests)
 def test_request_cards(card: cards.RequestCard) -> None:
-    shown = screens.request(card, ["U0100000005", "U0100000006"] * 20)
+    shown = request_screens.request(card, ["U0100000005", "U0100000006"] * 20)
     check(shown)
-    check(screens.reminder(card, ["U0100000005"]))
-    check(screens.asked(card, "<#C0100000008>"))
-    check(screens.applied(card))
+    check(request_screens.reminder(card, ["U0100000005"]))
+    check(request_screens.asked(card, "<#C0100000008>"))
+    check(request_screens.applied(card))
     assert any(block["type"] == "actions" for block in shown.blocks) == (card.state == "open")
 
 
@@ -283,9 +293,9 @@ def test_a_card_of_sixty_variants_names_them_and_keeps_its_buttons(name: str) ->
     undecided = {"decided_at": None, "decided_by": None, "decision_reason": None}
     checklist = tuple(CheckRow("Latency", None, name) for _ in range(10))
     card = cards.RequestCard(**facts, **told, **undecided, changes=moved, checklist=checklist)  # type: ignore[arg-type]
-    shown = screens.request(card)
+    shown = request_screens.request(card)
     check(shown)
-    check(screens.applied(card))
+    check(request_screens.applied(card))
     assert [block["type"] for block in shown.blocks][-2:] == ["actions", "context"]
     listed = sum(f"`{n} " in text or f"`{n}`" in text for n in range(60) for text in [str(shown.blocks)])
     assert listed == 60 or "more are not shown here" in str(shown.blocks)
@@ -308,13 +318,13 @@ tenures = st.builds(Tenure, version=names, since=st.sampled_from([None, AT]), un
 @given(trees, st.lists(tenures, max_size=20))
 def test_explanations(tree: Branch, found: list[Tenure]) -> None:
     check(explain_screens.explained(tree))
-    check(explain_screens.history([], found, "planner_policy_exp"))
+    check(history_screens.history([], found, "planner_policy_exp"))
 
 
 @quick
 @given(requests, retirements)
 def test_retirement_cards(card: cards.RequestCard, params: dict[str, Any]) -> None:
-    check(screens.request(cards.RequestCard(**{**vars(card), "action": "retire", "params": params})))
+    check(request_screens.request(cards.RequestCard(**{**vars(card), "action": "retire", "params": params})))
 
 
 @quick
@@ -374,9 +384,9 @@ def test_alert_cards(found: list[AlertCard]) -> None:
 @quick
 @given(st.lists(histories, max_size=15), names, st.one_of(st.none(), requests))
 def test_histories(found: list[cards.HistoryLine], name: str, decided: cards.RequestCard | None) -> None:
-    check(screens.history(found, name))
+    check(history_screens.history(found, [], name))
     for line in found[:3]:
-        check(screens.notice(cards.News(line, decided), "/rollout"))
+        check(history_screens.notice(cards.News(line, decided), "/rollout"))
 
 
 @quick

@@ -14,7 +14,7 @@ from sqlalchemy import Engine, select, text
 from sqlalchemy.orm import Session
 
 from bot.demo import clock
-from core import alerts, db, outbox, plans, requests, rollup, stages
+from core import alerts, approvals, db, outbox, plans, requests, rollup, stages
 from core.registry import Registry
 from core.rollouts import Talk
 from core.rules.approval import Actor, Roles
@@ -77,11 +77,11 @@ def shown(engine: Engine, number: int) -> str:
 
 def approve(
     engine: Engine, number: int, actor: Actor = BOB, *, mark: str | None = None, roles: Roles = ROLES
-) -> requests.Decided:
+) -> approvals.Decided:
     """A click on the card as it is, or as it was at that mark."""
     seen = shown(engine, number) if mark is None else mark
     with db.transaction(engine) as session:
-        return requests.approve(session, number, shown=seen, actor=actor, roles=roles, terms=TERMS)
+        return approvals.approve(session, number, shown=seen, actor=actor, roles=roles, terms=TERMS)
 
 
 def change(engine: Engine, action: str, actor: Actor = BOB, **wish: Any) -> int:
@@ -98,7 +98,7 @@ def change(engine: Engine, action: str, actor: Actor = BOB, **wish: Any) -> int:
 def redraw(engine: Engine, number: int) -> None:
     """What a click on an outdated card asks for: it is measured anew."""
     with db.transaction(engine, patience_ms=30_000) as session:
-        requests.redraw(session, number, terms=TERMS)
+        approvals.redraw(session, number, terms=TERMS)
 
 
 def shares(engine: Engine) -> dict[str, Decimal]:

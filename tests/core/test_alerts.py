@@ -9,13 +9,13 @@ from decimal import Decimal
 import pytest
 from sqlalchemy import Engine, select, text
 
-from bot import screens
+from bot import history_screens
 from bot.demo import clock
-from core import alert_cards, alerts, cards, db, requests, rollout_cards
+from core import alert_cards, alerts, approvals, cards, db, rollout_cards
+from core.approvals import Decided
 from core.cards import Answered
 from core.errors import Refused
 from core.promotions import Scope
-from core.requests import Decided
 from core.steps import notice
 from core.tables import Alert, Effect, Request, Rollout
 from tests.core import steps
@@ -44,7 +44,7 @@ def shown(engine: Engine, number: int = 1, scope: Scope = "all") -> str:
 def confirm(engine: Engine, number: int = 1, scope: Scope = "all", mark: str | None = None) -> Decided:
     mark = mark or shown(engine, number, scope)
     with db.transaction(engine) as session:
-        return requests.confirm(session, number, scope=scope, shown=mark, actor=CAROL, roles=ROLES, terms=TERMS)
+        return approvals.confirm(session, number, scope=scope, shown=mark, actor=CAROL, roles=ROLES, terms=TERMS)
 
 
 def dismiss(engine: Engine, number: int = 1) -> None:
@@ -109,7 +109,7 @@ def test_what_one_click_did_is_one_line_of_the_history(running: Engine) -> None:
         decided = cards.decisions(session, limit=1)
     assert [line.action for line in lines][:2] == ["approve", "alert"]
     assert [(line.action, line.answered) for line in decided] == [("approve", Answered("candidate_v3", (1,)))]
-    told = screens.deed(lines[0])
+    told = history_screens.deed(lines[0])
     assert told.startswith(f"`candidate_v3` in `{EXPERIMENT}` rolled back by ")
     assert "(alert 1): " in told
     assert "`candidate_v3` 10 % → 0 %" in told

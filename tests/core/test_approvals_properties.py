@@ -19,7 +19,7 @@ from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session
 
 from bot.demo import clock
-from core import cards, db, requests
+from core import approvals, cards, db, requests
 from core.errors import Refused
 from core.plans import Ask
 from core.rules.approval import Actor, Quorums, Roles
@@ -197,7 +197,7 @@ class Approvals(RuleBasedStateMachine):
         before, was = self.shares(), self.states()[seen.number]
         try:
             with self.transaction() as session:
-                outcome = requests.approve(
+                outcome = approvals.approve(
                     session, seen.number, shown=seen.mark, actor=self.actor(person), roles=self.roles, terms=self.terms
                 ).outcome
         except Refused:
@@ -234,7 +234,9 @@ class Approvals(RuleBasedStateMachine):
         number, before = self.seen[person].number, self.shares()
         try:
             with self.transaction() as session:
-                decided = requests.reject(session, number, actor=self.actor(person), roles=self.roles, reason="not now")
+                decided = approvals.reject(
+                    session, number, actor=self.actor(person), roles=self.roles, reason="not now"
+                )
         except Refused:
             return
         is_own = person == self.asked[number].requester
@@ -269,11 +271,11 @@ class Approvals(RuleBasedStateMachine):
 
     def _jobs_run(self, _: str) -> None:
         with self.transaction() as session:
-            requests.remind(session, timedelta(hours=2))
-            for number in requests.overdue(session):
-                requests.expire(session, number)
+            approvals.remind(session, timedelta(hours=2))
+            for number in approvals.overdue(session):
+                approvals.expire(session, number)
             for number in self.states():
-                requests.redraw(session, number, terms=self.terms)
+                approvals.redraw(session, number, terms=self.terms)
 
     # --- What holds always ------------------------------------------------------------------------------------------
 

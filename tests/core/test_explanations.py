@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from sqlalchemy import Engine
 
-from core import audit, db, explanations, ledger, requests
+from core import approvals, audit, db, explanations, ledger
 from core.errors import Refused
 from core.explanations import Branch
 from core.registry import Registry
@@ -65,7 +65,7 @@ def test_a_request_from_its_numbers_to_its_effects(trial: Engine, registry: Regi
 def test_a_rejected_request(trial: Engine) -> None:
     number = steps.ask(trial, "rollback", reason="it is slow")
     with db.transaction(trial) as session:
-        requests.reject(session, number, actor=steps.BOB, roles=steps.ROLES, reason="it is not")
+        approvals.reject(session, number, actor=steps.BOB, roles=steps.ROLES, reason="it is not")
     said = explained(trial, number)
     assert said.startswith(f"#{number} rollback in planner_policy_exp: rejected | U2 | it is not")
     assert "  asked for | U1 | it is slow" in said

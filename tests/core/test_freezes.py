@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import Engine, text
 
-from core import db, freezes, plans, requests
+from core import approvals, db, freezes, plans, requests
 from core.errors import Refused
 from core.freezes import ALL, IsFrozen
 from core.rules.approval import Actor, Roles
@@ -57,7 +57,7 @@ def test_a_window_stops_as_well(desk: Engine) -> None:
     number = ask(desk, "start")
     terms, mark = replace(TERMS, freezes=(Window("always"),)), steps.shown(desk, number)
     with pytest.raises(IsFrozen, match="always"), db.transaction(desk) as session:
-        requests.approve(session, number, shown=mark, actor=BOB, roles=ROLES, terms=terms)
+        approvals.approve(session, number, shown=mark, actor=BOB, roles=ROLES, terms=terms)
     with pytest.raises(IsFrozen), db.transaction(desk) as session:
         requests.measure(session, plans.Ask("increase", EXPERIMENT), terms=terms)
 

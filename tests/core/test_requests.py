@@ -12,7 +12,7 @@ from sqlalchemy import Engine, select, text
 from sqlalchemy.exc import DBAPIError
 
 from bot.demo import clock
-from core import cards, db, plans, requests
+from core import approvals, cards, db, plans, requests
 from core.cards import RequestCard
 from core.errors import Refused
 from core.rules.approval import Actor, Quorums, Roles
@@ -41,9 +41,9 @@ from tests.core.steps import (
 MALLORY = Actor("U9")
 
 
-def reject(engine: Engine, number: int, actor: Actor = BOB, reason: str = "not now") -> requests.Decided:
+def reject(engine: Engine, number: int, actor: Actor = BOB, reason: str = "not now") -> approvals.Decided:
     with db.transaction(engine) as session:
-        return requests.reject(session, number, actor=actor, roles=ROLES, reason=reason)
+        return approvals.reject(session, number, actor=actor, roles=ROLES, reason=reason)
 
 
 def card(engine: Engine, number: int) -> RequestCard:
@@ -308,7 +308,7 @@ def test_another_quorum_redraws_the_card(desk: Engine) -> None:
     more = replace(TERMS, quorums=Quorums(step=2))
     with db.transaction(desk) as session:
         mark = cards.request_card(session, number).mark
-        decided = requests.approve(session, number, shown=mark, actor=BOB, roles=ROLES, terms=more)
+        decided = approvals.approve(session, number, shown=mark, actor=BOB, roles=ROLES, terms=more)
     assert "it takes 2 approvals now, not 1" in decided.sentence
     assert card(desk, number).needed == 2
 
@@ -329,9 +329,9 @@ def test_the_database_refuses_a_change_without_approvals(desk: Engine) -> None:
 def expire(engine: Engine) -> list[str]:
     """What the job does; the states of all requests then."""
     with db.transaction(engine) as session:
-        requests.remind(session, timedelta(hours=2))
-        for number in requests.overdue(session):
-            requests.expire(session, number)
+        approvals.remind(session, timedelta(hours=2))
+        for number in approvals.overdue(session):
+            approvals.expire(session, number)
         return list(session.scalars(select(Request.state).order_by(Request.id)))
 
 
@@ -568,7 +568,7 @@ def test_whether_one_may_reject_is_known_before_a_reason_is_asked_for(desk: Engi
 
     def check(actor: Actor) -> None:
         with db.transaction(desk) as session:
-            requests.check_may_reject(session, number, actor=actor, roles=ROLES)
+            approvals.check_may_reject(session, number, actor=actor, roles=ROLES)
 
     check(BOB)
     check(ALICE)

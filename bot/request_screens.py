@@ -1,0 +1,206 @@
+"""Requests -> what people are shown of them: one function per screen, pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bot import verdicts
+from bot.blocks import (
+    Answer,
+    Block,
+    button,
+    confirmation,
+    context,
+    cut,
+    escaped,
+    fitted,
+    header,
+    listing,
+    moment,
+    name,
+    one_line,
+    person,
+    quoted,
+    section,
+)
+from bot.screens import MARKS, check_lines, frozen_line
+from core.cards import Change, Progress, RequestCard
+from core.freezes import Frozen
+from core.rules.decision import percent
+
+STATE_MARKS = {
+    "applied": ":white_check_mark: Approved",
+    "rejected": ":x: Rejected",
+    "withdrawn": ":leftwards_arrow_with_hook: Withdrawn",
+    "superseded": ":no_entry_sign: Closed",
+    "expired": ":hourglass: Expired",
+}
+TITLES = {
+    "start": "Start {subject} in {experiment}",
+    "increase": "Increase {subject} in {experiment}",
+    "promote": "Promote {subject} to production",
+    "rollback": "Roll back {subject} in {experiment}",
+    "retire": "Retire variants of {experiment}",
+}
+
+
+def change_line(change: Change) -> str:
+    """One variant's share: `control` 90 % → 75 %."""
+    if change.before == change.after:
+        return f"{name(change.variant)} {percent(change.before)}, unchanged"
+    return f"{name(change.variant)} *{percent(change.before)} → {percent(change.after)}*"
+
+
+def title(card: RequestCard) -> str:
+    """What a request is for, in plain words."""
+    subject, experiment = (cut(one_line(text), 60) for text in (card.subject, card.experiment))
+    return TITLES[card.action].format(subject=subject, experiment=experiment)
+
+
+def _consequence(card: RequestCard) -> str | None:
+    """What happens besides the shares."""
+    if card.action == "promote":
+        return "Then: its MLflow version becomes production, the previous one is archived, variants at 0 % are retired."
+    if card.action == "rollback":
+        return f"Then: {name(card.subject)} is archived in MLflow. Units assigned earlier may keep it for a while."
+    if card.action == "retire" and card.params["mode"] == "delete":
+        lost = ", ".join(
+            f"{name(variant)}: {counts['assignments']:,} assignments, {counts['aggregates']:,} aggregates deleted, "
+            f"{counts['events']:,} events orphaned"
+            for variant, counts in card.params["lost"].items()
+        )
+        return f":warning: Deleting loses history. {lost}"
+    return None
+
+
+def _what(card: RequestCard) -> list[Block]:
+    """What would change: every variant's share, or the names that are retired."""
+    if card.action != "retire":
+        return listing(change_line(change) for change in card.changes)
+    verb = {"archive": "Archive", "delete": "Delete"}[card.params["mode"]]
+    return listing([f"{verb}:", *(name(n) for n in card.params["names"])])
+
+
+def _request_body(card: RequestCard) -> list[Block]:
+    consequence = _consequence(card)
+    override = f":warning: *Override*, because\n{quoted(card.override or '')}"
+    return [
+        *_what(card),
+        *([context(consequence)] if consequence else []),
+        *([section(f"*Why*\n{quoted(card.reason)}")] if card.reason else []),
+        *([section(override)] if card.override else []),
+        *([section(_verdict(card))] if "verdict" in card.params else []),
+        *([section(check_lines(card.checklist))] if card.checklist else []),
+    ]
+
+
+def _verdict(card: RequestCard) -> str:
+    """What the engine said of what is asked for, on the measurements that the card shows."""
+    action = card.params["verdict"]
+    return f"{verdicts.MARKS[action]} Verdict: *{verdicts.WORDS[action]}*\n{escaped(cut(card.params['why'], 400))}"
+
+
+def _decide_buttons(card: RequestCard) -> Block:
+    changes = ", ".join(
+        f"{cut(c.variant, 40)} {percent(c.before)} → {percent(c.after)}" for c in card.changes if c.before != c.after
+    )
+    value = f"{card.id}:{card.mark}"
+    no = button("Reject", "reject", str(card.id), style=None if card.action == "rollback" else "danger")
+    back = button("Withdraw", "withdraw", str(card.id))
+    if card.action == "rollback":
+        sure = confirmation("Confirm rollback", changes or "The previous version is restored.", "Roll back")
+        yes = button("Confirm rollback", "approve", value, style="danger", confirm=sure)
+    else:
+        yes = button("Approve", "approve", value, style="primary")
+    return {"type": "actions", "elements": [yes, no, back]}
+
+
+def progress_line(progress: Progress) -> str:
+    """Done, or on its way with what holds it up."""
+    if progress.is_done:
+        return f":white_check_mark: {progress.what}"
+    held = " – no answer yet, it is tried again" if progress.error else ""
+    return f":hourglass_flowing_sand: {progress.what}: recorded, on its way{held}"
+
+
+def _state(card: RequestCard) -> str:
+    words = STATE_MARKS[card.state]
+    return words.replace("Approved", "Confirmed") if card.action == "rollback" else words
+
+
+MOST_NAMED = 5
+
+
+def _people(ids: Sequence[str]) -> str:
+    more = f" and {len(ids) - MOST_NAMED} more" if len(ids) > MOST_NAMED else ""
+    return ", ".join(person(each) for each in ids[:MOST_NAMED]) + more
+
+
+def missing(card: RequestCard, eligible: Sequence[str]) -> str:
+    """How many approvals there are, by whom, and who may give those that are missing."""
+    if card.action == "rollback":
+        return "One confirmation is enough, and it may be the requester's own."
+    left = [each for each in eligible if each not in card.approvals]
+    lack = card.needed - len(card.approvals)
+    given = f": {_people(card.approvals)}" if card.approvals else ""
+    who = f": {_people(left)}" if left else ""
+    few = " :warning: There are not enough of them." if len(left) < lack else ""
+    return (
+        f"*{len(card.approvals)} of {card.needed} approvals*{given}. "
+        f"{lack} more needed, from approvers other than the requester{who}.{few}"
+    )
+
+
+def _decision(card: RequestCard, eligible: Sequence[str], frozen: Frozen | None) -> list[Block]:
+    if card.state == "open":
+        until = f"Expires {moment(card.expires_at)}."
+        held = [context(frozen_line(frozen))] if frozen else []
+        return [*held, _decide_buttons(card), context(f"{missing(card, eligible)} {until}")]
+    deciders = card.approvals if card.state == "applied" else (card.decided_by,) if card.decided_by else ()
+    by = f" by {_people(deciders)}" if deciders else ""
+    at = f" · {moment(card.decided_at)}" if card.decided_at else ""
+    return [
+        section(f"*{_state(card)}*{by}{at}"),
+        *([section(quoted(card.decision_reason))] if card.decision_reason else []),
+        *([context("   ".join(progress_line(p) for p in card.progress))] if card.progress else []),
+    ]
+
+
+def request(card: RequestCard, eligible: Sequence[str] = (), frozen: Frozen | None = None) -> Answer:
+    """The card of a request in the approvals channel, redrawn in place as things go on; `eligible` may approve it."""
+    asked = f"{name(card.experiment)} · #{card.id} · asked by {person(card.requester)} · {moment(card.created_at)}"
+    blocks = [header(title(card)), context(asked), *_request_body(card)]
+    state = "waits for a decision" if card.state == "open" else card.state
+    return Answer(f"#{card.id} {escaped(title(card))}: {state}", fitted(blocks, last=_decision(card, eligible, frozen)))
+
+
+def reminder(card: RequestCard, eligible: Sequence[str]) -> Answer:
+    """What is said in the thread of a card before its request expires."""
+    text = f":hourglass: #{card.id}, asked by {person(card.requester)}, expires {moment(card.expires_at)}."
+    return Answer(f"#{card.id} expires soon", [section(f"{text}\n{missing(card, eligible)}")])
+
+
+def request_short(card: RequestCard) -> list[Block]:
+    """A request on the Home tab: what would change, who asks, and the buttons."""
+    asked = f"*#{card.id} {escaped(title(card))}*, asked by {person(card.requester)} {moment(card.created_at)}"
+    lines = [change_line(change) for change in card.changes if change.before != change.after]
+    return [section("\n".join([asked, *lines])), _decide_buttons(card)]
+
+
+def asked(card: RequestCard, where: str) -> Answer:
+    """What the requester is told: what was asked, where it is decided, and for a rollback the button right here."""
+    waits = (
+        f"Request #{card.id} waits in {where}." if card.action != "rollback" else "Nothing rolls back until confirmed."
+    )
+    last = [context(waits), *([_decide_buttons(card)] if card.action == "rollback" else [])]
+    return Answer(f"{escaped(title(card))}. {waits}", fitted([header(title(card)), *_what(card)], last))
+
+
+def applied(card: RequestCard) -> Answer:
+    """What the person is told whose click carried a request out."""
+    text = f"{MARKS[True]} *{escaped(title(card))}*: done."
+    return Answer(
+        f"{escaped(title(card))}: done.",
+        fitted([section(text), *_what(card)], [context("The card shows when MLflow has followed.")]),
+        settles=True,
+    )

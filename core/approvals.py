@@ -1,0 +1,315 @@
+"""Deciding on a request: every change of shares or stages passes through here."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Literal
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from core import (
+    alerts,
+    bindings,
+    db,
+    experiments,
+    ledger,
+    outbox,
+    plans,
+    promotions,
+    requests,
+    rollouts,
+)
+from core.errors import Refused
+from core.plans import Ask, Look
+from core.rules import approval
+from core.rules.approval import RIGHTS, Actor, Roles
+from core.rules.decision import Terms
+from core.tables import Approval, Experiment, Request
+from core.variants import find_experiment
+
+# --- Deciding -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Decided:
+    """What a click came to, in one sentence for the person who clicked."""
+
+    outcome: Literal["applied", "counted", "rejected", "withdrawn", "redrawn", "expired"]
+    sentence: str
+
+
+def _open(session: Session, request_id: int) -> tuple[Request, Experiment]:
+    """The open request and its experiment, the experiment locked first as in every change.
+
+    Raises:
+        Refused: where there is no such request, or it was decided already.
+    """
+    experiment_id = session.scalar(select(Request.experiment_id).where(Request.id == request_id))
+    if experiment_id is None:
+        raise Refused(f"There is no request #{request_id}.")
+    place = find_experiment(session, experiment_id)
+    request = session.get_one(Request, request_id, with_for_update=True, populate_existing=True)
+    if request.state != "open":
+        raise Refused(f"Request #{request_id} is closed already ({request.state}). The card shows by whom.")
+    return request, place
+
+
+def _redraw(session: Session, place: Experiment, request: Request, look: Look | None, since: str, terms: Terms) -> str:
+    """Plans the request anew for a fresh decision; where that is not possible any more it is closed. Says which."""
+    action = plans.ACTIONS[request.action]
+    wish = plans.as_ask(place, request)
+    try:
+        with session.begin_nested():
+            plan = action.plan(session, place, wish, look, terms)
+            if plan.objections and not request.override:
+                raise Refused(" ".join(plan.objections))
+            requests.draw(session, place, request, plan, terms)
+            session.flush()
+    except Refused as refused:
+        return _give_up(session, place, request, f"{since} {refused}")
+    _redrawn(session, place, request, "redraw", since, look)
+    return f"{since} The card is redrawn; look again, then decide."
+
+
+def _give_up(session: Session, place: Experiment, request: Request, why: str) -> str:
+    requests.close(session, request, "superseded", by=experiments.SYSTEM, why=why)
+    _redrawn(session, place, request, "supersede", why)
+    return f"{why} So the request is closed."
+
+
+def _redrawn(
+    session: Session, place: Experiment, request: Request, action: str, why: str, look: Look | None = None
+) -> None:
+    number = requests.record(session, place, request, actor=experiments.SYSTEM, action=action, reason=why, look=look)
+    outbox.put_card(session, request_id=request.id, why=f"ledger-{number}")
+    rollouts.touch(session, place.id)
+
+
+def _since(differences: list[str]) -> str:
+    return f"Since this card was drawn: {'; '.join(differences)}."
+
+
+def redraw(session: Session, request_id: int, *, terms: Terms) -> None:
+    """Measures anew what a request rests on and draws it for a fresh decision, where its card holds no more."""
+    request = session.get(Request, request_id)
+    if request is None or request.state != "open":
+        return
+    wish = plans.as_ask(find_experiment(session, request.experiment_id, lock=False), request)
+    look, gone = None, None
+    try:
+        look = plans.look_at(session, wish, terms) if plans.ACTIONS[request.action].is_measured else None
+    except Refused as refused:
+        gone = str(refused)
+    place = find_experiment(session, request.experiment_id)
+    session.refresh(request, with_for_update=True)
+    differences = bindings.differences(session, place, request, terms)
+    if request.state != "open" or not differences:
+        return
+    if gone is not None:
+        _give_up(session, place, request, f"{_since(differences)} {gone}")
+    else:
+        _redraw(session, place, request, look, _since(differences), terms)
+
+
+def _overtaken(session: Session, place: Experiment, request: Request, shown: str, terms: Terms) -> Decided | None:
+    """What a click comes to that is for something else than there is now; None where it is for just this."""
+    differences = bindings.differences(session, place, request, terms)
+    if differences and plans.ACTIONS[request.action].is_measured:
+        # Measuring takes longer than a click may.
+        key = f"redraw:{request.id}:{db.now_of(session).isoformat()}"
+        outbox.put(session, kind="redraw", subject=outbox.card_key(request.id), key=key, request=request.id)
+        return Decided("redrawn", f"{_since(differences)} It is measured anew; look again, then decide.")
+    if differences:
+        return Decided("redrawn", _redraw(session, place, request, None, _since(differences), terms))
+    if shown != request.mark:
+        why = ledger.newest_reason(session, request_id=request.id, action="redraw") or ""
+        return Decided("redrawn", f"This card was redrawn meanwhile. {why} Look at the new one, then decide.")
+    return None
+
+
+def approve(session: Session, request_id: int, *, shown: str, actor: Actor, roles: Roles, terms: Terms) -> Decided:
+    """Counts one person's approval of what was `shown` (its mark), and carries the change out once there are enough.
+
+    Raises:
+        Refused: where the request is closed, this person may not approve it, or the experiment is frozen: then the
+            click counts for nothing and the request stays open.
+    """
+    request, place = _open(session, request_id)
+    approvers = roles.approvers_of(place.name)
+    against = approval.objection(request.action, requester=request.requester, actor=actor, approvers=approvers)
+    if against:
+        raise Refused(against)
+    if _is_over(session, request):
+        return Decided("expired", _expire(session, place, request))
+    requests.check_not_frozen(session, place, request.action, terms)
+    if overtaken := _overtaken(session, place, request, shown, terms):
+        return overtaken
+    _note_decision(session, request, actor, "approve")
+    missing = request.needed - _count(session, request, approvers)
+    number = requests.record(session, place, request, actor=actor.id, action="approve")
+    if missing > 0:
+        outbox.put_card(session, request_id=request.id, why=f"ledger-{number}")
+        return Decided("counted", f"Your approval counts. {missing} more needed.")
+    requests.close(session, request, "applied", by=actor.id, why=None)
+    plans.ACTIONS[request.action].apply(session, place, request, actor.id, terms)
+    _tell_of_change(session, place, request, actor)
+    outbox.put_card(session, request_id=request.id, why="applied")
+    outbox.put_notice(session, ledger_id=number)
+    return Decided("applied", f"Approved. {place.name} is changed.")
+
+
+def _count(session: Session, request: Request, approvers: frozenset[str]) -> int:
+    """How many approvals there are of what the card shows; one of somebody who is no approver any more has lapsed."""
+    query = select(Approval).where(
+        Approval.request_id == request.id, Approval.mark == request.mark, Approval.decision == "approve"
+    )
+    given = list(session.scalars(query))
+    for one in given:
+        if RIGHTS[request.action].needs_approver and one.person not in approvers:
+            one.decision = "lapsed"
+    session.flush()
+    return sum(one.decision == "approve" for one in given)
+
+
+def _tell_of_change(session: Session, place: Experiment, request: Request, actor: Actor) -> None:
+    """What people follow is brought in line with the new shares; alerts that this answers end."""
+    if any(change["before"] != change["after"] for change in request.changes):
+        rolled_back = uuid.UUID(request.params["variant_id"]) if request.action == "rollback" else None
+        alerts.settle(session, place, variant_id=rolled_back, by=actor.id, request_id=request.id)
+        outbox.put_follow(session, experiment_id=place.id, why=f"request-{request.id}")
+
+
+def confirm(
+    session: Session,
+    alert_id: int,
+    *,
+    scope: promotions.Scope,
+    shown: str,
+    actor: Actor,
+    roles: Roles,
+    terms: Terms,
+) -> Decided:
+    """Carries out the rollback that an alert proposes: one person's click asks for it and confirms it.
+
+    Where it would leave other shares than were `shown` (their mark), nothing is done and the card is redrawn.
+
+    Raises:
+        Refused: where the alert has ended or proposes nothing, or this person may not confirm it.
+    """
+    alert, place = alerts.open_one(session, alert_id)
+    if alert.variant_id is None:
+        raise Refused("This alert is not about one candidate alone, so there is nothing to roll back from here.")
+    if not alerts.is_as_shown(session, place, alert, scope, shown):
+        return Decided("redrawn", "The shares have changed since this card was drawn. Look again, then decide.")
+    wish = Ask("rollback", place.id, reason=alert.why, variant=alert.variant_id, scope=scope)
+    request = requests.ask(session, wish, requester=actor.id, terms=terms)
+    decided = approve(session, request.id, shown=request.mark, actor=actor, roles=roles, terms=terms)
+    if decided.outcome != "applied":
+        return decided
+    return Decided(
+        "applied", f"{alert.variant} is rolled back: the shares of {place.name} are changed, MLflow follows."
+    )
+
+
+def _note_decision(session: Session, request: Request, actor: Actor, decision: str) -> None:
+    found = session.get(Approval, (request.id, actor.id, request.mark))
+    if found is None:
+        session.add(Approval(request_id=request.id, person=actor.id, mark=request.mark, decision=decision))
+    elif found.decision == decision:
+        raise Refused("You have decided on this already.")
+    else:  # it lapsed, or somebody who approved thinks better of it
+        found.decision = decision
+    session.flush()
+
+
+def check_may_reject(session: Session, request_id: int, *, actor: Actor, roles: Roles) -> None:
+    """Passes where the request is open and this person may reject it.
+
+    Raises:
+        Refused: where it is closed, or they may not.
+    """
+    request, place = _open(session, request_id)
+    _may_reject(request, place, actor, roles)
+
+
+def check_may_withdraw(session: Session, request_id: int, *, actor: Actor) -> None:
+    """Passes where the request is open and this person asked for it.
+
+    Raises:
+        Refused: where it is closed, or somebody else asked.
+    """
+    request, _ = _open(session, request_id)
+    if actor.id != request.requester:
+        raise Refused("Only whoever asked for this takes it back. An approver may reject it.")
+
+
+def _may_reject(request: Request, place: Experiment, actor: Actor, roles: Roles) -> None:
+    approvers = roles.approvers_of(place.name)
+    against = approval.rejection_objection(
+        request.action, requester=request.requester, actor=actor, approvers=approvers
+    )
+    if against:
+        raise Refused(against)
+
+
+def reject(session: Session, request_id: int, *, actor: Actor, roles: Roles, reason: str) -> Decided:
+    """Closes a request without a change; the requester takes it back by rejecting it.
+
+    Raises:
+        Refused: without a reason, where the request is closed, or this person may not decide it.
+    """
+    if not reason.strip():
+        raise Refused("Say why you reject it; the person who asked will read it.")
+    request, place = _open(session, request_id)
+    _may_reject(request, place, actor, roles)
+    state: Literal["withdrawn", "rejected"] = "withdrawn" if actor.id == request.requester else "rejected"
+    _note_decision(session, request, actor, "reject")
+    requests.close(session, request, state, by=actor.id, why=reason.strip())
+    number = requests.record(session, place, request, actor=actor.id, action="reject", reason=reason.strip())
+    outbox.put_card(session, request_id=request.id, why=state)
+    outbox.put_notice(session, ledger_id=number)
+    return Decided(state, f"Request #{request.id} is {state}. Nothing was changed.")
+
+
+# --- When nobody decides --------------------------------------------------------------------------------------------
+
+
+def _is_over(session: Session, request: Request) -> bool:
+    return request.expires_at <= db.now_of(session)
+
+
+def _expire(session: Session, place: Experiment, request: Request) -> str:
+    hours = (request.expires_at - request.created_at) / timedelta(hours=1)
+    why = f"It was not decided within {hours:.0f} hours."
+    requests.close(session, request, "expired", by=experiments.SYSTEM, why=why)
+    requests.record(session, place, request, actor=experiments.SYSTEM, action="expire", reason=why)
+    outbox.put_card(session, request_id=request.id, why="expired")
+    return f"Request #{request.id} has expired. {why} Nothing was changed; ask for it anew."
+
+
+def overdue(session: Session) -> list[int]:
+    """The open requests whose time is over."""
+    query = select(Request.id).where(Request.state == "open", Request.expires_at <= func.now())
+    return list(session.scalars(query.order_by(Request.id)))
+
+
+def expire(session: Session, request_id: int) -> None:
+    """Closes a request whose time is over, where nobody has decided it meanwhile."""
+    try:
+        request, place = _open(session, request_id)
+    except Refused:
+        return
+    if _is_over(session, request):
+        _expire(session, place, request)
+
+
+def remind(session: Session, before: timedelta) -> None:
+    """Asks once for a reminder of each open request that expires so soon."""
+    query = select(Request.id).where(
+        Request.state == "open", Request.expires_at > func.now(), Request.expires_at <= func.now() + before
+    )
+    for number in session.scalars(query.order_by(Request.id)):
+        outbox.put(session, kind="reminder", subject=outbox.card_key(number), key=f"reminder:{number}", request=number)
