@@ -35,6 +35,11 @@ class Roles:
         """Who may approve changes of an experiment: the approvers and its owners."""
         return self.approvers | self.owners | self.owners_of.get(experiment, frozenset())
 
+    @property
+    def deciders(self) -> frozenset[str]:
+        """Everybody who decides anything, in whichever experiment."""
+        return self.approvers.union(self.owners, self.on_call, *self.owners_of.values())
+
 
 EVIDENCE_LASTS = timedelta(hours=24)
 """How long the measurements on a card may be decided on."""
