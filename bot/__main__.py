@@ -92,7 +92,7 @@ def _as_it_is(found: Settings) -> Iterator[db.Engine]:
             is_current = db.is_current(engine)
         if not is_current:
             raise Refused(
-                "The database is not of this program's version: a start of this version of the bot updates it."
+                "The database is not of this program's version. Start this version of the bot: it updates it."
             )
         yield engine
 
@@ -277,9 +277,7 @@ def _replay_options(parser: argparse.ArgumentParser) -> None:
 
 def _policy_options(parser: argparse.ArgumentParser) -> None:
     _config_option(parser)
-    parser.epilog = (
-        "Ends with 0 where nothing differs, 1 where a setting or a verdict does, 2 where something is wrong."
-    )
+    parser.epilog = "Ends with 0 where nothing differs, 1 where a setting or a verdict does, 2 on a fault."
     parser.add_argument("what", choices=["diff"], help="diff: what another configuration would change")
     parser.add_argument("new", type=Path, metavar="FILE", help="the other configuration")
     parser.add_argument("--replay", metavar="LENGTH", help="also judge past days by it: 90d, 12w; nothing is written")
@@ -315,7 +313,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Runs one command; 0 where all is well, 1 where a fault or a difference was found, 2 where something has to be put right."""
+    """Runs one command: 0 if all is well, 1 if a fault or a difference is found, 2 if something has to be put right."""
     arguments = _parser().parse_args(words)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     # Bolt reads SLACK_BOT_TOKEN by itself and warns that the client, made from the same one, goes first.

@@ -118,7 +118,8 @@ def table(seen: Hindsight, found: Iterable[Difference], since: date) -> Iterator
 def _row(change: Change) -> tuple[str, ...]:
     mark = MARK if change.is_hypothetical else ""
     run, verdicts = change.run, f"{change.said} -> {change.found}"
-    return mark, run.experiment, run.variant, change.day.isoformat(), verdicts, change.why
+    why = f"{change.why} (Judged without {', '.join(change.without)}.)" if change.without else change.why
+    return mark, run.experiment, run.variant, change.day.isoformat(), verdicts, why
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
@@ -141,6 +142,6 @@ def _unknown(seen: Hindsight, found: Iterable[Difference]) -> Iterator[str]:
             "as if it had shown nothing."
         )
     if any(one.key == PRICE for one in found):
-        yield "Costs are those of then: tokens were priced when they were counted, not by the new price_per_1000_tokens."
+        yield "Costs are those of then: tokens were priced when a look was made, not by the new price_per_1000_tokens."
     if seen.not_whole:
         yield f"Of {seen.not_whole:,} looks no more was kept than action and sentence; only their actions are compared."

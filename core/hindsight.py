@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from typing import Any, Final
@@ -50,6 +50,8 @@ class Change:
     """True after the first such verdict of a run: people would have acted otherwise from there on."""
     is_older: bool
     """True where it was judged on other terms than those in force now."""
+    without: tuple[str, ...] = ()
+    """The metrics that it was judged without, since they were not collected then."""
 
 
 @dataclass(frozen=True)
@@ -158,16 +160,16 @@ class _Again:
         self._has_differed |= differs
         if row.day < self._question.since:
             return Hindsight()
-        change = Change(self._run, row.day, row.action, action, why, is_hypothetical, then != self._old)
+        change = Change(self._run, row.day, row.action, action, why, is_hypothetical, then != self._old, without)
         return Hindsight(1, (change,) * differs, dict.fromkeys(without, 1), int(not row.is_whole))
 
-    def _judged(self, row: Any, then: Terms) -> tuple[Action, str, Collection[str]]:
+    def _judged(self, row: Any, then: Terms) -> tuple[Action, str, tuple[str, ...]]:
         if self._memory is None and then == self._new and not self._question.strangers:
             return row.action, "", ()  # the same grounds always give the same verdict
         if self._memory is None:
             self._memory = self._stored()
         look = looks.restore(self._session, row.look, self._samples)
-        without = [m.name for m in self._new.metrics if self._is_unknown(m, then, look)]
+        without = tuple(m.name for m in self._new.metrics if self._is_unknown(m, then, look))
         metrics = tuple(_unknown(m) if m.name in without else m for m in self._new.metrics)
         grounds = Grounds(look, self._memory, replace(self._new, metrics=metrics), self._new.rule)
         found, self._memory = grounds.decide()

@@ -45,15 +45,13 @@ class Difference:
 
 
 def differences(before: Settings, after: Settings) -> tuple[Difference, ...]:
-    """What differs between two configurations, in the order of the file."""
-    return _differences(before.values, after.values)
-
-
-def _differences(before: Mapping[Key, Any], after: Mapping[Key, Any]) -> tuple[Difference, ...]:
+    """What differs between two configurations, section by section."""
+    old, new = before.values, after.values
+    sections = list(Settings.model_fields)
     return tuple(
-        Difference(key, before.get(key), after.get(key), _is_there(key, before), _is_there(key, after))
-        for key in dict.fromkeys((*before, *after))
-        if before.get(key) != after.get(key)
+        Difference(key, old.get(key), new.get(key), _is_there(key, old), _is_there(key, new))
+        for key in sorted(dict.fromkeys((*new, *old)), key=lambda key: sections.index(key[0]))
+        if old.get(key) != new.get(key)
     )
 
 
