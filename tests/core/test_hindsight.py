@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import pytest
 from sqlalchemy import Engine, text
+from sqlalchemy.exc import DBAPIError
 
 from core import db, hindsight, looks
 from core.hindsight import Hindsight, Question
@@ -133,7 +134,7 @@ def test_sums_of_another_event_are_not_taken_for_a_metric_of_the_same_name(place
     assert [(one.found, one.without) for one in found.changes] == [("increase", ("swaps",))] * 2
 
 
-def test_other_minimums_and_rules_for_one_experiment(place: Engine) -> None:
+def test_a_higher_minimum_waits_longer(place: Engine) -> None:
     put(place, slower(), LOOSE)
     more = LOOSE.model_copy(update={"rollout": RolloutSection(minimum_samples=1200)})
     assert [(one.said, one.found, one.why) for one in anew(place, LOOSE, more).changes] == [
@@ -143,7 +144,7 @@ def test_other_minimums_and_rules_for_one_experiment(place: Engine) -> None:
 
 def test_nothing_is_written(place: Engine) -> None:
     with (
-        pytest.raises(Exception, match="read-only transaction"),
+        pytest.raises(DBAPIError, match="read-only transaction"),
         db.transaction(place, only_reads=True) as session,
     ):
         session.execute(text("UPDATE promotion.recommendations SET day = day"))
