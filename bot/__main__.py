@@ -10,14 +10,20 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from datetime import date
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import ArgumentError, OperationalError
 
 from core import db, settings
 from core.errors import Refused
 from core.settings import Settings
+
+if TYPE_CHECKING:
+    from core.hindsight import Hindsight
 
 log = logging.getLogger("promotion-bot")
 
@@ -44,15 +50,25 @@ def _database(stack: ExitStack, found: Settings) -> str:
     return stack.enter_context(db.embedded(found.promotion_bot_data))
 
 
-def _connected(url: str) -> db.Engine:
+def _engine(url: str) -> db.Engine:
     try:
-        engine = db.connect(url)
+        return db.connect(url)
     except ArgumentError:  # it repeats the URL, and with it the password
         raise Refused("DATABASE_URL is no address of a database. Write it like postgresql://name@host/base.") from None
+
+
+@contextmanager
+def _reaching(engine: db.Engine) -> Iterator[None]:
     try:
-        db.migrate(engine)
+        yield
     except OperationalError as error:
         raise Refused(f"The database at {engine.url} cannot be used: {error.orig}") from error
+
+
+def _connected(url: str) -> db.Engine:
+    engine = _engine(url)
+    with _reaching(engine):
+        db.migrate(engine)
     return engine
 
 
@@ -64,6 +80,21 @@ def _base(arguments: argparse.Namespace) -> Iterator[tuple[db.Engine, Settings]]
         engine = _connected(_database(stack, found))
         stack.callback(engine.dispose)
         yield engine, found
+
+
+@contextmanager
+def _as_it_is(found: Settings) -> Iterator[db.Engine]:
+    """The configured database, in which nothing is changed, its schema included."""
+    with ExitStack() as stack:
+        engine = _engine(_database(stack, found))
+        stack.callback(engine.dispose)
+        with _reaching(engine):
+            is_current = db.is_current(engine)
+        if not is_current:
+            raise Refused(
+                "The database is not of this program's version. Start this version of the bot: it updates it."
+            )
+        yield engine
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -149,6 +180,58 @@ def replay(arguments: argparse.Namespace) -> int:
     return 1
 
 
+def policy(arguments: argparse.Namespace) -> int:
+    """Shows what differs between the configuration in force and another file, and with --replay in past verdicts."""
+    from bot import differences
+    from core import policies
+
+    days = differences.days(arguments.replay) if arguments.replay else None
+    before, after = settings.load(arguments.config), _compared(arguments.new)
+    found = policies.differences(before, after)
+    print("\n".join(differences.lines(found, _in_force(arguments), str(arguments.new))), flush=True)
+    if days is None:
+        return 1 if found else 0
+    since, seen = _seen_again(before, after, days)
+    print("\n".join(("", *differences.table(seen, found, since))))
+    return 1 if found or seen.changes else 0
+
+
+def _in_force(arguments: argparse.Namespace) -> str:
+    file = arguments.config or Path(settings.CONFIG_FILE)
+    return str(file) if file.is_file() else f"the defaults (there is no {file} here)"
+
+
+def _compared(file: Path) -> Settings:
+    """What the bot would read from another file.
+
+    Raises:
+        Refused: where there is none or it has faults.
+    """
+    if not file.is_file():
+        raise Refused(f"There is no file {file}. Name the configuration to compare with.")
+    try:
+        return settings.load(file)
+    except Refused as refused:
+        raise Refused(f"In {file}: {refused}") from None
+
+
+def _seen_again(before: Settings, after: Settings, days: int) -> tuple[date, Hindsight]:
+    """The verdicts of so many days on other terms, and their first day; nothing is written, no schema changed."""
+    from core import hindsight
+
+    with _as_it_is(before) as engine:
+        # A transaction for each run: a new version of the bot, which changes tables, must not wait for all of them.
+        reading = partial(db.transaction, engine, patience_ms=FOREVER_MS, only_reads=True)
+        with reading() as session:
+            question = hindsight.Question(before, after, hindsight.first_day(session, days))
+            runs = hindsight.runs(session, question.since)
+        parts = []
+        for one in runs:
+            with reading() as session:
+                parts.append(hindsight.judge_anew(session, one, question))
+    return question.since, hindsight.Hindsight.total(parts)
+
+
 def manifest(arguments: argparse.Namespace) -> None:
     """Prints the Slack app manifest."""
     from bot.manifest import manifest as made
@@ -192,6 +275,14 @@ def _replay_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("id", nargs="+", metavar="ID", help="12 for request #12, or: look 345")
 
 
+def _policy_options(parser: argparse.ArgumentParser) -> None:
+    _config_option(parser)
+    parser.epilog = "Ends with 0 where nothing differs, 1 where a setting or a verdict does, 2 on a fault."
+    parser.add_argument("what", choices=["diff"], help="diff: what another configuration would change")
+    parser.add_argument("new", type=Path, metavar="FILE", help="the other configuration")
+    parser.add_argument("--replay", metavar="LENGTH", help="also judge past days by it: 90d, 12w; nothing is written")
+
+
 def _manifest_options(parser: argparse.ArgumentParser) -> None:
     _config_option(parser)
     parser.add_argument("--http", metavar="URL", help="for signed HTTP requests to this address, not Socket Mode")
@@ -205,6 +296,7 @@ COMMANDS: Mapping[str, Command] = {
     "measure": (measure, _measure_options),
     "audit": (audit, _audit_options),
     "replay": (replay, _replay_options),
+    "policy": (policy, _policy_options),
     "manifest": (manifest, _manifest_options),
 }
 
@@ -221,7 +313,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Runs one command; 0 where all is well, 1 where a fault was found, 2 where something has to be put right."""
+    """Runs one command: 0 if all is well, 1 if a fault or a difference is found, 2 if something has to be put right."""
     arguments = _parser().parse_args(words)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     # Bolt reads SLACK_BOT_TOKEN by itself and warns that the client, made from the same one, goes first.

@@ -12,6 +12,8 @@ from pathlib import Path
 import psutil
 from alembic import command
 from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, create_engine, func, select, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError, OperationalError
@@ -24,7 +26,7 @@ REQUEST_MS = 1_200
 BACKGROUND_MS = 60_000
 _MIGRATION_LOCK = 7_203_441
 
-__all__ = ["Engine", "Session", "connect", "embedded", "migrate", "now_of", "psycopg_url", "transaction"]
+__all__ = ["Engine", "Session", "connect", "embedded", "is_current", "migrate", "now_of", "psycopg_url", "transaction"]
 
 
 def psycopg_url(url: str) -> URL:
@@ -76,10 +78,11 @@ def _sentence(error: DBAPIError) -> str | None:
 
 
 @contextmanager
-def transaction(engine: Engine, *, patience_ms: int = REQUEST_MS) -> Iterator[Session]:
+def transaction(engine: Engine, *, patience_ms: int = REQUEST_MS, only_reads: bool = False) -> Iterator[Session]:
     """One transaction: committed at the end, rolled back on any exception.
 
-    `patience_ms` bounds every statement, half of it every wait for a lock.
+    `patience_ms` bounds every statement, half of it every wait for a lock. Where it `only_reads`, PostgreSQL refuses
+    to write.
 
     Raises:
         Refused: where the database is busy, does not answer, or a constraint that people can run into says no.
@@ -90,6 +93,8 @@ def transaction(engine: Engine, *, patience_ms: int = REQUEST_MS) -> Iterator[Se
                 text("SELECT set_config('lock_timeout', :lock_ms, true), set_config('statement_timeout', :ms, true)"),
                 {"ms": str(patience_ms), "lock_ms": str(patience_ms // 2)},
             )
+            if only_reads:
+                session.execute(text("SET TRANSACTION READ ONLY"))
             yield session
     except DBAPIError as error:
         sentence = _sentence(error)
@@ -134,6 +139,14 @@ def _alembic(engine: Engine) -> Config:
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     config.attributes["engine"] = engine
     return config
+
+
+def is_current(engine: Engine) -> bool:
+    """True where the schema is this program's own: neither older nor newer, nor missing."""
+    head = ScriptDirectory.from_config(_alembic(engine)).get_current_head()
+    with engine.connect() as connection:
+        there = MigrationContext.configure(connection, opts={"version_table_schema": "promotion"})
+        return there.get_current_revision() == head
 
 
 def migrate(engine: Engine) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
@@ -294,13 +294,20 @@ def _history_kept(history: History, digest: Callable[[Sample], str]) -> list[lis
     return [[digest(sample) for sample in getattr(history, part.name)] for part in fields(History)]
 
 
-def restore(session: Session, kept: Mapping[str, Any]) -> Look:
-    """The look that `keep` kept."""
+def restore(session: Session, kept: Mapping[str, Any], known: MutableMapping[str, Sample] | None = None) -> Look:
+    """The look that `keep` kept.
+
+    `known` are samples of the look before, and afterwards those of this one: most of two that follow are the same.
+    """
     # Each was once kept as the sum of its parts.
     history = [[found] if isinstance(found, str) else found for found in kept["history"] or ()]
     wanted = {key for keys in (*kept["steps"], *history) for key in keys}
-    rows = session.execute(select(Evidence.digest, Evidence.content).where(Evidence.digest.in_(wanted)))
-    samples = {row.digest: Sample.from_bytes(row.content) for row in rows}
+    samples = {} if known is None else known
+    for digest in samples.keys() - wanted:
+        del samples[digest]
+    missing = Evidence.digest.in_(wanted - samples.keys())
+    rows = session.execute(select(Evidence.digest, Evidence.content).where(missing))
+    samples.update({row.digest: Sample.from_bytes(row.content) for row in rows})
     return Look(
         steps=tuple(Step(*(samples[key] for key in pair)) for pair in kept["steps"]),
         share=Decimal(kept["share"]),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
@@ -323,12 +324,16 @@ _POLICY = {"slack", "rollout", "metrics", "recommendations", "alerts", "approval
 """The sections of the file; what only the environment says are addresses and secrets."""
 
 
-def _flat(nested: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+Key = tuple[str, ...]
+"""A setting by the names of its sections and its own."""
+
+
+def _flat(nested: dict[str, Any], above: Key = ()) -> Iterator[tuple[Key, Any]]:
     for key, value in nested.items():
         if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{key}.")
+            yield from _flat(value, (*above, key))
         else:
-            yield f"{prefix}{key}", value
+            yield (*above, key), value
 
 
 class Settings(BaseSettings):
@@ -391,7 +396,20 @@ class Settings(BaseSettings):
     @property
     def policy(self) -> dict[str, Any]:
         """The way of working, without addresses and secrets: each setting by its dotted name, as JSON has it."""
-        return dict(_flat(self.model_dump(mode="json", by_alias=True, include=_POLICY)))
+        found = _flat(self.model_dump(mode="json", by_alias=True, include=_POLICY))
+        return {".".join(key): value for key, value in found}
+
+    @property
+    def values(self) -> dict[Key, Any]:
+        """The same as Python has it, so that 0.1 is 0.10; freezes are by name, and what is not set is left out."""
+        usual = self.recommendations.timezone
+        freezes, seen = {}, Counter[str]()
+        for one in self.freezes:
+            seen[one.name] += 1
+            name = one.name if seen[one.name] == 1 else f"{one.name} ({seen[one.name]})"
+            freezes[name] = one.model_dump(by_alias=True, exclude={"name"}) | {"timezone": one.timezone or usual}
+        found = _flat(self.model_dump(by_alias=True, include=_POLICY - {"freezes"}) | {"freezes": freezes})
+        return {key: value for key, value in found if value not in (None, ())}
 
     @property
     def collected(self) -> tuple[Collected, ...]:
