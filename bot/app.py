@@ -200,6 +200,10 @@ def _submit_reject(desk: Desk, values: Values, about: Mapping[str, str], actor: 
     return buttons.reject(desk, about["id"], actor, modals.reason_of(values))
 
 
+def _submit_break_glass(desk: Desk, values: Values, about: Mapping[str, str], actor: Actor) -> Answer:
+    return buttons.break_glass(desk, about["id"], modals.reason_of(values), actor)
+
+
 def _submit_hold(desk: Desk, values: Values, about: Mapping[str, str], actor: Actor) -> Answer:
     length, reason = modals.read_hold(values)
     return buttons.hold(desk, about["id"], length, reason, actor)
@@ -213,6 +217,7 @@ FORMS: Mapping[str, Form] = {
     "start": Form(_submit_start, "version"),
     "rollback": Form(_submit_rollback, "variant"),
     "reject": Form(_submit_reject, "reason"),
+    "break_glass": Form(_submit_break_glass, "reason"),
     "hold": Form(_submit_hold, "reason"),
     "dismiss": Form(_submit_dismiss, "reason"),
 }

@@ -6,7 +6,18 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Final
 
-from bot import alert_screens, asking, blocks, charts, history_screens, modals, request_screens, screens, verdicts
+from bot import (
+    alert_screens,
+    asking,
+    blocks,
+    charts,
+    glass,
+    history_screens,
+    modals,
+    request_screens,
+    screens,
+    verdicts,
+)
 from bot.blocks import Answer
 from bot.desk import Desk
 from core import alerts, approvals, cards, chart_cards, db, rollout_cards, rollouts
@@ -59,6 +70,18 @@ def withdraw_form(desk: Desk, value: str, actor: Actor) -> Answer:
     with desk.transaction() as session:
         approvals.check_may_withdraw(session, _number(value), actor=actor)
     return Answer("", view=modals.reject(value, verb="Withdraw"))
+
+
+def break_glass_form(desk: Desk, value: str, actor: Actor) -> Answer:
+    """The form in which an owner carries a request out without its approvals."""
+    number, _, shown = value.partition(":")
+    return glass.form(desk, _number(number), actor, shown=shown)
+
+
+def break_glass(desk: Desk, value: str, reason: str, actor: Actor) -> Answer:
+    """Carry out what the form showed, without its approvals."""
+    number, _, shown = value.partition(":")
+    return glass.submit(desk, _number(number), shown, reason, actor)
 
 
 # --- On the card of a rollout ---------------------------------------------------------------------------------------
@@ -191,6 +214,7 @@ BUTTONS: Mapping[str, Callable[[Desk, str, Actor], Answer]] = {
     "approve": approve,
     "reject": reject_form,
     "withdraw": withdraw_form,
+    "break_glass": break_glass_form,
     "ask_step": ask_step,
     "why": why,
     "chart": chart,

@@ -10,7 +10,18 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Literal
 
-from bot import alert_screens, asking, blocks, charts, explain_screens, history_screens, modals, screens, verdicts
+from bot import (
+    alert_screens,
+    asking,
+    blocks,
+    charts,
+    explain_screens,
+    glass,
+    history_screens,
+    modals,
+    screens,
+    verdicts,
+)
 from bot.blocks import Answer
 from bot.desk import Desk
 from bot.words import Missing, Words, length, share
@@ -252,6 +263,15 @@ def unfreeze(desk: Desk, words: Words, actor: Actor) -> Answer:
     return screens.unfrozen(what)
 
 
+def break_glass(desk: Desk, words: Words, actor: Actor) -> Answer:
+    """For owners: carry a request out without its approvals; opens a form.
+    break-glass ID [because REASON]"""
+    number = words.at_most(1).at(0, "request").removeprefix("#")
+    if not number.isascii() or not number.isdecimal() or len(number) > 9:
+        raise Refused(f"Write the number of a request like `{desk.command} break-glass 12`.")
+    return glass.form(desk, int(number), actor, reason=words.reason)
+
+
 # --- Verbs that ask for a change ------------------------------------------------------------------------------------
 
 
@@ -382,6 +402,7 @@ VERBS: Verbs = {
     "resume": Verb(resume),
     "freeze": Verb(freeze),
     "unfreeze": Verb(unfreeze),
+    "break-glass": Verb(break_glass),
     "history": Verb(history),
     "explain": Verb(explain),
     "checklist": Verb(checklist, is_slow=True),

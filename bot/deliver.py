@@ -162,6 +162,19 @@ def notice(client: WebClient, desk: Desk, session: Session, due: Due) -> None:
     _post(client, where, answer, due.key, is_retry=due.is_retry, thread=place.ts if place else None)
 
 
+def glass(client: WebClient, desk: Desk, session: Session, due: Due) -> None:
+    """Broken glass is told aloud in a channel, once, to all who might have approved and were not asked."""
+    card = cards.request_card(session, due.payload["request"])
+    spared = {card.requester, card.decided_by or "", *card.approvals}
+    mentions = desk.people.approver_mentions(card.experiment, spared)
+    answer = request_screens.glass_broken(card, mentions, desk.command)
+    approvals_channel, rollouts_channel = desk.aloud_in(card.experiment)
+    if due.payload["where"] == "approvals":
+        _post(client, desk.channels.id_of(approvals_channel), answer, due.key, is_retry=due.is_retry)
+    elif rollouts_channel != approvals_channel:
+        _post(client, desk.channels.id_of(rollouts_channel), answer, due.key, is_retry=due.is_retry)
+
+
 def rollout_card(client: WebClient, desk: Desk, session: Session, due: Due) -> None:
     """The living card of a rollout stands in its channel as the rollout is now."""
     shown = rollout_cards.rollout_card(session, due.payload["rollout"], terms=desk.settings.terms)
@@ -264,6 +277,7 @@ URGENT: Mapping[str, ChatHandler] = {
     "redraw": redraw,
     "reminder": reminder,
     "notice": notice,
+    "glass": glass,
     "alert": alert_card,
     "escalation": escalation,
     "direct": direct,

@@ -47,6 +47,10 @@ class Desk:
         """A link to the channel where requests are decided."""
         return self.channels.mention(self.settings.slack.approvals_channel)
 
+    def aloud_in(self, experiment: str) -> tuple[str, str]:
+        """The channels that are told of broken glass: of approvals and of rollouts; they may be one."""
+        return self.settings.slack.approvals_channel, self.settings.channel_of(experiment)
+
     def talk(self, experiment: str) -> Talk:
         """Where and when an experiment is talked about."""
         settings = self.settings

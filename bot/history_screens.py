@@ -31,6 +31,7 @@ MOVES = 12
 DEEDS = {
     "request": "asked for",
     "approve": "approved",
+    "break glass": "broke the glass :rotating_light: and pushed through",
     "reject": "rejected",
     "redraw": "redrew",
     "expire": "let expire",

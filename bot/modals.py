@@ -13,6 +13,7 @@ from bot import blocks, request_screens
 from bot.blocks import Answer, Block
 from bot.desk import Desk
 from core import cards, choices, experiments, requests, stages
+from core.cards import RequestCard
 from core.db import Session
 from core.errors import Refused
 from core.plans import Ask
@@ -221,6 +222,15 @@ def reject(request_id: str, *, verb: str = "Reject") -> Block:
     """The form that asks why a request is rejected, or taken back."""
     why = _typed("reason", "Why", "The person who asked will read it.", multiline=True)
     return modal(f"{verb} #{request_id}", "reject", [why], submit=verb, about=json.dumps({"id": request_id}))
+
+
+def break_glass(card: RequestCard, channels: str, reason: str | None) -> Block:
+    """The form that says what breaking the glass does, and asks why; what it shows is what its submission is for."""
+    typed: dict[str, Any] = {"initial_value": blocks.cut(reason, REASON_LIMIT)} if reason else {}
+    why = _typed("reason", "Why", "Everybody will read it; a few words at least.", multiline=True, **typed)
+    body = blocks.fitted(request_screens.breaking_glass(card, channels), [why])
+    about = json.dumps({"id": f"{card.id}:{card.mark}"})
+    return modal(f"Break glass: #{card.id}", "break_glass", body, submit="Push it through", about=about)
 
 
 def reason_of(values: Values) -> str:

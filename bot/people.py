@@ -122,9 +122,18 @@ class People:
         return tuple(dict.fromkeys(member for member in found if member[:1] in ("U", "W")))
 
     def mentions(self, spared: Collection[str]) -> tuple[str, ...]:
-        """Mentions of those on call without the `spared` people: of a group with one of them only its other members."""
+        """Mentions of those on call without the `spared` people."""
+        return self._mentions(self.on_call, spared)
+
+    def approver_mentions(self, experiment: str, spared: Collection[str]) -> tuple[str, ...]:
+        """Mentions of those who may approve changes of an experiment, without the `spared` people."""
+        entries = (*self._approvers, *self._owners, *self._owners_of.get(experiment, ()))
+        return self._mentions(self._ids(entries), spared)
+
+    def _mentions(self, entries: Sequence[str], spared: Collection[str]) -> tuple[str, ...]:
+        """Of a group with one of the `spared` people only its other members are mentioned."""
         found: list[str] = []
-        for entry in self.on_call:
+        for entry in entries:
             members = self._groups.get(entry)
             if members is not None and members.isdisjoint(spared):
                 found.append(f"<!subteam^{entry}>")

@@ -81,15 +81,22 @@ def _what(card: RequestCard) -> list[Block]:
     return listing([f"{verb}:", *(name(n) for n in card.params["names"])])
 
 
+def _against(card: RequestCard) -> list[Block]:
+    """What a request goes against, and what the engine says of it."""
+    override = f":warning: *Override*, because\n{quoted(card.override or '')}"
+    return [
+        *([section(override)] if card.override else []),
+        *([section(_verdict(card))] if "verdict" in card.params else []),
+    ]
+
+
 def _request_body(card: RequestCard) -> list[Block]:
     consequence = _consequence(card)
-    override = f":warning: *Override*, because\n{quoted(card.override or '')}"
     return [
         *_what(card),
         *([context(consequence)] if consequence else []),
         *([section(f"*Why*\n{quoted(card.reason)}")] if card.reason else []),
-        *([section(override)] if card.override else []),
-        *([section(_verdict(card))] if "verdict" in card.params else []),
+        *_against(card),
         *([section(check_lines(card.checklist))] if card.checklist else []),
     ]
 
@@ -98,6 +105,16 @@ def _verdict(card: RequestCard) -> str:
     """What the engine said of what is asked for, on the measurements that the card shows."""
     action = card.params["verdict"]
     return f"{verdicts.MARKS[action]} Verdict: *{verdicts.WORDS[action]}*\n{escaped(cut(card.params['why'], 400))}"
+
+
+def _card_buttons(card: RequestCard) -> Block:
+    """The card is shared: the button to break the glass is there for all, and says to whom it is not for."""
+    decide = _decide_buttons(card)
+    if card.action == "rollback":
+        return decide
+    sure = confirmation("Break glass", "This opens a form. What it sends needs no approvals.", "Go on")
+    glass = button("Break glass…", "break_glass", f"{card.id}:{card.mark}", confirm=sure)
+    return {**decide, "elements": [*decide["elements"], glass]}
 
 
 def _decide_buttons(card: RequestCard) -> Block:
@@ -123,7 +140,14 @@ def progress_line(progress: Progress) -> str:
     return f":hourglass_flowing_sand: {progress.what}: recorded, on its way{held}"
 
 
+def _lack(card: RequestCard) -> str:
+    """With how many approvals a request is carried out by breaking the glass."""
+    return f"with {len(card.approvals)} of {card.needed} approvals" if card.approvals else "without approval"
+
+
 def _state(card: RequestCard) -> str:
+    if card.is_glass_broken:
+        return f":rotating_light: Pushed through {_lack(card)}"
     words = STATE_MARKS[card.state]
     return words.replace("Approved", "Confirmed") if card.action == "rollback" else words
 
@@ -155,8 +179,9 @@ def _decision(card: RequestCard, eligible: Sequence[str], frozen: Frozen | None)
     if card.state == "open":
         until = f"Expires {moment(card.expires_at)}."
         held = [context(frozen_line(frozen))] if frozen else []
-        return [*held, _decide_buttons(card), context(f"{missing(card, eligible)} {until}")]
-    deciders = card.approvals if card.state == "applied" else (card.decided_by,) if card.decided_by else ()
+        return [*held, _card_buttons(card), context(f"{missing(card, eligible)} {until}")]
+    is_approved = card.state == "applied" and not card.is_glass_broken
+    deciders = card.approvals if is_approved else (card.decided_by,) if card.decided_by else ()
     by = f" by {_people(deciders)}" if deciders else ""
     at = f" · {moment(card.decided_at)}" if card.decided_at else ""
     return [
@@ -178,6 +203,36 @@ def reminder(card: RequestCard, eligible: Sequence[str]) -> Answer:
     """What is said in the thread of a card before its request expires."""
     text = f":hourglass: #{card.id}, asked by {person(card.requester)}, expires {moment(card.expires_at)}."
     return Answer(f"#{card.id} expires soon", [section(f"{text}\n{missing(card, eligible)}")])
+
+
+def breaking_glass(card: RequestCard, channels: str) -> list[Block]:
+    """What a form says before somebody breaks the glass: what happens at once, and against what."""
+    lack = f"{len(card.approvals)} of {card.needed} approvals"
+    warning = (
+        f":rotating_light: Sending this carries out #{card.id} *at once, with {lack}*. {channels} are told with your "
+        "name and your reason, the approvers are mentioned, and it stays in the record."
+    )
+    return [section(warning), header(title(card)), *_request_body(card)]
+
+
+def glass_broken(card: RequestCard, mentions: Sequence[str], command: str) -> Answer:
+    """What everybody is told when an owner carried a request out without its approvals."""
+    by, own = person(card.decided_by or "?"), card.decided_by == card.requester
+    whose = "their own request" if own else f"asked by {person(card.requester)}"
+    told = f":rotating_light: *Glass broken* by {by}: #{card.id} *{escaped(title(card))}* is carried out {_lack(card)}"
+    asked = [section(f"{' '.join(mentions)} – you were not asked. Look at it now.")] if mentions else []
+    back = context(f"See `{command} explain {card.id}`. A rollback takes one confirmation.")
+    return Answer(
+        f":rotating_light: Glass broken: #{card.id} {escaped(title(card))}",
+        fitted(
+            [
+                section(f"{told}, {whose}.\n*Why*\n{quoted(card.decision_reason or '')}"),
+                *_what(card),
+                *_against(card),
+            ],
+            [*asked, back],
+        ),
+    )
 
 
 def request_short(card: RequestCard) -> list[Block]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Literal
+from typing import Final, Literal
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -23,6 +23,7 @@ from core import (
     rollouts,
 )
 from core.errors import Refused
+from core.freezes import IsFrozen
 from core.plans import Ask, Look
 from core.rules import approval
 from core.rules.approval import RIGHTS, Actor, Roles
@@ -148,30 +149,34 @@ def approve(session: Session, request_id: int, *, shown: str, actor: Actor, role
     if overtaken := _overtaken(session, place, request, shown, terms):
         return overtaken
     _note_decision(session, request, actor, "approve")
-    missing = request.needed - _count(session, request, approvers)
+    missing = request.needed - len(_given(session, request, approvers))
     number = requests.record(session, place, request, actor=actor.id, action="approve")
     if missing > 0:
         outbox.put_card(session, request_id=request.id, why=f"ledger-{number}")
         return Decided("counted", f"Your approval counts. {missing} more needed.")
     requests.close(session, request, "applied", by=actor.id, why=None)
-    plans.ACTIONS[request.action].apply(session, place, request, actor.id, terms)
-    _tell_of_change(session, place, request, actor)
-    outbox.put_card(session, request_id=request.id, why="applied")
+    _carry_out(session, place, request, actor, terms)
     outbox.put_notice(session, ledger_id=number)
     return Decided("applied", f"Approved. {place.name} is changed.")
 
 
-def _count(session: Session, request: Request, approvers: frozenset[str]) -> int:
-    """How many approvals there are of what the card shows; one of somebody who is no approver any more has lapsed."""
+def _given(session: Session, request: Request, approvers: frozenset[str]) -> list[str]:
+    """Who has approved what the card shows; the approval of somebody who is no approver any more has lapsed."""
     query = select(Approval).where(
         Approval.request_id == request.id, Approval.mark == request.mark, Approval.decision == "approve"
     )
-    given = list(session.scalars(query))
+    given = list(session.scalars(query.order_by(Approval.at, Approval.person)))
     for one in given:
         if RIGHTS[request.action].needs_approver and one.person not in approvers:
             one.decision = "lapsed"
     session.flush()
-    return sum(one.decision == "approve" for one in given)
+    return [one.person for one in given if one.decision == "approve"]
+
+
+def _carry_out(session: Session, place: Experiment, request: Request, actor: Actor, terms: Terms) -> None:
+    plans.ACTIONS[request.action].apply(session, place, request, actor.id, terms)
+    _tell_of_change(session, place, request, actor)
+    outbox.put_card(session, request_id=request.id, why="applied")
 
 
 def _tell_of_change(session: Session, place: Experiment, request: Request, actor: Actor) -> None:
@@ -272,6 +277,73 @@ def reject(session: Session, request_id: int, *, actor: Actor, roles: Roles, rea
     outbox.put_card(session, request_id=request.id, why=state)
     outbox.put_notice(session, ledger_id=number)
     return Decided(state, f"Request #{request.id} is {state}. Nothing was changed.")
+
+
+# --- Breaking the glass ---------------------------------------------------------------------------------------------
+
+
+def check_may_break_glass(
+    session: Session, request_id: int, *, shown: str | None = None, actor: Actor, roles: Roles, terms: Terms
+) -> Decided | None:
+    """Passes where this person may carry out the request without its approvals; what it comes to where it is overtaken.
+
+    `shown` is the mark of what they saw; None where they saw nothing of it yet.
+
+    Raises:
+        Refused: where it is closed, they may not, or the experiment is frozen.
+    """
+    request, place = _open(session, request_id)
+    return _held_glass(session, place, request, shown or request.mark, actor=actor, roles=roles, terms=terms)
+
+
+def _held_glass(
+    session: Session, place: Experiment, request: Request, shown: str, *, actor: Actor, roles: Roles, terms: Terms
+) -> Decided | None:
+    against = approval.breaking_objection(request.action, experiment=place.name, actor=actor, roles=roles)
+    if against:
+        raise Refused(against)
+    if _is_over(session, request):
+        return Decided("expired", _expire(session, place, request))
+    _check_not_frozen(session, place, request, terms)
+    return _overtaken(session, place, request, shown, terms)
+
+
+def _check_not_frozen(session: Session, place: Experiment, request: Request, terms: Terms) -> None:
+    """A freeze is the stronger switch: who breaks the glass is told that it does not end one."""
+    try:
+        requests.check_not_frozen(session, place, request.action, terms)
+    except IsFrozen as held:
+        way = "Unfreeze it first." if held.frozen.window is None else "Wait for its end."
+        raise Refused(f"{held.frozen.sentence} Breaking the glass does not end a freeze. {way}") from None
+
+
+def break_glass(
+    session: Session, request_id: int, *, shown: str, reason: str, actor: Actor, roles: Roles, terms: Terms
+) -> Decided:
+    """Carries out what an owner was `shown` (its mark) without its approvals, and has it announced aloud.
+
+    Raises:
+        Refused: without a reason, where the request is closed, this person may not, or the experiment is frozen.
+    """
+    why = reason.strip()
+    if not approval.says_why(why):
+        raise Refused("Say why in a few words; everybody who was not asked will read it.")
+    request, place = _open(session, request_id)
+    if held := _held_glass(session, place, request, shown, actor=actor, roles=roles, terms=terms):
+        return held
+    had = _given(session, request, roles.approvers_of(place.name))
+    requests.record(session, place, request, actor=actor.id, action="break glass", reason=why, approvals=had)
+    request.is_glass_broken = True
+    requests.close(session, request, "applied", by=actor.id, why=why)
+    _carry_out(session, place, request, actor, terms)
+    for where in ANNOUNCED_IN:
+        key = f"glass:{request.id}:{where}"
+        outbox.put(session, kind="glass", subject=key, key=key, request=request.id, where=where)
+    return Decided("applied", f"Request #{request.id} is carried out. {place.name} is changed.")
+
+
+ANNOUNCED_IN: Final = ("approvals", "rollouts")
+"""The channels that are told of broken glass."""
 
 
 # --- When nobody decides --------------------------------------------------------------------------------------------

@@ -64,6 +64,8 @@ class RequestCard:
     decided_by: str | None
     decision_reason: str | None
     progress: tuple[Progress, ...]
+    is_glass_broken: bool = False
+    """True where an owner had it carried out without its approvals."""
 
 
 @dataclass(frozen=True)
@@ -160,6 +162,7 @@ def request_card(session: Session, request_id: int) -> RequestCard:
         decided_by=request.decided_by,
         decision_reason=request.decision_reason,
         progress=_progress(session, request),
+        is_glass_broken=request.is_glass_broken,
     )
 
 
@@ -239,7 +242,7 @@ def tenures(session: Session, experiment: str | uuid.UUID) -> list[ledger.Tenure
     return ledger.tenures(session, find_experiment(session, experiment, lock=False).id)
 
 
-DECISIONS = ("approve", "reject", "hold", "alert dismissed", "pause", "resume", "freeze", "unfreeze")
+DECISIONS = ("approve", "break glass", "reject", "hold", "alert dismissed", "pause", "resume", "freeze", "unfreeze")
 
 
 def decisions(session: Session, *, limit: int) -> list[HistoryLine]:

@@ -49,7 +49,7 @@ def request(session: Session, number: int) -> Branch:
         (
             _asked(found, entries),
             *(_alert_line(alert) for alert in alerts),
-            *_decisions(session, found),
+            *_decisions(session, found, entries),
             *_done(entries),
             *_effects(session, number),
             *_sealed(session, entries),
@@ -97,14 +97,18 @@ def _rows(checklist: Sequence[Mapping[str, Any]]) -> tuple[Branch, ...]:
     return (Branch(f"the checklist: {passed} of {len(checklist)} passed", below=rows),)
 
 
-def _decisions(session: Session, found: Request) -> tuple[Branch, ...]:
+def _decisions(session: Session, found: Request, entries: Sequence[LedgerEntry]) -> tuple[Branch, ...]:
     query = select(Approval).where(Approval.request_id == found.id).order_by(Approval.at)
-    words = {"approve": "approved", "reject": "rejected"}
+    words = {"approve": "approved", "reject": "rejected", "lapsed": "approved, but is no approver any more"}
     given = tuple(Branch(words[one.decision], one.person, one.at) for one in session.scalars(query))
+    if broken := next((e for e in entries if e.action == "break glass"), None):
+        facts = broken.evidence or {}
+        lack = f"pushed through with {len(facts['approvals'])} of {facts['needed']} approvals"
+        return (*given, Branch(lack, broken.actor, broken.at, broken.reason))
     return given or (Branch("nobody has decided" if found.state == "open" else "closed without a decision"),)
 
 
-_TELLS = ("request", "approve", "reject", "mirror")
+_TELLS = ("request", "approve", "break glass", "reject", "mirror")
 """Rows of the record that a branch of their own tells."""
 
 

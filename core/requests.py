@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from decimal import Decimal
 from typing import Any
@@ -167,9 +167,14 @@ def record(
     action: str,
     reason: str | None = None,
     look: Look | None = None,
+    approvals: Sequence[str] | None = None,
 ) -> int:
-    """Appends what happened to a request, with its checklist as whoever did it saw it, and the look it now rests on."""
+    """Appends what happened to a request, with its checklist as whoever did it saw it, and the look it now rests on.
+
+    `approvals` are those that it had, where it was carried out without enough of them.
+    """
     rests_on = {"verdict": recommendations.keep_evidence(session, look.standing)} if look else {}
+    lacks = {} if approvals is None else {"approvals": list(approvals), "needed": request.needed}
     entry = ledger.record(
         session,
         actor=actor,
@@ -180,7 +185,7 @@ def record(
         before={"shares": {c["variant"]: c["before"] for c in request.changes}},
         after={"shares": {c["variant"]: c["after"] for c in request.changes}},
         reason=reason,
-        evidence={"params": request.params, "checklist": request.checklist, **rests_on},
+        evidence={"params": request.params, "checklist": request.checklist, **rests_on, **lacks},
     )
     return entry.id
 

@@ -185,6 +185,8 @@ class Request(Base):
     decided_at: Mapped[datetime | None]
     decided_by: Mapped[str | None]
     decision_reason: Mapped[str | None]
+    is_glass_broken: Mapped[bool] = mapped_column(server_default=_generated())
+    """True where an owner had it carried out without its approvals."""
 
 
 class Approval(Base):

@@ -34,7 +34,7 @@ PEOPLE = (
     Person(handle="alice", name="Alice Moreau", title="ML engineer"),
     Person(handle="bob", name="Bob Tanaka", title="Approver"),
     Person(handle="carol", name="Carol Okafor", title="Approver, on call"),
-    Person(handle="dan", name="Dan Weber", title="Approver"),
+    Person(handle="dan", name="Dan Weber", title="Approver, owner"),
 )
 EVERYBODY = tuple(person.handle for person in PEOPLE)
 CHANNELS = (
@@ -42,7 +42,7 @@ CHANNELS = (
     Channel(name="ml-approvals", topic="Requests that wait for a decision", members=EVERYBODY),
 )
 APPROVERS = ("bob", "carol", "dan")
-SLACK = SlackSection(approvers=("@ml-approvers",))
+SLACK = SlackSection(approvers=("@ml-approvers",), owners=("@dan",))
 ALERTS = AlertsSection(on_call=("@carol",))
 FIRST = (
     f"status {world.EXPERIMENT}",

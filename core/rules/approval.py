@@ -33,7 +33,11 @@ class Roles:
 
     def approvers_of(self, experiment: str) -> frozenset[str]:
         """Who may approve changes of an experiment: the approvers and its owners."""
-        return self.approvers | self.owners | self.owners_of.get(experiment, frozenset())
+        return self.approvers | self.all_owners_of(experiment)
+
+    def all_owners_of(self, experiment: str) -> frozenset[str]:
+        """Who owns an experiment: its owners and those of all."""
+        return self.owners | self.owners_of.get(experiment, frozenset())
 
     @property
     def deciders(self) -> frozenset[str]:
@@ -140,6 +144,37 @@ def rejection_objection(action: str, *, requester: str, actor: Actor, approvers:
     if actor.id == requester:
         return None
     return objection(action, requester=requester, actor=actor, approvers=approvers)
+
+
+SHORTEST_REASON = 10
+"""Letters and digits of a reason to break the glass, which others read who were not asked."""
+
+
+def breaking_objection(action: str, *, experiment: str, actor: Actor, roles: Roles) -> str | None:
+    """Why this actor may not carry a request out without its approvals, as a sentence for them; None where they may.
+
+    An owner may for their own request, too: nobody else may be awake.
+    """
+    owners = roles.all_owners_of(experiment)
+    if actor.barred:
+        return actor.barred
+    if not RIGHTS[action].needs_someone_else:
+        return "This takes one confirmation, which may be your own, so there is no glass to break."
+    if not owners:
+        return (
+            f"{experiment} has no owners, so nobody can break the glass. The configuration names them: `owners` "
+            f"in [slack] for all experiments, or in [experiments.{experiment}]."
+        )
+    if actor.id not in owners:
+        return f"Only the owners of {experiment} may break the glass. Ask one of them, or have it approved."
+    if not actor.is_known:
+        return "Slack did not say in time who you are, so nothing was changed. Try once more."
+    return None
+
+
+def says_why(reason: str) -> bool:
+    """True where a reason to break the glass is more than a word."""
+    return sum(map(str.isalnum, reason)) >= SHORTEST_REASON
 
 
 _WORSE: Mapping[str, Collection[str]] = {

@@ -29,6 +29,7 @@ from core.variants import find_experiment, variants
 from tests.core.conftest import add_variant
 
 PEOPLE = ("UALICE", "UBOB", "UCAROL")
+OWNER = "UOWNER"
 EXPIRES_HOURS = 24
 ACTIONS = ("start", "start", "increase", "rollback")
 MEANWHILE = (
@@ -40,7 +41,15 @@ MEANWHILE = (
     "a_day_passes",
     "jobs_run",
 )
-ACTS = ("asks", "looks", *["looks_and_approves"] * 4, *["approves_what_they_saw_last"] * 3, "rejects", *MEANWHILE)
+ACTS = (
+    "asks",
+    "looks",
+    *["looks_and_approves"] * 4,
+    *["approves_what_they_saw_last"] * 3,
+    "rejects",
+    "breaks_glass",
+    *MEANWHILE,
+)
 people = st.sampled_from(PEOPLE)
 _numbers = itertools.count(1)
 
@@ -109,7 +118,7 @@ class Approvals(RuleBasedStateMachine):
 
     @property
     def roles(self) -> Roles:
-        return Roles(approvers=frozenset(self.approvers))
+        return Roles(approvers=frozenset(self.approvers), owners=frozenset({OWNER}))
 
     def actor(self, person: str) -> Actor:
         return Actor(person, barred="No." if person in self.barred else None)
@@ -227,6 +236,34 @@ class Approvals(RuleBasedStateMachine):
         assert len(counting) >= (1 if is_rollback else self.quorum), (counting, asked)
         assert self.hour - asked.hour < EXPIRES_HOURS, "its time was over"
         assert self.shares() == seen.after
+
+    def _breaks_glass(self, person: str) -> None:
+        """The owner does, shown what this person saw last; the person themselves may not."""
+        if person not in self.seen:
+            return
+        seen, before = self.seen[person], self.shares()
+        for actor in (self.actor(person), Actor(OWNER)):
+            try:
+                with self.transaction() as session:
+                    outcome = approvals.break_glass(
+                        session,
+                        seen.number,
+                        shown=seen.mark,
+                        reason="nobody answers at night",
+                        actor=actor,
+                        roles=self.roles,
+                        terms=self.terms,
+                    ).outcome
+            except Refused:
+                outcome = "refused"
+            if outcome != "applied":
+                assert self.shares() == before, f"{outcome}, and yet the shares changed"
+                continue
+            assert actor.id == OWNER
+            assert self.asked[seen.number].action != "rollback"
+            assert self.hour - self.asked[seen.number].hour < EXPIRES_HOURS, "its time was over"
+            assert {name: share for name, share in seen.before.items() if share or name in before} == before
+            assert self.shares() == seen.after
 
     def _rejects(self, person: str) -> None:
         if person not in self.seen:

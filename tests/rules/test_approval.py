@@ -13,9 +13,11 @@ from core.rules.approval import (
     Quorums,
     Roles,
     asking_objection,
+    breaking_objection,
     has_turned,
     objection,
     rejection_objection,
+    says_why,
 )
 
 ALICE, BOB = Actor("U1"), Actor("U2")
@@ -92,6 +94,29 @@ def test_who_may_ask() -> None:
     assert may("U5", "rollback")
     assert not may("U3", experiment="b")
     assert asking_objection("start", experiment="a", actor=BOB, roles=Roles()) is None
+
+
+def test_who_may_break_the_glass() -> None:
+    roles = Roles(frozenset({"U1"}), owners=frozenset({"U2"}), owners_of={"a": frozenset({"U3"})})
+
+    def against(actor: Actor, experiment: str = "a", action: str = "promote") -> str | None:
+        return breaking_objection(action, experiment=experiment, actor=actor, roles=roles)
+
+    assert [against(Actor(owner)) for owner in ("U2", "U3")] == [None, None]
+    assert "Only the owners of a" in str(against(Actor("U1"))), "an approver approves"
+    assert "Only the owners of b" in str(against(Actor("U3"), "b"))
+    assert "takes one confirmation" in str(against(Actor("U2"), action="rollback"))
+    assert against(Actor("U2", barred="Bots do not.")) == "Bots do not."
+    assert "did not say in time" in str(against(Actor("U2", is_known=False)))
+    nobody = breaking_objection("promote", experiment="a", actor=BOB, roles=Roles(frozenset({"U2"})))
+    assert "[experiments.a]" in str(nobody)
+
+
+@pytest.mark.parametrize(
+    ("reason", "says"), [("all is down", False), ("x" * 9 + " ...", False), ("all is down now", True)]
+)
+def test_a_reason_to_break_the_glass_is_more_than_a_word(reason: str, says: bool) -> None:
+    assert says_why(reason) is says
 
 
 @pytest.mark.parametrize(
