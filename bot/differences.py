@@ -132,7 +132,9 @@ def _aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
 def _summary(seen: Hindsight, since: date) -> str:
     ways = Counter(f"{change.said} -> {change.found}" for change in seen.changes)
     each = ", ".join(f"{way}: {many:,}" for way, many in ways.most_common())
-    return f"{seen.looks:,} daily looks since {since}, {len(seen.changes):,} differ{f' ({each})' if each else ''}."
+    looks = "1 daily look" if seen.looks == 1 else f"{seen.looks:,} daily looks"
+    differ = "1 differs" if len(seen.changes) == 1 else f"{len(seen.changes):,} differ"
+    return f"{looks} since {since}, {differ}{f' ({each})' if each else ''}."
 
 
 def _unknown(seen: Hindsight, found: Iterable[Difference]) -> Iterator[str]:

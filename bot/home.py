@@ -11,6 +11,7 @@ from core import alert_cards, cards, digests
 from core.alert_cards import AlertCard
 from core.cards import HistoryLine, RequestCard
 from core.digests import DigestLine
+from core.freezes import Frozen
 from core.rules import approval
 from core.rules.approval import Actor
 
@@ -22,7 +23,10 @@ MOST = 8
 def view(desk: Desk, actor: Actor, said: Answer | None = None) -> Block:
     """The Home tab of a person as it is now; `said` is what came of their last click."""
     with desk.reading() as session:
-        waiting = cards.open_requests(session)
+        waiting = [
+            (card, cards.request_frozen(session, card.id, terms=desk.settings.terms))
+            for card in cards.open_requests(session)
+        ]
         raised = alert_cards.open_alerts(session)
         running = digests.running(session)
         asked = cards.asked_by(session, actor.id)
@@ -46,17 +50,20 @@ def _part(title: str, found: Iterable[Block], otherwise: str) -> list[Block]:
     return [blocks.header(title), *(shown or [blocks.context(otherwise)])]
 
 
-def _waiting(desk: Desk, actor: Actor, found: Sequence[RequestCard]) -> list[Block]:
+def _waiting(desk: Desk, actor: Actor, found: Sequence[tuple[RequestCard, Frozen | None]]) -> list[Block]:
     """The requests that this person may decide, with the buttons; the others only named."""
-    can: list[RequestCard] = []
+    can: list[tuple[RequestCard, Frozen | None]] = []
     cannot: list[RequestCard] = []
-    for card in found:
+    for card, frozen in found:
         approvers = desk.people.roles.approvers_of(card.experiment)
         against = approval.objection(card.action, requester=card.requester, actor=actor, approvers=approvers)
-        (cannot if against or actor.id in card.approvals else can).append(card)
+        if against or actor.id in card.approvals:
+            cannot.append(card)
+        else:
+            can.append((card, frozen))
     names = ", ".join(f"#{card.id}" for card in cannot)
     rest = [blocks.context(f"Waiting for others: {names}, in {desk.approvals}.")] if cannot else []
-    return [*(block for card in can[:MOST] for block in request_screens.request_short(card)), *rest]
+    return [*(block for one in can[:MOST] for block in request_screens.request_short(*one)), *rest]
 
 
 def _alerts(found: Sequence[AlertCard]) -> list[Block]:

@@ -235,11 +235,12 @@ def glass_broken(card: RequestCard, mentions: Sequence[str], command: str) -> An
     )
 
 
-def request_short(card: RequestCard) -> list[Block]:
-    """A request on the Home tab: what would change, who asks, and the buttons."""
+def request_short(card: RequestCard, frozen: Frozen | None = None) -> list[Block]:
+    """A request on the Home tab: what would change, who asks, what holds it up, and the buttons."""
     asked = f"*#{card.id} {escaped(title(card))}*, asked by {person(card.requester)} {moment(card.created_at)}"
     lines = [change_line(change) for change in card.changes if change.before != change.after]
-    return [section("\n".join([asked, *lines])), _decide_buttons(card)]
+    held = [context(frozen_line(frozen))] if frozen else []
+    return [section("\n".join([asked, *lines])), *held, _decide_buttons(card)]
 
 
 def asked(card: RequestCard, where: str) -> Answer:

@@ -230,7 +230,7 @@ def history(session: Session, experiment: str | uuid.UUID, *, limit: int = 15) -
     place = find_experiment(session, experiment, lock=False)
     found = ledger.entries(session, experiment_id=place.id, limit=limit)
     answers = _answers(session, found)
-    return [_history_line(entry, place.name, answers) for entry in found]
+    return [_history_line(entry, place.name if entry.experiment_id else None, answers) for entry in found]
 
 
 def tenures(session: Session, experiment: str | uuid.UUID) -> list[ledger.Tenure]:

@@ -150,15 +150,20 @@ def entries(session: Session, *, experiment_id: uuid.UUID, limit: int = 20) -> l
     """The newest rows about one experiment, newest first, as people read them.
 
     What an approval changed or answered has a row of its own; it is left out, since the request and its approval tell
-    it. So is a request that the same click approved: that is one deed.
+    it. So is a request that the same click approved: that is one deed. A freeze of all experiments is about this one
+    too, once it has rows of its own.
     """
+    first = select(func.min(LedgerEntry.id)).where(LedgerEntry.experiment_id == experiment_id).scalar_subquery()
+    is_of_all = (
+        LedgerEntry.experiment_id.is_(None) & LedgerEntry.action.in_(("freeze", "unfreeze")) & (LedgerEntry.id > first)
+    )
     is_told = LedgerEntry.request_id.is_not(None) & LedgerEntry.action.in_(TOLD_BY_REQUEST)
     approval = aliased(LedgerEntry)
     is_same_click = exists().where(
         approval.request_id == LedgerEntry.request_id, approval.action == "approve", approval.at == LedgerEntry.at
     )
     query = select(LedgerEntry).where(
-        LedgerEntry.experiment_id == experiment_id,
+        (LedgerEntry.experiment_id == experiment_id) | is_of_all,
         ~is_told,
         LedgerEntry.action != "alert confirmed",
         ~((LedgerEntry.action == "request") & is_same_click),

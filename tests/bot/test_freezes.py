@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.bot.acts import answer, approve, ask, redrawn, reply
 from tests.bot.conftest import ROLLOUTS, Bot
 from tests.core.conftest import EXPERIMENT
-from tests.workspace import Person
+from tests.workspace import Person, text_of
 
 
 def test_freeze_and_unfreeze(bot: Bot, alice: Person, bob: Person) -> None:
@@ -18,6 +18,8 @@ def test_freeze_and_unfreeze(bot: Bot, alice: Person, bob: Person) -> None:
     assert line in reply(bob, lambda: bob.clicks(card, "Approve"))
     assert line in answer(alice, f"start {EXPERIMENT} planner_policy 3 0.05")
     assert line in answer(alice, f"status {EXPERIMENT}")
+    assert line in text_of(bob.home(text="Start candidate_v3"))
+    assert f"<@{alice.id}> froze `all experiments`\n" in answer(alice, f"history {EXPERIMENT}")
     assert "not frozen by that any more" in answer(bob, "unfreeze all")
     bob.waits_for(f"<@{bob.id}> unfroze `all experiments`", ROLLOUTS)
     approve(bob, card)
