@@ -127,7 +127,8 @@ def request_card(client: WebClient, desk: Desk, session: Session, due: Due) -> N
         raise LookupError("a card belongs to a request")
     card = cards.request_card(session, due.request_id)
     frozen = cards.request_frozen(session, card.id, terms=desk.settings.terms)
-    answer = request_screens.request(card, desk.people.eligible(card.experiment, card.requester), frozen)
+    eligible, owners = desk.people.eligible(card.experiment, card.requester), desk.people.owners_of(card.experiment)
+    answer = request_screens.request(card, eligible, frozen, has_owners=bool(owners))
     is_first = due.key == f"card:{due.request_id}:opened" and not due.is_retry
     key, channel = outbox.card_key(due.request_id), desk.settings.slack.approvals_channel
     _stand(client, desk, session, key, channel, answer, is_first=is_first)

@@ -90,7 +90,7 @@ class People:
 
     @property
     def roles(self) -> Roles:
-        """Who may do what, as known at the last look."""
+        """Who may do what, as known at the last look; without those who are known to decide nothing."""
         return Roles(
             approvers=self._members(self._approvers),
             operators=self._members(self._operators) if self._operators else None,
@@ -105,16 +105,22 @@ class People:
 
     def _members(self, entries: Sequence[str]) -> frozenset[str]:
         found = (member for entry in self._ids(entries) for member in self._groups.get(entry, {entry}))
-        return frozenset(member for member in found if member[:1] in ("U", "W"))
+        return frozenset(member for member in found if member[:1] in ("U", "W") and not self._why_barred(member))
+
+    def _why_barred(self, user_id: str) -> str | None:
+        return self._barred.get(user_id, (0.0, None))[1]
 
     def actor(self, user_id: str) -> Actor:
         """The person behind a click or a command, as far as one knows without asking."""
-        return Actor(user_id, self._barred.get(user_id, (0.0, None))[1])
+        return Actor(user_id, self._why_barred(user_id))
 
     def eligible(self, experiment: str, requester: str) -> tuple[str, ...]:
         """Who may approve a request in an experiment, as far as one knows before they click."""
-        found = self.roles.approvers_of(experiment) - {requester}
-        return tuple(sorted(person for person in found if not self._barred.get(person, (0.0, None))[1]))
+        return tuple(sorted(self.roles.approvers_of(experiment) - {requester}))
+
+    def owners_of(self, experiment: str) -> frozenset[str]:
+        """Who owns an experiment, as far as one knows before they click."""
+        return self.roles.all_owners_of(experiment)
 
     def members_on_call(self) -> tuple[str, ...]:
         """The users on call, those of groups too, each once."""
@@ -161,16 +167,23 @@ class People:
         return time.monotonic() - read_at > CACHED_S
 
     def _read_user(self, user_id: str) -> None:
+        self._barred[user_id] = time.monotonic(), self._ask_about(user_id)
+
+    def _read_ahead(self, user_id: str) -> None:
+        """So that there is an answer where Slack gives none at the click, which asks all the same."""
+        self._barred[user_id] = float("-inf"), self._ask_about(user_id)
+
+    def _ask_about(self, user_id: str) -> str | None:
+        """Why a user does not decide, by Slack."""
         try:
             if self._home[0] is None:
                 here = self._client.auth_test()
                 self._home = here.get("team_id"), here.get("enterprise_id")
-            why = barred(self._client.users_info(user=user_id)["user"], *self._home)
+            return barred(self._client.users_info(user=user_id)["user"], *self._home)
         except SlackApiError as error:
             if error.response["error"] not in UNKNOWN:
                 raise
-            why = ELSEWHERE
-        self._barred[user_id] = time.monotonic(), why
+            return ELSEWHERE
 
     def _reread_groups(self) -> None:
         with self._one_at_a_time:
@@ -180,7 +193,8 @@ class People:
     def refresh(self) -> None:
         """Reads handles and group members from Slack; where groups cannot be read, the listed users still count.
 
-        Who decides is read ahead, so that their clicks count however slow Slack is then.
+        Who decides is read ahead, so that their clicks count however slow Slack is then, and so that the approval of
+        somebody who has left ceases to count.
         """
         with self._one_at_a_time:
             handles = self._take_groups()
@@ -191,8 +205,9 @@ class People:
                 if entry.startswith("@") and entry not in handles:
                     log.warning("no such user or group in the workspace: %s", entry)
             self._handles = handles
-        ahead = sorted(self.roles.deciders)[:MOST_READ_AHEAD]
-        wait([self._asking.submit(_logged, partial(self._read_user, one)) for one in ahead], timeout=PATIENCE_S)
+        barred = {user_id for user_id, (_, why) in list(self._barred.items()) if why}
+        ahead = sorted(self.roles.deciders | barred)[:MOST_READ_AHEAD]
+        wait([self._asking.submit(_logged, partial(self._read_ahead, one)) for one in ahead], timeout=PATIENCE_S)
 
     def _take_groups(self) -> dict[str, str]:
         """Reads the members of groups; returns the groups by handle."""

@@ -107,10 +107,10 @@ def _verdict(card: RequestCard) -> str:
     return f"{verdicts.MARKS[action]} Verdict: *{verdicts.WORDS[action]}*\n{escaped(cut(card.params['why'], 400))}"
 
 
-def _card_buttons(card: RequestCard) -> Block:
-    """The card is shared: the button to break the glass is there for all, and says to whom it is not for."""
+def _card_buttons(card: RequestCard, *, has_owners: bool) -> Block:
+    """The card is shared: where there are owners, the button to break the glass is there for all to see."""
     decide = _decide_buttons(card)
-    if card.action == "rollback":
+    if card.action == "rollback" or not has_owners:
         return decide
     sure = confirmation("Break glass", "This opens a form. What it sends needs no approvals.", "Go on")
     glass = button("Break glass…", "break_glass", f"{card.id}:{card.mark}", confirm=sure)
@@ -175,11 +175,11 @@ def missing(card: RequestCard, eligible: Sequence[str]) -> str:
     )
 
 
-def _decision(card: RequestCard, eligible: Sequence[str], frozen: Frozen | None) -> list[Block]:
+def _decision(card: RequestCard, eligible: Sequence[str], frozen: Frozen | None, *, has_owners: bool) -> list[Block]:
     if card.state == "open":
         until = f"Expires {moment(card.expires_at)}."
         held = [context(frozen_line(frozen))] if frozen else []
-        return [*held, _card_buttons(card), context(f"{missing(card, eligible)} {until}")]
+        return [*held, _card_buttons(card, has_owners=has_owners), context(f"{missing(card, eligible)} {until}")]
     is_approved = card.state == "applied" and not card.is_glass_broken
     deciders = card.approvals if is_approved else (card.decided_by,) if card.decided_by else ()
     by = f" by {_people(deciders)}" if deciders else ""
@@ -191,12 +191,15 @@ def _decision(card: RequestCard, eligible: Sequence[str], frozen: Frozen | None)
     ]
 
 
-def request(card: RequestCard, eligible: Sequence[str] = (), frozen: Frozen | None = None) -> Answer:
+def request(
+    card: RequestCard, eligible: Sequence[str] = (), frozen: Frozen | None = None, *, has_owners: bool = False
+) -> Answer:
     """The card of a request in the approvals channel, redrawn in place as things go on; `eligible` may approve it."""
     asked = f"{name(card.experiment)} · #{card.id} · asked by {person(card.requester)} · {moment(card.created_at)}"
     blocks = [header(title(card)), context(asked), *_request_body(card)]
     state = "waits for a decision" if card.state == "open" else card.state
-    return Answer(f"#{card.id} {escaped(title(card))}: {state}", fitted(blocks, last=_decision(card, eligible, frozen)))
+    last = _decision(card, eligible, frozen, has_owners=has_owners)
+    return Answer(f"#{card.id} {escaped(title(card))}: {state}", fitted(blocks, last=last))
 
 
 def reminder(card: RequestCard, eligible: Sequence[str]) -> Answer:

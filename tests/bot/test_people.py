@@ -144,6 +144,16 @@ def test_guests_and_those_who_left_do_not_decide(act: str, says: str, web: WebCl
     workspace.admin(act, user="bob")
     assert says in str(people.checked(bob).barred)
     assert people.eligible("exp", requester="U1") == ()
+    assert may(people, workspace) == [], "what they approved does not count any more"
+
+
+def test_who_is_a_guest_no_more_decides_again(web: WebClient, workspace: Workspace) -> None:
+    workspace.admin("guest", user="bob")
+    people = read(web, "@bob")
+    assert may(people, workspace) == []
+    workspace.admin("member", user="bob")
+    people.refresh()
+    assert may(people, workspace) == ["bob"]
 
 
 @pytest.mark.usefixtures("passing")
