@@ -40,7 +40,7 @@ def test_an_owner_pushes_a_request_through(bot: Bot, alice: Person, bob: Person,
     assert steps.shares(desk) == steps.shares_of(control="0.9", candidate_v3="0.1")
     for channel in (APPROVALS, ROLLOUTS):
         told = text_of(bob.waits_for(f":rotating_light: *Glass broken* by <@{carol.id}>", channel))
-        assert f"asked by <@{alice.id}>" in told
+        assert f"(`{EXPERIMENT}`) is carried out with 0 of 2 approvals, asked for by <@{alice.id}>." in told
         assert f"> {WHY}" in told
         assert f"<@{bob.id}> – you were not asked." in told
         assert sum("Glass broken" in text_of(message) for message in aloud(bob, channel)) == 1
