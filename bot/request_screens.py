@@ -228,24 +228,17 @@ def breaking_glass(card: RequestCard, channels: str) -> list[Block]:
 
 def glass_broken(card: RequestCard, mentions: Sequence[str], command: str) -> Answer:
     """What everybody is told when an owner carried a request out without its approvals."""
-    by, own = person(card.decided_by or "?"), card.decided_by == card.requester
-    whose = "their own request" if own else f"asked for by {person(card.requester)}"
+    by, asker = card.decided_by or "?", card.requester
+    whose = "their own request" if by == asker else f"asked for by {person(asker)}"
+    what = f"#{card.id} *{escaped(title(card))}* ({name(card.experiment)})"
     lack = f"with {len(card.approvals)} of {card.needed} approvals"
-    told = f":rotating_light: *Glass broken* by {by}: #{card.id} *{escaped(title(card))}*"
-    asked = [section(f"{' '.join(mentions)} – you were not asked. Look at it now.")] if mentions else []
+    told = f":rotating_light: *Glass broken* by {person(by)}: {what} is carried out {lack}, {whose}."
+    why = f"*Why*\n{quoted(card.decision_reason or '')}"
+    call = [section(f"{' '.join(mentions)} – you were not asked. Look at it now.")] if mentions else []
     back = context(f"See `{command} explain {card.id}`. A rollback takes one confirmation.")
     return Answer(
         f":rotating_light: Glass broken: #{card.id} {escaped(title(card))}",
-        fitted(
-            [
-                section(
-                    f"{told} ({name(card.experiment)}) is carried out {lack}, {whose}.\n*Why*\n{quoted(card.decision_reason or '')}"
-                ),
-                *_what(card),
-                *_against(card),
-            ],
-            [*asked, back],
-        ),
+        fitted([section(f"{told}\n{why}"), *_what(card), *_against(card)], [*call, back]),
     )
 
 
