@@ -215,14 +215,14 @@ def breaking_glass(card: RequestCard, channels: str) -> list[Block]:
         "name and your reason, the approvers are mentioned, and it stays in the record."
     )
     consequence = _consequence(card)
-    short = [row for row in card.checklist if not row.passed]
+    short = ", ".join(escaped(row.title) for row in card.checklist if not row.passed)
     return [
         section(warning),
         header(title(card)),
         *_what(card),
         *([context(consequence)] if consequence else []),
         *_against(card),
-        *([section(f"Not passed:\n{check_lines(short)}")] if short else []),
+        *([section(f":warning: Not passed: {short}.")] if short else []),
     ]
 
 
