@@ -112,8 +112,8 @@ def _tenure(one: Tenure) -> str:
 
 
 def _has_changes(line: HistoryLine) -> bool:
-    """An approval's shares stand in the line of its request, unless one click made both."""
-    return line.action != "approve" or line.answered is not None
+    """The shares of what was decided stand in the line of its request, unless one click made both."""
+    return line.action not in ("approve", "break glass") or line.answered is not None
 
 
 def _decided(line: HistoryLine, card: RequestCard) -> str:

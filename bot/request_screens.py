@@ -112,7 +112,9 @@ def _card_buttons(card: RequestCard, *, has_owners: bool) -> Block:
     decide = _decide_buttons(card)
     if card.action == "rollback" or not has_owners:
         return decide
-    sure = confirmation("Break glass", "This opens a form. What it sends needs no approvals.", "Go on")
+    sure = confirmation(
+        "Break glass", "For owners alone: a form opens, and sending it carries this out without its approvals.", "Go on"
+    )
     glass = button("Break glass…", "break_glass", f"{card.id}:{card.mark}", confirm=sure)
     return {**decide, "elements": [*decide["elements"], glass]}
 
@@ -215,26 +217,31 @@ def breaking_glass(card: RequestCard, channels: str) -> list[Block]:
         f":rotating_light: Sending this carries out #{card.id} *at once, with {lack}*. {channels} are told with your "
         "name and your reason, the approvers are mentioned, and it stays in the record."
     )
-    return [section(warning), header(title(card)), *_request_body(card)]
+    consequence = _consequence(card)
+    short = ", ".join(escaped(row.title) for row in card.checklist if not row.passed)
+    return [
+        section(warning),
+        header(title(card)),
+        *_what(card),
+        *([context(consequence)] if consequence else []),
+        *_against(card),
+        *([section(f":warning: Not passed: {short}.")] if short else []),
+    ]
 
 
 def glass_broken(card: RequestCard, mentions: Sequence[str], command: str) -> Answer:
     """What everybody is told when an owner carried a request out without its approvals."""
-    by, own = person(card.decided_by or "?"), card.decided_by == card.requester
-    whose = "their own request" if own else f"asked by {person(card.requester)}"
-    told = f":rotating_light: *Glass broken* by {by}: #{card.id} *{escaped(title(card))}* is carried out {_lack(card)}"
-    asked = [section(f"{' '.join(mentions)} – you were not asked. Look at it now.")] if mentions else []
+    by, asker = card.decided_by or "?", card.requester
+    whose = "their own request" if by == asker else f"asked for by {person(asker)}"
+    what = f"#{card.id} *{escaped(title(card))}* ({name(card.experiment)})"
+    lack = f"with {len(card.approvals)} of {card.needed} approvals"
+    told = f":rotating_light: *Glass broken* by {person(by)}: {what} is carried out {lack}, {whose}."
+    why = f"*Why*\n{quoted(card.decision_reason or '')}"
+    call = [section(f"{' '.join(mentions)} – you were not asked. Look at it now.")] if mentions else []
     back = context(f"See `{command} explain {card.id}`. A rollback takes one confirmation.")
     return Answer(
         f":rotating_light: Glass broken: #{card.id} {escaped(title(card))}",
-        fitted(
-            [
-                section(f"{told}, {whose}.\n*Why*\n{quoted(card.decision_reason or '')}"),
-                *_what(card),
-                *_against(card),
-            ],
-            [*asked, back],
-        ),
+        fitted([section(f"{told}\n{why}"), *_what(card), *_against(card)], [*call, back]),
     )
 
 

@@ -120,6 +120,7 @@ requests = st.builds(
     decided_at=st.sampled_from([None, AT]),
     decided_by=st.sampled_from([None, "U0100000005"]),
     decision_reason=reasons,
+    is_glass_broken=st.booleans(),
     progress=st.just((cards.Progress("MLflow tags and alias", False, "<!channel>"),)),
 )
 retirements = st.lists(names, min_size=1, max_size=60).map(
@@ -279,6 +280,8 @@ def test_request_cards(card: cards.RequestCard) -> None:
     shown = request_screens.request(card, ["U0100000005", "U0100000006"] * 20)
     check(shown)
     check(request_screens.reminder(card, ["U0100000005"]))
+    check(request_screens.glass_broken(card, ["<@U0100000005>"] * 20, "/rollout"))
+    check(Answer("form", request_screens.breaking_glass(card, "<#C0100000008>")))
     check(request_screens.asked(card, "<#C0100000008>"))
     check(request_screens.applied(card))
     assert any(block["type"] == "actions" for block in shown.blocks) == (card.state == "open")
