@@ -277,7 +277,7 @@ quick = settings(max_examples=25, deadline=None)
 @quick
 @given(requests)
 def test_request_cards(card: cards.RequestCard) -> None:
-    shown = request_screens.request(card, ["U0100000005", "U0100000006"] * 20)
+    shown = request_screens.request(card, ["U0100000005", "U0100000006"] * 20, has_owners=True)
     check(shown)
     check(request_screens.reminder(card, ["U0100000005"]))
     check(request_screens.glass_broken(card, ["<@U0100000005>"] * 20, "/rollout"))
