@@ -159,14 +159,17 @@ class Approvals(RuleBasedStateMachine):
         two=st.permutations(PEOPLE),
         acts=st.lists(st.sampled_from(MEANWHILE), min_size=2, max_size=2),
         action=st.sampled_from(ACTIONS),
+        click=st.sampled_from(("approves_what_they_saw_last", "breaks_glass")),
     )
-    def something_happens_between_look_and_click(self, two: list[str], acts: list[str], action: str) -> None:
+    def something_happens_between_look_and_click(
+        self, two: list[str], acts: list[str], action: str, click: str
+    ) -> None:
         if "open" not in self.states().values():
             self._asks(action, two[2])
         for person, act in zip(two, acts, strict=False):
             self._looks(person)
             getattr(self, f"_{act}")(two[0])
-            self._approves_what_they_saw_last(person)
+            getattr(self, f"_{click}")(person)
             self._looks_and_approves(person)
 
     def _asks(self, action: str, person: str) -> None:
