@@ -126,7 +126,7 @@ class Workspace:
         """Drop, refresh, warning or duplicate_next."""
         self.post("socket", do=do)
 
-    def waits_until_connected(self, timeout: float = 10) -> None:
+    def waits_until_connected(self, timeout: float = 25) -> None:
         """Returns once the app has a connection."""
         waits_until(lambda: self.state()["app"]["connected"], timeout, "the app to connect")
 
@@ -155,7 +155,7 @@ class Person:
         found: list[Json] = self._ws.get("messages", channel=self._place(channel), user=self.id)["messages"]
         return found
 
-    def waits_for(self, text: str, channel: str, timeout: float = 10) -> Json:
+    def waits_for(self, text: str, channel: str, timeout: float = 25) -> Json:
         """The newest message with this text in it, in its text or anywhere in its blocks."""
 
         def look() -> Json | None:
@@ -185,7 +185,7 @@ class Person:
 
     # -- modals and Home ---------------------------------------------------------------------------------------------
 
-    def modal(self, timeout: float = 10, text: str = "") -> Json:
+    def modal(self, timeout: float = 25, text: str = "") -> Json:
         """The modal on top, once there is one (with this text in it)."""
 
         def look() -> Json | None:
@@ -215,12 +215,12 @@ class Person:
         self._filled.pop(view["id"], None)
         self._ws.post("close", user=self.id, view_id=view["id"])
 
-    def home(self, timeout: float = 10, text: str = "") -> Json:
+    def home(self, timeout: float = 25, text: str = "") -> Json:
         """Open the app's Home tab: what it shows once it shows something (with this text in it)."""
         self._ws.post("home_opened", user=self.id)
         return self.at_home(timeout, text)
 
-    def at_home(self, timeout: float = 10, text: str = "") -> Json:
+    def at_home(self, timeout: float = 25, text: str = "") -> Json:
         """What the Home tab that is open shows, once this text is in it."""
 
         def look() -> Json | None:

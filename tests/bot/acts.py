@@ -61,4 +61,4 @@ def redrawn(person: Person, card: Json, text: str) -> Json:
         there = next(message for message in person.sees(APPROVALS) if message["ts"] == card["ts"])
         return there if text in text_of(there) else None
 
-    return waits_until(look, 10, f"{text!r} on the card: {text_of(card)}")
+    return waits_until(look, 30, f"{text!r} on the card: {text_of(card)}")

@@ -48,7 +48,7 @@ def later(person: Person, card: Json, text: str) -> Json:
         there = next(message for message in person.sees(ROLLOUTS) if message["ts"] == card["ts"])
         return there if text in text_of(there) else None
 
-    return waits_until(look, 10, f"{text!r} on the card")
+    return waits_until(look, 30, f"{text!r} on the card")
 
 
 def in_thread(person: Person, card: Json, text: str) -> Json:
@@ -151,7 +151,7 @@ def test_all_of_it_is_one_message_besides_the_card_of_the_rollout(alarmed: Json,
     for _ in range(3):
         steps.goes_wrong(desk)
         steps.watch(desk)
-    waits_until(lambda: all(e.done_at for kind in ("alert", "rollout") for e in effects(desk, kind)), 10, "the cards")
+    waits_until(lambda: all(e.done_at for kind in ("alert", "rollout") for e in effects(desk, kind)), 30, "the cards")
     top = [message for message in aloud(carol, ROLLOUTS) if not message.get("thread_ts")]
     assert len(top) == 2, [text_of(message)[:80] for message in top]
     assert not told(carol)

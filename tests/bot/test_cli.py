@@ -118,8 +118,8 @@ def test_run_until_sigterm(
         ask(alice)
         process.send_signal(signal.SIGTERM)
         told = time.monotonic()
-        _, errors = process.communicate(timeout=10)
-        assert time.monotonic() - told < 2
+        _, errors = process.communicate(timeout=30)
+        assert time.monotonic() - told < 10
     finally:
         process.kill()
     assert (process.returncode, errors) == (0, "")

@@ -20,7 +20,7 @@ FAULTS = ("ratelimited", "server_error", "drop_before", "drop_after")
 
 def tried(engine: Engine, kind: str) -> None:
     """Waits until an effect of this kind has failed, and lets its pause be over."""
-    waits_until(lambda: any(effect.last_error for effect in effects(engine, kind)), 10, f"a failed {kind}")
+    waits_until(lambda: any(effect.last_error for effect in effects(engine, kind)), 30, f"a failed {kind}")
     hurry(engine)
 
 
@@ -47,7 +47,7 @@ def test_one_card_and_one_notice_under(
 def test_slack_says_when_to_come_back(bot: Bot, alice: Person, workspace: Workspace, desk: Engine) -> None:
     workspace.fails("chat.postMessage", "ratelimited", seconds=30)
     answer(alice, f"start {EXPERIMENT} 3")
-    waits_until(lambda: effects(desk, "card")[0].last_error, 10, "the refusal")
+    waits_until(lambda: effects(desk, "card")[0].last_error, 30, "the refusal")
     query = "SELECT EXTRACT(epoch FROM due_at - now()) FROM promotion.effects WHERE kind = 'card'"
     with desk.connect() as connection:
         assert 25 < connection.execute(text(query)).scalar_one() <= 30
@@ -67,7 +67,7 @@ def test_killed_between_post_and_commit(
     for n in range(210):  # people go on talking meanwhile, over more than one page of history
         web.chat_postMessage(channel=posted["channel"], text=f"talk {n}")
     bot.start()
-    waits_until(lambda: effects(desk, "card")[0].done_at, 10, "the card")
+    waits_until(lambda: effects(desk, "card")[0].done_at, 30, "the card")
     assert len([m for m in aloud(alice, APPROVALS) if "#1 ·" in text_of(m)]) == 1
 
 
@@ -79,7 +79,7 @@ def test_a_card_that_was_posted_without_the_bot_knowing_is_decided_all_the_same(
     card = bob.waits_for("#1 ·", APPROVALS)
     approve(bob, card)
     hurry(desk)
-    waits_until(lambda: all(effect.done_at for effect in effects(desk, "card")), 10, "the cards")
+    waits_until(lambda: all(effect.done_at for effect in effects(desk, "card")), 30, "the cards")
     assert len(aloud(bob, APPROVALS)) == 1
 
 
@@ -91,7 +91,7 @@ def test_what_cannot_be_posted_waits_until_it_can(
 ) -> None:
     workspace.admin(harm, channel=APPROVALS)
     answer(alice, f"start {EXPERIMENT} 3")
-    waits_until(lambda: effects(desk, "card")[0].last_error, 10, "the refusal")
+    waits_until(lambda: effects(desk, "card")[0].last_error, 30, "the refusal")
     assert error in effects(desk, "card")[0].last_error
     workspace.admin(heal, channel=APPROVALS)
     hurry(desk)
@@ -99,7 +99,7 @@ def test_what_cannot_be_posted_waits_until_it_can(
 
     workspace.admin(harm, channel=APPROVALS)
     steps.approve(desk, 1)
-    waits_until(lambda: "applied" in effects(desk, "card")[1].key and effects(desk, "card")[1].attempts, 10, "a try")
+    waits_until(lambda: "applied" in effects(desk, "card")[1].key and effects(desk, "card")[1].attempts, 30, "a try")
     workspace.admin(heal, channel=APPROVALS)
     hurry(desk)
     redrawn(bob, card, "Approved")
@@ -114,7 +114,7 @@ def test_no_such_channel_is_said_in_the_record(
     elsewhere = Bot(desk, configured.model_copy(update={"slack": slack})).start()
     try:
         assert "waits in #nowhere" in answer(alice, f"start {EXPERIMENT} 3")
-        waits_until(lambda: effects(desk, "card")[0].last_error, 10, "the refusal")
+        waits_until(lambda: effects(desk, "card")[0].last_error, 30, "the refusal")
         assert "the bot sees no channel #nowhere: invite it there" in effects(desk, "card")[0].last_error
     finally:
         elsewhere.stop()

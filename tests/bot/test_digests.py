@@ -48,7 +48,7 @@ def running(desk: Engine, look: Callable[[], None]) -> Callable[[float], None]:
     clock.set_to(desk, MONDAY)
     look()
     steps.change(desk, "start")
-    waits_until(lambda: all(effect.done_at for effect in effects(desk, "follow")), 10, "the first card's row")
+    waits_until(lambda: all(effect.done_at for effect in effects(desk, "follow")), 30, "the first card's row")
 
     def pass_(days: float) -> None:
         clock.advance(desk, days=days)
@@ -93,8 +93,8 @@ def test_the_card_tells_it_all_and_moves_on_when_the_verdict_does(running: Any, 
     second = a_card(alice, "*Increase to 25 %*  `candidate_v3`")
     assert second["ts"] != first["ts"]
     assert second["text"].startswith(f"Increase candidate_v3 in {EXPERIMENT}: Enough plans and days")
-    waits_until(lambda: "goes on in a newer card" in str(cards(alice)), 10, "the first card's last words")
-    waits_until(lambda: len(digests(alice)) == 3, 10, "a digest of each day")
+    waits_until(lambda: "goes on in a newer card" in str(cards(alice)), 30, "the first card's last words")
+    waits_until(lambda: len(digests(alice)) == 3, 30, "a digest of each day")
     assert "1 rollout: 1 needs somebody" in digests(alice)[-1]["text"]
     told = re.search(r"Record: [0-9]+ entries, head `([0-9a-f]{16})`", text_of(digests(alice)[0]))
     assert told is not None
@@ -111,10 +111,10 @@ def test_from_the_card_to_the_approval(running: Any, alice: Person, bob: Person,
     card = a_card(alice, "*Increase to 25 %*")
     assert "waits in" in reply(alice, lambda: alice.clicks(card, "Ask for 25 %"), ROLLOUTS)
     bob.clicks(bob.waits_for("#2 ·", APPROVALS), "Approve")
-    waits_until(lambda: steps.shares(desk)["candidate_v3"] == steps.shares_of(x="0.25")["x"], 10, "the new share")
+    waits_until(lambda: steps.shares(desk)["candidate_v3"] == steps.shares_of(x="0.25")["x"], 30, "the new share")
     told = alice.waits_for(f"<@{bob.id}> approved #2", ROLLOUTS)
     assert told["thread_ts"] == card["ts"], "what people decide goes to the thread"
-    waits_until(lambda: "at 25 %" in text_of(a_card(alice, "*Wait*")), 10, "the card at its new share")
+    waits_until(lambda: "at 25 %" in text_of(a_card(alice, "*Wait*")), 30, "the card at its new share")
 
 
 def test_hold_from_the_card(running: Any, alice: Person) -> None:

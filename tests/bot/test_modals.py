@@ -95,7 +95,7 @@ def test_a_policy_form_that_was_closed_answers_in_the_channel(bot: Bot, alice: P
     alice.submits(form, {"policy": "planner_policy", "model": f"{MODEL} 3 · candidate"})
     for view in alice.modals():
         alice.closes(view)
-    waits_until(lambda: alice.modals() == [] and ("serves" in str(told(alice)) or None), 10, "the answer")
+    waits_until(lambda: alice.modals() == [] and ("serves" in str(told(alice)) or None), 30, "the answer")
 
 
 def test_the_policy_form_says_that_the_registry_is_out(bot: Bot, alice: Person, mlflow_uri: str) -> None:
@@ -110,7 +110,7 @@ def test_a_form_that_slack_does_not_open_is_told(bot: Bot, alice: Person, bob: P
     for fault in ("server_error", "drop_before", "error"):
         workspace.fails("views.open", fault, error="expired_trigger_id")
         alice.types("/rollout policy", channel=ROLLOUTS)
-        waits_until(lambda: "Slack did not open the form" in str(told(alice)[-1:]), 10, "a sentence")
+        waits_until(lambda: "Slack did not open the form" in str(told(alice)[-1:]), 30, "a sentence")
         alice.types("/rollout help", channel=ROLLOUTS)
     workspace.fails("views.open", "server_error")
     bob.clicks(card, "Reject")

@@ -70,7 +70,7 @@ def test_where_it_does_not_pictures_are_posted_and_that_is_remembered(alice: Per
     assert message["text"].startswith(f"<@{alice.id}> asked for this. In {EXPERIMENT}")
 
     answer(alice, CHART)
-    waits_until(lambda: len(with_files(alice, ROLLOUTS)) == 2, 10, "pictures again")
+    waits_until(lambda: len(with_files(alice, ROLLOUTS)) == 2, 30, "pictures again")
     assert refusals(workspace) == 1, "blocks were tried though they were refused a moment ago"
 
 

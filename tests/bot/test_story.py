@@ -103,5 +103,5 @@ def test_from_trained_to_production_and_back(
     assert "the registry followed for planner_model" in answer(alice, "explain 5")
     assert "There is no alert 9." in answer(alice, "explain alert 9")
     assert "Write the number of a request like" in answer(alice, "explain everything")
-    waits_until(lambda: len(notices(bob)) == 7, 10, "six decisions and a qualification")
+    waits_until(lambda: len(notices(bob)) == 7, 30, "six decisions and a qualification")
     assert len(aloud(bob, APPROVALS)) == 6

@@ -181,7 +181,7 @@ def test_a_registry_that_does_not_answer_says_so_quickly(closed_port: int, verb:
     start = time.monotonic()
     with pytest.raises(RegistryUnavailable, match=r"did not answer .* Nothing was changed; try again in a minute"):
         VERBS[verb](Registry(f"http://127.0.0.1:{closed_port}", timeout_s=2))
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 15
 
 
 def test_a_store_that_is_broken_says_so(tmp_path: Path) -> None:

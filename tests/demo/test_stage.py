@@ -42,7 +42,7 @@ def page(data_dir: Path) -> Iterator[MlflowPage]:
 def test_the_page_answers_a_browser_and_ends_when_told(page: MlflowPage, data_dir: Path) -> None:
     began = time.monotonic()
     page.start()
-    assert time.monotonic() - began < 0.5
+    assert time.monotonic() - began < 3
     assert not page.ready
     assert page.wait(60)
     for host in ("127.0.0.1", "localhost"):
@@ -58,7 +58,7 @@ def test_the_page_answers_a_browser_and_ends_when_told(page: MlflowPage, data_di
             assert json.load(answer)["model_versions"]
     began = time.monotonic()
     page.stop()
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < 10
     assert not page.ready
     with pytest.raises(urllib.error.URLError):
         urllib.request.urlopen(page.url, timeout=2)

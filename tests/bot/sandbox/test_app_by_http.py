@@ -59,7 +59,7 @@ def test_an_event_is_repeated_with_number_and_reason(
     ws, seen = by_http
     request_url.handler.refuse = 2
     ws.person("alice").types("hello @rollout-bot", channel=ROLLOUTS)
-    waits_until(lambda: seen.of("app_mention"), 5, "the event")
+    waits_until(lambda: seen.of("app_mention"), 20, "the event")
     sent = [headers for headers in request_url.handler.headers_seen if "json" in headers["content-type"]]
     assert [headers.get("x-slack-retry-num") for headers in sent] == [None, "1", "2"]
     assert sent[1]["x-slack-retry-reason"] == "http_error"

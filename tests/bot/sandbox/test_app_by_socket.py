@@ -85,7 +85,7 @@ def test_without_a_connection_a_command_fails_at_once(make_sandbox: MakeSandbox)
         alice = ws.person("alice")
         started = time.monotonic()
         assert not alice.types("/rollout post", channel=ROLLOUTS).acked
-        assert time.monotonic() - started < 1
+        assert time.monotonic() - started < 2.5
         assert alice.waits_for('/rollout failed with the error "dispatch_failed"', channel=ROLLOUTS)["system"]
 
 
@@ -209,7 +209,7 @@ def test_mentions_and_direct_messages_are_events_if_subscribed(alice: Person, se
     alice.types("hello @rollout-bot", channel=ROLLOUTS)
     alice.types("just talking", channel=ROLLOUTS)
     alice.types("hi", channel="app")
-    waits_until(lambda: len(seen.of("event_callback")) == 2, 5, "two events")
+    waits_until(lambda: len(seen.of("event_callback")) == 2, 20, "two events")
     assert [body["event"]["type"] for body in seen.of("event_callback")] == ["app_mention", "message"]
     assert seen.of("message")[0]["event"]["channel_type"] == "im"
 
@@ -217,7 +217,7 @@ def test_mentions_and_direct_messages_are_events_if_subscribed(alice: Person, se
 def test_a_duplicate_delivery_carries_the_same_payload(alice: Person, seen: Recorder, ws: Workspace) -> None:
     ws.socket("duplicate_next")
     alice.types("/rollout post", channel=ROLLOUTS)
-    waits_until(lambda: len(seen.of("/rollout")) == 2, 5, "a second delivery")
+    waits_until(lambda: len(seen.of("/rollout")) == 2, 20, "a second delivery")
     assert len({body["trigger_id"] for body in seen.of("/rollout")}) == 1
 
 
@@ -228,9 +228,9 @@ def test_the_app_connects_anew_when_it_is_asked_to(sandbox: Sandbox, ws: Workspa
         ws.waits_until_connected()
         before = handler.client.session_id()
         ws.socket("refresh")
-        waits_until(lambda: handler.client.session_id() != before, 10, "another session")
+        waits_until(lambda: handler.client.session_id() != before, 30, "another session")
         alice = ws.person("alice")
-        waits_until(lambda: alice.types("/rollout post", channel=ROLLOUTS).acked, 10, "the new session to listen")
+        waits_until(lambda: alice.types("/rollout post", channel=ROLLOUTS).acked, 30, "the new session to listen")
         assert seen.of("/rollout")
 
 
