@@ -263,9 +263,18 @@ def _duration_row(held: Sequence[Held]) -> CheckRow:
     """The days at each step. A step that was left too early has failed; one that still lasts or is to come waits."""
     is_enough = bool(held) and all(step.is_enough for step in held)
     reached = max((n for n, step in enumerate(held) if step.days > 0), default=0)
-    detail = ", ".join(f"{percent(h.share)}: {h.days:.1f} of {minimum_days(h.share)} d" for h in held)
+    detail = ", ".join(f"{percent(h.share)}: {_days_so_far(h)}" for h in held)
     waits = not is_enough and all(step.is_enough for step in held[:reached])
     return CheckRow("Minimum duration", is_enough, detail or "no step held yet", waits)
+
+
+def _days_so_far(held: Held) -> str:
+    least = minimum_days(held.share)
+    return f"{held.days:.1f} d, {least} needed" if held.is_enough else f"{held.days:.1f} of {least} d"
+
+
+def _plans_so_far(plans: int, least: int) -> str:
+    return f"{plans:,} plans, {least:,} needed" if plans >= least else f"{plans:,} of {least:,} plans"
 
 
 def checklist(evidence: Evidence) -> tuple[CheckRow, ...]:
@@ -283,7 +292,7 @@ def checklist(evidence: Evidence) -> tuple[CheckRow, ...]:
         CheckRow(
             "Sample size",
             samples >= evidence.minimum_samples,
-            f"{samples:,} of {evidence.minimum_samples:,} plans",
+            _plans_so_far(samples, evidence.minimum_samples),
             waits=samples < evidence.minimum_samples,
         ),
         *(_metric_row(title, names, evidence) for title, names in _METRIC_ROWS),

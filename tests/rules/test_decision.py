@@ -320,11 +320,11 @@ def test_shares_as_people_read_them(share: str, text: str) -> None:
 
 def test_numbers_behind_the_rows() -> None:
     details = {row.title: row.detail for row in checklist(READY)}
-    assert details["Sample size"] == "1,000 of 1,000 plans"
+    assert details["Sample size"] == "1,000 plans, 1,000 needed"
     assert details["Latency"] == "p50 400 ms against 400 ms; p99 1,500 ms against 1,500 ms"
     assert details["Edit count"] == "2.00 against 2.00"
-    assert "3.0 of 3 d" in details["Minimum duration"]
-    assert "7.0 of 7 d" in details["Minimum duration"]
+    assert "3.0 d, 3 needed" in details["Minimum duration"]
+    assert "7.0 d, 7 needed" in details["Minimum duration"]
 
 
 @pytest.mark.parametrize(("share", "days"), [(None, 3), ("0.01", 3), ("0.10", 3), ("0.25", 5), ("0.50", 7), ("1", 7)])
