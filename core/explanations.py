@@ -145,6 +145,10 @@ def _alert_line(alert: Alert) -> Branch:
     return Branch(f"answers alert {alert.id}, {alert.cause}", at=alert.opened_at, why=alert.why)
 
 
+def _many(number: int, thing: str) -> str:
+    return f"1 {thing}" if number == 1 else f"{number} {thing}s"
+
+
 def alert(session: Session, number: int) -> Branch:
     """Why an alert was raised, and what became of it.
 
@@ -169,9 +173,13 @@ def alert(session: Session, number: int) -> Branch:
         found.ended_at,
         found.end_reason,
         (
-            Branch(f"seen in {found.looks} looks", at=found.seen_at, why=found.why, below=raised),
+            Branch(f"seen in {_many(found.looks, 'look')}", at=found.seen_at, why=found.why, below=raised),
             *(Branch(e.action, e.actor, e.at, e.reason) for e in entries),
-            *([Branch(f"brought up {found.escalated} times while nobody answered")] if found.escalated else []),
+            *(
+                [Branch(f"brought up {_many(found.escalated, 'time')} while nobody answered")]
+                if found.escalated
+                else []
+            ),
             *answer,
             *_sealed(session, entries),
         ),

@@ -11,7 +11,7 @@ from sqlalchemy import Engine, select, text
 
 from bot import history_screens
 from bot.demo import clock
-from core import alert_cards, alerts, approvals, cards, db, rollout_cards
+from core import alert_cards, alerts, approvals, cards, db, explanations, rollout_cards
 from core.approvals import Decided
 from core.cards import Answered
 from core.errors import Refused
@@ -98,6 +98,19 @@ def test_confirmed_by_one_click(running: Engine) -> None:
         "rollback",
         "alert confirmed",
     ]
+
+
+def test_it_is_explained_from_its_numbers_to_its_answer(running: Engine) -> None:
+    goes_wrong(running)
+    (alert,) = watch(running)
+    confirm(running)
+    with db.transaction(running) as session:
+        tree = explanations.alert(session, 1)
+    assert tree.what == f"alert 1, regression, about candidate_v3 in {EXPERIMENT}: confirmed"
+    seen, *deeds = tree.below
+    assert (tree.by, seen.what, seen.why) == (CAROL.id, "seen in 1 look", alert.why)
+    assert seen.below[0].what.startswith("worse: Acceptance, ")
+    assert [one.what for one in deeds[:3]] == ["alert", "alert confirmed", "answered by request #2"]
 
 
 def test_what_one_click_did_is_one_line_of_the_history(running: Engine) -> None:
