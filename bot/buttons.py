@@ -9,7 +9,7 @@ from typing import Final
 from bot import alert_screens, asking, blocks, charts, history_screens, modals, request_screens, screens, verdicts
 from bot.blocks import Answer
 from bot.desk import Desk
-from core import alerts, approvals, cards, chart_cards, db, rollout_cards, rollouts
+from core import alerts, approvals, cards, chart_cards, db, rollout_cards, rollouts, settling
 from core.errors import Refused
 from core.plans import Ask
 from core.promotions import Scope
@@ -187,6 +187,29 @@ def dismiss(desk: Desk, value: str, reason: str, actor: Actor) -> Answer:
     return blocks.plain(f":no_bell: Alert {value} is dismissed. The same cause stays quiet for a day at these shares.")
 
 
+# --- On the card of a discrepancy -----------------------------------------------------------------------------------
+
+
+def _settle(desk: Desk, value: str, actor: Actor, way: settling.Way) -> Answer:
+    number, _, shown = value.partition(":")
+    sure, terms = desk.people.checked(actor), desk.settings.terms
+    with desk.transaction() as session:
+        said = settling.settle(
+            session, _number(number), way, shown=shown, actor=sure, roles=desk.people.roles, terms=terms
+        )
+    return blocks.literal(said)
+
+
+def adopt(desk: Desk, value: str, actor: Actor) -> Answer:
+    """What others changed becomes what was decided."""
+    return _settle(desk, value, actor, "adopt")
+
+
+def revert(desk: Desk, value: str, actor: Actor) -> Answer:
+    """What was decided is put back."""
+    return _settle(desk, value, actor, "revert")
+
+
 BUTTONS: Mapping[str, Callable[[Desk, str, Actor], Answer]] = {
     "approve": approve,
     "reject": reject_form,
@@ -200,6 +223,8 @@ BUTTONS: Mapping[str, Callable[[Desk, str, Actor], Answer]] = {
     "alert_share": alert_share,
     "alert_snooze": alert_snooze,
     "alert_dismiss": dismiss_form,
+    "adopt": adopt,
+    "revert": revert,
 }
 """What each button does; one that answers with a view opens it."""
 SLOW: Final = frozenset({"ask_step", "why", "chart"})

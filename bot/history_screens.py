@@ -54,6 +54,10 @@ DEEDS = {
     "alert recovered": "saw the end of",
     "alert superseded": "closed",
     "snooze": "snoozed",
+    "discrepancy": "found changed by others:",
+    "discrepancy gone": "saw settled:",
+    "adopt": "adopted as others changed it:",
+    "revert": "put back as it was decided:",
     "mirror": "brought the registry in line for",
     "policy": "began to work by another version of",
 }

@@ -343,7 +343,9 @@ def is_as_shown(session: Session, place: Experiment, alert: Alert, scope: promot
     return False
 
 
-def settle(session: Session, place: Experiment, *, variant_id: uuid.UUID | None, by: str, request_id: int) -> None:
+def settle(
+    session: Session, place: Experiment, *, variant_id: uuid.UUID | None, by: str, request_id: int | None
+) -> None:
     """Ends the alerts that a change of shares answers: a rollback of the candidate confirms them, anything else puts
     the candidate in another place."""
     for alert in _open(session, place.id):

@@ -239,7 +239,7 @@ def tenures(session: Session, experiment: str | uuid.UUID) -> list[ledger.Tenure
     return ledger.tenures(session, find_experiment(session, experiment, lock=False).id)
 
 
-DECISIONS = ("approve", "reject", "hold", "alert dismissed", "pause", "resume", "freeze", "unfreeze")
+DECISIONS = ("approve", "reject", "hold", "alert dismissed", "pause", "resume", "freeze", "unfreeze", "adopt", "revert")
 
 
 def decisions(session: Session, *, limit: int) -> list[HistoryLine]:

@@ -134,10 +134,11 @@ def move(
         .on_conflict_do_update(index_elements=["policy_version_id"], set_=values)
     )
     if stage == Stage.ARCHIVED:  # what failed has to qualify anew before it comes back
-        _forget_qualification(session, name, version)
+        forget_qualification(session, name, version)
 
 
-def _forget_qualification(session: Session, name: str, version: str) -> None:
+def forget_qualification(session: Session, name: str, version: str) -> None:
+    """A model version is no candidate any more until it qualifies anew."""
     found = session.get(Qualification, (name, version))
     if found is not None:
         session.delete(found)

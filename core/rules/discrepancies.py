@@ -90,7 +90,7 @@ def settled(shares: Mapping[str, Decimal], baseline: str | None) -> dict[str, De
     rest = 1 - sum(shares.values(), Decimal(0))
     if rest == 0:
         return dict(shares)
-    if rest < 0 or baseline not in shares:
+    if rest < 0 or baseline is None or baseline not in shares:
         return None
     return {**shares, baseline: shares[baseline] + rest}
 
