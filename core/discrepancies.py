@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 from sqlalchemy import func, select, text
+from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.orm import Session
 
 from core import ledger, outbox, stages
@@ -49,7 +50,7 @@ def decided_steps(
     query = select(AllocationStep).where(AllocationStep.source.in_(DECIDED_BY))
     if experiments is not None:
         query = query.where(AllocationStep.experiment_id.in_(experiments))
-    newest = query.distinct(AllocationStep.experiment_id).order_by(
+    newest = query.ext(distinct_on(AllocationStep.experiment_id)).order_by(
         AllocationStep.experiment_id, AllocationStep.started_at.desc(), AllocationStep.id.desc()
     )
     return {step.experiment_id: step for step in session.scalars(newest.execution_options(populate_existing=True))}
