@@ -68,7 +68,7 @@ def card(shown: DiscrepancyCard) -> Answer:
     """A discrepancy: what was decided, what is there, what can be done; once it is settled, how."""
     title = escaped(_title(shown))
     body = section(
-        f":left_right_arrow: *{title}*\n{_values('Decided', shown.decided, shown)}{_request(shown)}\n"
+        f":warning: *{title}*\n{_values('Decided', shown.decided, shown)}{_request(shown)}\n"
         f"{_values('There now', shown.found, shown)}"
     )
     found = context(f"{name(_subject(shown))} · found {moment(shown.found_at)} · who did it cannot be known from here")

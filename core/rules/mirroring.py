@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from core.rules import lifecycle
 from core.rules.lifecycle import Stage
 
 Tags = Mapping[str, str | None]
@@ -53,7 +52,7 @@ def wanted_alias(present: Collection[str], stages: Mapping[str, Stage], holder: 
 def set_by_others(present: Tags, wanted: Mapping[str, str], written: Written) -> dict[str, str | None]:
     """The tags that are neither what is wanted nor what was written last, by version.
 
-    What was never written by us is another's word only where it claims a stage that no move leads on from.
+    What was never written by us may be as old as the model; it is another's word only where it claims production.
     """
     differing = {v: present[v] for v, stage in wanted.items() if present[v] != stage}
     return {v: tag for v, tag in differing.items() if _is_anothers(v, tag, wanted[v], written)}
@@ -62,11 +61,11 @@ def set_by_others(present: Tags, wanted: Mapping[str, str], written: Written) ->
 def _is_anothers(version: str, tag: str | None, wanted: str, written: Written) -> bool:
     if version in written.tags:
         return tag != written.tags[version]
-    if tag not in list(Stage):
+    if tag != Stage.PRODUCTION:
         return False
-    if tag == Stage.PRODUCTION and wanted == Stage.ARCHIVED:  # a rival; one that was there before us gives way
+    if wanted == Stage.ARCHIVED:  # a rival; one that was there before us gives way
         return written.is_known and Stage.PRODUCTION in written.tags.values()
-    return not lifecycle.is_legal(Stage(tag), Stage(wanted))
+    return True
 
 
 def alias_set_by_others(holder: str | None, wanted: str | None, written: Written) -> bool:

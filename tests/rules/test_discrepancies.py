@@ -118,7 +118,8 @@ LAST = Written({"1": "archived", "2": "production", "3": "candidate"}, "2")
         ({"4": "production"}, LAST, {"4": "production"}),
         ({"4": "production"}, UNKNOWN, {}),
         ({"3": "candidate"}, UNKNOWN, {}),
-        ({"3": "archived"}, UNKNOWN, {"3": "archived"}),
+        ({"3": "archived"}, UNKNOWN, {}),
+        ({"3": "production"}, UNKNOWN, {"3": "production"}),
         ({"3": "prod!"}, UNKNOWN, {}),
     ],
 )
