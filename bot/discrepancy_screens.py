@@ -66,10 +66,10 @@ MOST = 8
 
 def card(shown: DiscrepancyCard) -> Answer:
     """A discrepancy: what was decided, what is there, what can be done; once it is settled, how."""
-    title = escaped(_title(shown))
+    title, there = escaped(_title(shown)), "There now" if shown.state == "open" else "Found"
     body = section(
         f":warning: *{title}*\n{_values('Decided', shown.decided, shown)}{_request(shown)}\n"
-        f"{_values('There now', shown.found, shown)}"
+        f"{_values(there, shown.found, shown)}"
     )
     found = context(f"{name(_subject(shown))} · found {moment(shown.found_at)} · who did it cannot be known from here")
     if shown.state != "open":
