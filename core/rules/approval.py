@@ -31,9 +31,13 @@ class Roles:
     owners_of: Mapping[str, frozenset[str]] = field(default_factory=dict)
     """By the experiment's name, beside the owners of all."""
 
+    def owning(self, experiment: str) -> frozenset[str]:
+        """Who owns an experiment: the owners of all, and its own."""
+        return self.owners | self.owners_of.get(experiment, frozenset())
+
     def approvers_of(self, experiment: str) -> frozenset[str]:
         """Who may approve changes of an experiment: the approvers and its owners."""
-        return self.approvers | self.owners | self.owners_of.get(experiment, frozenset())
+        return self.approvers | self.owning(experiment)
 
 
 EVIDENCE_LASTS = timedelta(hours=24)
@@ -114,6 +118,23 @@ def thawing_objection(experiment: str | None, *, frozen_by: str, actor: Actor, r
     if not actor.is_known:
         return "Slack did not say in time who you are, so nothing was changed. Type it once more."
     return None
+
+
+def signing_objection(experiment: str, *, actor: Actor, roles: Roles) -> str | None:
+    """Why this actor may not sign that a candidate returns by itself, or take that back; None where they may."""
+    if actor.barred:
+        return actor.barred
+    if actor.id not in roles.owning(experiment):
+        return f"Only an owner of {experiment} may sign or withdraw this. Ask one of them to do so."
+    if not actor.is_known:
+        return "Slack did not say in time who you are, so nothing was changed. Try once more."
+    return None
+
+
+def stopping_objection(experiment: str, *, actor: Actor, roles: Roles) -> str | None:
+    """Why this actor may not stop an automatic return; None where they may: whoever may freeze may stop that too."""
+    against = freezing_objection(experiment, actor=actor, roles=roles)
+    return against and against.replace("freeze", "stop")
 
 
 def objection(action: str, *, requester: str, actor: Actor, approvers: Collection[str]) -> str | None:
