@@ -149,6 +149,12 @@ def replay(arguments: argparse.Namespace) -> int:
     return 1
 
 
+def migrate(arguments: argparse.Namespace) -> None:
+    """Brings the schema up to date, as every start does; with --after also what waits for old processes to end."""
+    with _base(arguments) as (engine, _):
+        db.migrate(engine, after=arguments.after)
+
+
 def manifest(arguments: argparse.Namespace) -> None:
     """Prints the Slack app manifest."""
     from bot.manifest import manifest as made
@@ -192,6 +198,11 @@ def _replay_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("id", nargs="+", metavar="ID", help="12 for request #12, or: look 345")
 
 
+def _migrate_options(parser: argparse.ArgumentParser) -> None:
+    _config_option(parser)
+    parser.add_argument("--after", action="store_true", help="no process of the release before runs any more")
+
+
 def _manifest_options(parser: argparse.ArgumentParser) -> None:
     _config_option(parser)
     parser.add_argument("--http", metavar="URL", help="for signed HTTP requests to this address, not Socket Mode")
@@ -205,6 +216,7 @@ COMMANDS: Mapping[str, Command] = {
     "measure": (measure, _measure_options),
     "audit": (audit, _audit_options),
     "replay": (replay, _replay_options),
+    "migrate": (migrate, _migrate_options),
     "manifest": (manifest, _manifest_options),
 }
 

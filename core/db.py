@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -12,7 +12,9 @@ from pathlib import Path
 import psutil
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Engine, create_engine, func, select, text
+from alembic.migration import MigrationContext
+from alembic.script import Script, ScriptDirectory
+from sqlalchemy import Engine, create_engine, func, inspect, select, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.orm import Session
@@ -136,19 +138,62 @@ def embedded(data_dir: Path) -> Iterator[str]:
         server.cleanup()
 
 
-def _alembic(engine: Engine) -> Config:
+MIGRATIONS = Path(__file__).parent / "migrations"
+_CONTRACTED = text("SELECT revision FROM promotion.contracted")
+NEWER = "The database was changed for a newer release (revision {}), which this one cannot work with. Start that."
+
+
+def _alembic(engine: Engine, folder: Path) -> Config:
     config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.set_main_option("script_location", str(folder))
     config.attributes["engine"] = engine
     return config
 
 
-def migrate(engine: Engine) -> None:
-    """Brings the schema up to date; safe when several processes start at once."""
+def _target(revisions: Sequence[Script], *, after: bool) -> str:
+    """The newest revision (they come newest first), without those at the end that wait for the old processes to go."""
+    return next(each.revision for each in revisions if after or not _is_after(each))
+
+
+def _is_after(revision: Script) -> bool:
+    """Whether a migration takes away what the release before needs."""
+    return getattr(revision.module, "after", False)
+
+
+def _is_newer(engine: Engine, known: Collection[str]) -> bool:
+    """True where the database was brought further by a newer release, and only added to.
+
+    Raises:
+        Refused: where something was taken away that this release needs.
+    """
+    if not inspect(engine).has_table("contracted", "promotion"):
+        return False
+    with engine.connect() as connection:
+        unknown = sorted(set(connection.scalars(_CONTRACTED)) - set(known))
+        current = set(
+            MigrationContext.configure(connection, opts={"version_table_schema": "promotion"}).get_current_heads()
+        )
+    if unknown:
+        raise Refused(NEWER.format(unknown[-1]))
+    return not current <= set(known)
+
+
+def migrate(engine: Engine, *, after: bool = False, folder: Path = MIGRATIONS) -> None:
+    """Brings the schema up to date; safe when several processes start at once.
+
+    A release only adds, so that processes of the one before go on working beside it. What it takes away are migrations
+    marked `after = True` at the end of its folder, which wait for `after`: that no process of the old release is left.
+
+    Raises:
+        Refused: where the database was changed for a newer release that this one cannot work beside.
+    """
+    config = _alembic(engine, folder)
+    revisions = list(ScriptDirectory.from_config(config).walk_revisions())
     with engine.connect() as connection:
         connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _MIGRATION_LOCK})
         try:
-            command.upgrade(_alembic(engine), "head")
+            if not _is_newer(engine, [each.revision for each in revisions]):
+                command.upgrade(config, _target(revisions, after=after))
         finally:
             connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": _MIGRATION_LOCK})
             connection.commit()
