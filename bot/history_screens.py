@@ -55,6 +55,7 @@ DEEDS = {
     "alert superseded": "closed",
     "snooze": "snoozed",
     "mirror": "brought the registry in line for",
+    "adopt": "took over",
     "policy": "began to work by another version of",
 }
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 from alembic import command
 from alembic.config import Config
+from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, create_engine, func, select, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError, OperationalError
@@ -23,6 +24,7 @@ REQUEST_MS = 1_200
 """How long one statement, or one wait for a lock, may take while a person waits for the 3 s acknowledgement."""
 BACKGROUND_MS = 60_000
 _MIGRATION_LOCK = 7_203_441
+_MIGRATIONS = Path(__file__).parent / "migrations"
 
 __all__ = ["Engine", "Session", "connect", "embedded", "migrate", "now_of", "psycopg_url", "transaction"]
 
@@ -51,10 +53,12 @@ def connect(url: str, *, pool_size: int = 12) -> Engine:
 
 
 BUSY = "Somebody else is changing this at this moment. Nothing was changed; try again."
+NO_RIGHT = "The database does not let me do this: `promotion-bot adopt` tells which rights I lack."
 SENTENCES: Mapping[str, str] = {
     "55P03": BUSY,  # lock_not_available
     "57014": "This took too long and was given up. Nothing was changed; try again.",  # the statement timeout
     "40P01": BUSY,  # deadlock_detected
+    "42501": f"{NO_RIGHT} Nothing was changed.",  # insufficient_privilege
     "variants_shares_sum_to_one": "The shares would not add up to 100 %. Nothing was changed.",
     "step_shares_sum_to_one": "The shares would not add up to 100 %. Nothing was changed.",
     "one_open_request_per_experiment": "Another request of this experiment was opened just now. Decide that one first.",
@@ -131,9 +135,19 @@ def embedded(data_dir: Path) -> Iterator[str]:
 
 def _alembic(engine: Engine) -> Config:
     config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.set_main_option("script_location", str(_MIGRATIONS))
     config.attributes["engine"] = engine
     return config
+
+
+def pending(session: Session) -> tuple[str, ...]:
+    """What the migrations that have not been run yet bring, each in a sentence."""
+    script = ScriptDirectory(str(_MIGRATIONS))
+    has_any = session.execute(text("SELECT to_regclass('promotion.alembic_version') IS NOT NULL")).scalar_one()
+    query = "SELECT version_num FROM promotion.alembic_version"
+    present = session.execute(text(query)).scalar_one_or_none() if has_any else None
+    revisions = list(script.iterate_revisions("head", present or "base"))
+    return tuple(revision.doc for revision in reversed(revisions))
 
 
 def migrate(engine: Engine) -> None:

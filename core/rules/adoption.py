@@ -202,8 +202,9 @@ def _some(names: Iterable[str], most: int = 3) -> str:
 
 def _links(wanted: Link, words: str) -> Callable[[Platform], Iterator[Misfit]]:
     def found(platform: Platform) -> Iterator[Misfit]:
+        over = {experiment.key for experiment in platform.experiments if experiment.status == "completed"}
         for arm in platform.variants:
-            if arm.link == wanted:
+            if arm.link == wanted and arm.experiment not in over:
                 yield Misfit(platform.names.get(arm.experiment, arm.experiment), f"{arm.name}{words}")
 
     return found
@@ -256,7 +257,11 @@ def _rivals(platform: Platform) -> Iterator[Misfit]:
 def _unserved(platform: Platform) -> Iterator[Misfit]:
     for model, version, found in _tagged(platform):
         if len(found) != 1:
-            shown = f"{_some(v.label for v in found)} all serve" if found else "no policy version alone serves"
+            shown = (
+                f"{_some(v.label for v in found)} all serve"
+                if found
+                else "no policy version, or several without traffic, serve"
+            )
             yield Misfit(model, f"{shown} its version {version} in production")
 
 
