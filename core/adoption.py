@@ -273,7 +273,7 @@ def _found(session: Session, platform: Platform, new_shapes: int) -> Found:
     is_indexed = any((row["table"], row["column"]) == ("events", "timestamp") for row in _rows(session, _LEADING))
     limit = "" if is_indexed else " LIMIT 0"  # without an index it takes as long
     span = f"SELECT min(at) AS since, max(at) AS until FROM (SELECT timestamp AS at FROM exp.events{limit}) e"
-    events = round(plan[0]["Plan"]["Plan RowMappings"])
+    events = round(plan[0]["Plan"]["Plan Rows"])
     tags = [stage or "none" for found in (platform.tags or {}).values() for stage in found.values()]
     return Found(
         experiments=dict(Counter(experiment.status for experiment in platform.experiments)),
