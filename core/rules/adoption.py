@@ -146,10 +146,10 @@ def reached(platform: Platform) -> dict[str, Stage]:
     sound = {v.key for v in platform.versions if v.model and v.model_version}
     found = dict.fromkeys(platform.in_production, Stage.PRODUCTION)
     bases = [(experiment, platform.baseline(experiment)) for experiment in platform.running]
-    compared_with = {base.version for _, base in bases if base}
+    candidates = sound - {base.version for _, base in bases if base}
     for experiment, base in bases:
         for arm in platform.arms.get(experiment.key, []) if base else []:
-            if arm.share and arm.version in sound - compared_with:
+            if arm.share and arm.version in candidates:
                 found.setdefault(arm.version, Stage.EXPERIMENT)
     return found
 
