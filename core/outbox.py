@@ -68,6 +68,12 @@ def is_under_way(session: Session, subject: str) -> bool:
     return session.scalar(query.limit(1)) is not None
 
 
+def is_waiting(session: Session, subject: str, *, kind: str) -> bool:
+    """True while any effect of a kind is still to be carried out for a subject, however often it has failed."""
+    query = select(Effect.id).where(Effect.subject == subject, Effect.kind == kind, Effect.done_at.is_(None))
+    return session.scalar(query.limit(1)) is not None
+
+
 def pending(session: Session, *, request_id: int) -> list[Effect]:
     """The effects of a request that are still on their way."""
     query = select(Effect).where(Effect.request_id == request_id, Effect.done_at.is_(None)).order_by(Effect.id)
