@@ -275,10 +275,15 @@ def message_key(alert_id: int) -> str:
     return f"alert:{alert_id}"
 
 
-def redraw(session: Session, alert: Alert, why: str) -> None:
-    """Asks for the card of an alert to be drawn as things are then; `why` names the occasion, once each."""
+def redraw(session: Session, alert: Alert, why: str) -> str:
+    """Asks for the card of an alert to be drawn as things are then; `why` names the occasion, once each.
+
+    Returns the key of the effect.
+    """
     message = message_key(alert.id)
-    outbox.put(session, kind="alert", subject=message, key=f"{message}:{why}", alert=alert.id)
+    key = f"{message}:{why}"
+    outbox.put(session, kind="alert", subject=message, key=key, alert=alert.id)
+    return key
 
 
 def _record(session: Session, alert: Alert, action: str, *, by: str, reason: str | None, **more: Any) -> None:

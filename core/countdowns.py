@@ -68,8 +68,7 @@ def _place(session: Session, alert_id: int) -> Experiment | None:
 def _case(
     session: Session, place: Experiment | None, alert: Alert, row: Countdown | None, signed: SafetySignature | None
 ) -> Case:
-    key = alerts.message_key(alert.id)
-    message = session.get(Message, key, populate_existing=True)
+    message = session.get(Message, alerts.message_key(alert.id), populate_existing=True)
     is_active = place is not None and place.status == "active" and alert.state == "open"
     return Case(
         is_harm=is_active and alert.is_critical and alert.whose == "candidate",
@@ -77,7 +76,7 @@ def _case(
         is_holding=alert.quiet_at is None or alert.quiet_at < alert.seen_at,
         seen_at=alert.seen_at,
         posted_at=message.posted_at if message else None,
-        is_in_sight=not outbox.is_waiting(session, key, kind="alert"),
+        in_sight_since=outbox.done_at(session, row.drawn_by) if row else None,
         signed=Signed(signed.at, signatures.MINUTE * signed.minutes) if signed else None,
         returns_at=row.returns_at if row else None,
     )
@@ -102,11 +101,13 @@ def _begin(session: Session, alert: Alert, row: Countdown | None, signed: Safety
         "share_after": after,
         "mark": alerts.mark(changes),
         "returns_at": returns_at,
+        "drawn_by": "",  # what draws it names the row of the record, which names when it returns
     }
     found = session.merge(Countdown(alert_id=alert.id, state="running", **values))
     session.flush()
     session.refresh(found)
-    _tell(session, alert, found, "countdown", by=SYSTEM)
+    found.drawn_by = _tell(session, alert, found, "countdown", by=SYSTEM)
+    session.flush()
 
 
 def _end(session: Session, alert: Alert, row: Countdown, *, by: str, is_final: bool) -> None:
@@ -154,8 +155,8 @@ def stop(session: Session, alert_id: int, *, actor: Actor, roles: Roles) -> str:
     return alert.variant or "the candidate"
 
 
-def _tell(session: Session, alert: Alert, row: Countdown, action: str, *, by: str, reason: str | None = None) -> None:
-    """Records a step of a countdown and has the card follow."""
+def _tell(session: Session, alert: Alert, row: Countdown, action: str, *, by: str, reason: str | None = None) -> str:
+    """Records a step of a countdown and has the card follow; returns the key of the effect that draws it."""
     entry = ledger.record(
         session,
         actor=by,
@@ -166,4 +167,4 @@ def _tell(session: Session, alert: Alert, row: Countdown, action: str, *, by: st
         after={"alert": alert.id, "signature": row.signature_id, "returns_at": row.returns_at.isoformat()},
         evidence={"why": alert.why, "shares": alert.proposals.get(SCOPE, {})},
     )
-    alerts.redraw(session, alert, f"ledger-{entry.id}")
+    return alerts.redraw(session, alert, f"ledger-{entry.id}")

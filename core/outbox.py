@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Engine, delete, func, select, text, update
@@ -68,10 +69,9 @@ def is_under_way(session: Session, subject: str) -> bool:
     return session.scalar(query.limit(1)) is not None
 
 
-def is_waiting(session: Session, subject: str, *, kind: str) -> bool:
-    """True while any effect of a kind is still to be carried out for a subject, however often it has failed."""
-    query = select(Effect.id).where(Effect.subject == subject, Effect.kind == kind, Effect.done_at.is_(None))
-    return session.scalar(query.limit(1)) is not None
+def done_at(session: Session, key: str) -> datetime | None:
+    """When the effect of a key was carried out; None while it was not."""
+    return session.scalar(select(Effect.done_at).where(Effect.key == key))
 
 
 def pending(session: Session, *, request_id: int) -> list[Effect]:

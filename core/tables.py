@@ -470,6 +470,8 @@ class Countdown(Base):
     share_after: Mapped[Decimal]
     mark: Mapped[str]
     returns_at: Mapped[datetime]
+    drawn_by: Mapped[str]
+    """The effect that shows it on the card."""
     ended_at: Mapped[datetime | None]
     ended_by: Mapped[str | None]
     why: Mapped[str | None]

@@ -15,6 +15,8 @@ LONGEST: Final = timedelta(minutes=240)
 USUAL: Final = timedelta(minutes=30)
 LATE: Final = timedelta(minutes=5)
 """A deadline that passed longer ago than this passed while nobody could press Stop: the bot was away."""
+CHANCE: Final = SHORTEST - LATE
+"""For as long as this a countdown stands on the card before anything happens."""
 
 
 def check_length(length: timedelta) -> None:
@@ -51,8 +53,8 @@ class Case:
     seen_at: datetime
     posted_at: datetime | None
     """Since when people can see its card."""
-    is_in_sight: bool
-    """The card shows what is stored."""
+    in_sight_since: datetime | None
+    """Since when the card shows the countdown; None while it does not."""
     signed: Signed | None
     returns_at: datetime | None
     """The end of the countdown, where one runs."""
@@ -71,8 +73,9 @@ def next_step(case: Case, now: datetime, *, looks_last: timedelta) -> Step:
         return "stop" if runs else "rest"
     if case.returns_at is None or now - case.returns_at > LATE:
         return "begin"
-    is_due = case.is_in_sight and now - case.seen_at <= looks_last
-    return "act" if is_due and now >= case.returns_at else "wait"
+    is_known = case.in_sight_since is not None and now - case.in_sight_since >= CHANCE
+    is_due = now >= case.returns_at and now - case.seen_at <= looks_last
+    return "act" if is_known and is_due else "wait"
 
 
 def deadline(posted_at: datetime, signed: Signed, now: datetime) -> datetime:
@@ -82,7 +85,7 @@ def deadline(posted_at: datetime, signed: Signed, now: datetime) -> datetime:
     """
     least = min(signed.length, SHORTEST)
     end = max(posted_at, signed.at) + signed.length
-    return end if end - now >= least - LATE else now + least
+    return end if end - now >= CHANCE else now + least
 
 
 def previous_share(shares: Sequence[Decimal]) -> Decimal | None:

@@ -40,6 +40,7 @@ CREATE TABLE promotion.countdowns (
     share_after numeric(5,4) NOT NULL,
     mark text NOT NULL,
     returns_at timestamptz NOT NULL,
+    drawn_by text NOT NULL,
     ended_at timestamptz,
     ended_by text,
     why text,
