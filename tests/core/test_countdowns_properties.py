@@ -42,6 +42,17 @@ SELDOM = (
     "shares_change_by_hand",
     "it_freezes",
 )
+BRINK = (
+    "the_owner_signs",
+    "a_look_shows_harm",
+    "the_card_is_delivered",
+    "the_job_runs",
+    "the_card_is_delivered",
+    "time_passes",
+    "time_passes",
+    "time_passes",
+    "a_look_shows_harm",
+)
 _numbers = itertools.count(1)
 
 
@@ -111,6 +122,14 @@ class Countdowns(RuleBasedStateMachine):
             before = self.shares()
             getattr(self, f"_{act}")()
             assert self.shares() == before or act in ("the_job_runs", "shares_change_by_hand")
+
+    @rule(acts=st.lists(st.sampled_from((*USUAL, *SELDOM)), max_size=2), leaves_out=st.sampled_from(("", *BRINK)))
+    def something_happens_just_before_the_end(self, acts: list[str], leaves_out: str) -> None:
+        """Everything that it takes but one thing at the most, then something else, and the job."""
+        for act in BRINK:
+            if act != leaves_out:
+                getattr(self, f"_{act}")()
+        self.one_after_the_other([*acts, "the_job_runs", "the_card_is_delivered"])
 
     # --- What happens -----------------------------------------------------------------------------------------------
 
@@ -232,7 +251,7 @@ def test_nothing_acts_by_itself_but_as_signed_and_seen(engine: Engine) -> None:
     run_state_machine_as_test(
         lambda: Countdowns(engine),
         settings=settings(
-            max_examples=25,
+            max_examples=30,
             stateful_step_count=4,
             deadline=None,
             suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
