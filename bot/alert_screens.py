@@ -25,7 +25,7 @@ from bot.blocks import (
     unbroken,
 )
 from bot.verdicts import STATE_MARKS
-from core.alert_cards import AlertCard, Score
+from core.alert_cards import AlertCard, CountdownLine, Score
 from core.rules.decision import percent
 
 TITLES: Mapping[str, str] = {
@@ -43,6 +43,7 @@ KINDS: Mapping[str, str] = {
 STATES: Mapping[str, str] = {
     "confirmed": ":rewind: *Rolled back*",
     "dismissed": ":no_bell: *Dismissed*",
+    "returned": ":shield: *Returned to its previous share*, as signed",
     "recovered": ":large_green_circle: *Recovered*",
     "superseded": ":heavy_minus_sign: *Settled otherwise*",
 }
@@ -111,16 +112,36 @@ def _offer(shown: AlertCard) -> list[Block]:
         marked = f"{value}:{shown.marks['share']}"
         elements.append(button("Return only this share", "alert_share", marked, confirm=sure))
         lines.append(f"*Return only this share* gives: {escaped(changes(own))}")
+    runs = shown.countdown is not None and shown.countdown.state == "running"
+    stop = [button("Stop the countdown", "alert_stop", value, style="primary")] if runs else []
     buttons: Block = {
         "type": "actions",
-        "elements": [*elements, button("Dismiss…", "alert_dismiss", value), _snooze(value)],
+        "elements": [*stop, *elements, button("Dismiss…", "alert_dismiss", value), _snooze(value)],
     }
     rests = (
         f":sleeping: Snoozed until {moment(shown.snoozed_until)} by {person(shown.snoozed_by or '?')}."
         if shown.snoozed_until
         else ""
     )
-    return [*([section("\n".join(lines))] if lines else []), *([context(rests)] if rests else []), buttons]
+    return [
+        *([section(_countdown(shown.countdown))] if shown.countdown else []),
+        *([section("\n".join(lines))] if lines else []),
+        *([context(rests)] if rests else []),
+        buttons,
+    ]
+
+
+def _countdown(line: CountdownLine) -> str:
+    """What happens by itself and when, or why nothing does any more."""
+    share, by = percent(line.share_after), person(line.signed_by)
+    if line.state == "running":
+        when = f":stopwatch: *Returns to {share} by itself {moment(line.returns_at)}*"
+        signed = f"{by} signed this for alerts that nobody answers for {line.minutes} minutes:"
+        return f"{when}\n{signed}\n{quoted(line.reason, 200)}"
+    if line.state == "stopped":
+        who = person(line.ended_by) if line.ended_by else "somebody"
+        return f":raised_hand: The countdown to {share}, signed by {by}, was stopped by {who}. It waits for a click."
+    return f":warning: {escaped(line.why or '')} It waits for a click."
 
 
 def _snooze(value: str) -> Block:
@@ -130,7 +151,8 @@ def _snooze(value: str) -> Block:
 
 
 def _since(shown: AlertCard) -> Block:
-    promise = " Nothing rolls back without a click." if shown.whose == "candidate" else ""
+    runs = shown.countdown is not None and shown.countdown.state == "running"
+    promise = " Nothing rolls back without a click." if shown.whose == "candidate" and not runs else ""
     times = f", seen {shown.looks} times, last {moment(shown.seen_at)}" if shown.looks > 1 else ""
     return context(
         f"Raised {moment(shown.opened_at)}{times}. It may have begun as early as {moment(shown.began_at)}.{promise}"
@@ -158,6 +180,8 @@ def lasted(minutes: float) -> str:
 def escalation(shown: AlertCard, step: int, minutes: float, people: Iterable[str]) -> Answer:
     """A reminder of an unanswered alert, for its thread or for one person."""
     text = ESCALATIONS[step].format(minutes=minutes, people=" ".join(people)).strip()
+    if shown.countdown is not None and shown.countdown.state == "running":
+        text += f" It returns to {percent(shown.countdown.share_after)} by itself {moment(shown.countdown.returns_at)}."
     about = f"{_title(shown)} {name(shown.experiment)}\n{escaped(cut(shown.why, 300))}"
     return Answer(cut(f"{text} {_sentence(shown)}", 300), [section(f"{text}\n{about}")])
 

@@ -204,6 +204,10 @@ def _submit_break_glass(desk: Desk, values: Values, about: Mapping[str, str], ac
     return buttons.break_glass(desk, about["id"], modals.reason_of(values), actor)
 
 
+def _submit_sign_safety(desk: Desk, values: Values, about: Mapping[str, str], actor: Actor) -> Answer:
+    return buttons.sign_safety(desk, about["id"], values, actor)
+
+
 def _submit_hold(desk: Desk, values: Values, about: Mapping[str, str], actor: Actor) -> Answer:
     length, reason = modals.read_hold(values)
     return buttons.hold(desk, about["id"], length, reason, actor)
@@ -218,6 +222,7 @@ FORMS: Mapping[str, Form] = {
     "rollback": Form(_submit_rollback, "variant"),
     "reject": Form(_submit_reject, "reason"),
     "break_glass": Form(_submit_break_glass, "reason"),
+    "sign_safety": Form(_submit_sign_safety, "reason"),
     "hold": Form(_submit_hold, "reason"),
     "dismiss": Form(_submit_dismiss, "reason"),
 }

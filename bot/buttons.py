@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final
 
 from bot import (
     alert_screens,
@@ -15,6 +15,7 @@ from bot import (
     history_screens,
     modals,
     request_screens,
+    safety,
     screens,
     verdicts,
 )
@@ -82,6 +83,16 @@ def break_glass(desk: Desk, value: str, reason: str, actor: Actor) -> Answer:
     """Carry out what the form showed, without its approvals."""
     number, _, shown = value.partition(":")
     return glass.submit(desk, _number(number), shown, reason, actor)
+
+
+def sign_safety_form(desk: Desk, value: str, actor: Actor) -> Answer:
+    """The form in which an owner signs for what a request starts."""
+    return safety.form(desk, _number(value), actor)
+
+
+def sign_safety(desk: Desk, value: str, values: Mapping[str, Any], actor: Actor) -> Answer:
+    """Sign for what a request starts."""
+    return safety.submit(desk, _number(value), values, actor)
 
 
 # --- On the card of a rollout ---------------------------------------------------------------------------------------
@@ -210,11 +221,17 @@ def dismiss(desk: Desk, value: str, reason: str, actor: Actor) -> Answer:
     return blocks.plain(f":no_bell: Alert {value} is dismissed. The same cause stays quiet for a day at these shares.")
 
 
+def alert_stop(desk: Desk, value: str, actor: Actor) -> Answer:
+    """Stop the countdown at whose end the candidate would return by itself."""
+    return safety.stop(desk, _number(value), actor)
+
+
 BUTTONS: Mapping[str, Callable[[Desk, str, Actor], Answer]] = {
     "approve": approve,
     "reject": reject_form,
     "withdraw": withdraw_form,
     "break_glass": break_glass_form,
+    "sign_safety": sign_safety_form,
     "ask_step": ask_step,
     "why": why,
     "chart": chart,
@@ -224,6 +241,7 @@ BUTTONS: Mapping[str, Callable[[Desk, str, Actor], Answer]] = {
     "alert_share": alert_share,
     "alert_snooze": alert_snooze,
     "alert_dismiss": dismiss_form,
+    "alert_stop": alert_stop,
 }
 """What each button does; one that answers with a view opens it."""
 SLOW: Final = frozenset({"ask_step", "why", "chart"})

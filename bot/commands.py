@@ -19,6 +19,7 @@ from bot import (
     glass,
     history_screens,
     modals,
+    safety,
     screens,
     verdicts,
 )
@@ -272,6 +273,12 @@ def break_glass(desk: Desk, words: Words, actor: Actor) -> Answer:
     return glass.form(desk, int(number), actor, reason=words.reason)
 
 
+def safety_(desk: Desk, words: Words, actor: Actor) -> Answer:
+    """For owners: sign that a candidate returns by itself where nobody answers a critical alert.
+    safety EXPERIMENT [VARIANT] [sign MINUTES|withdraw] [because REASON]"""
+    return safety.verb(desk, words, actor)
+
+
 # --- Verbs that ask for a change ------------------------------------------------------------------------------------
 
 
@@ -403,6 +410,7 @@ VERBS: Verbs = {
     "freeze": Verb(freeze),
     "unfreeze": Verb(unfreeze),
     "break-glass": Verb(break_glass),
+    "safety": Verb(safety_),
     "history": Verb(history),
     "explain": Verb(explain),
     "checklist": Verb(checklist, is_slow=True),

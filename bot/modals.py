@@ -17,6 +17,7 @@ from core.cards import RequestCard
 from core.db import Session
 from core.errors import Refused
 from core.plans import Ask
+from core.rules import returns
 from core.rules.approval import Actor
 
 OPTIONS = 100
@@ -231,6 +232,31 @@ def break_glass(card: RequestCard, channels: str, reason: str | None) -> Block:
     body = blocks.fitted(request_screens.breaking_glass(card, channels), [why])
     about = json.dumps({"id": f"{card.id}:{card.mark}"})
     return modal(f"Break glass: #{card.id}", "break_glass", body, submit="Push it through", about=about)
+
+
+LENGTHS = (15, 30, 60, 120, 240)
+"""Minutes after which a candidate may return by itself."""
+
+
+def sign_safety(number: int, variant: str) -> Block:
+    """The form in which an owner signs that a candidate returns by itself where nobody answers an alert."""
+    said = (
+        f"If a *critical alert* about {blocks.name(variant)} is unanswered for as long as this, it returns to its "
+        "*previous share* by itself. The alert shows a countdown with a button to stop it; any answer stops it, too. "
+        "It holds for this run of the candidate, with your name."
+    )
+    options = [_option(f"{minutes} minutes", str(minutes)) for minutes in LENGTHS]
+    length = _select("minutes", "Unanswered for", options)
+    length["element"]["initial_option"] = options[LENGTHS.index(round(returns.USUAL.total_seconds() / 60))]
+    why = _typed("reason", "Why", "Whoever is on call at night reads it on the alert.", multiline=True)
+    about = json.dumps({"id": str(number)})
+    body = [blocks.section(said), length, why]
+    return modal("Sign the return", "sign_safety", body, submit="Sign", about=about)
+
+
+def read_safety(values: Values) -> tuple[timedelta, str]:
+    """After how long, and why, from a submitted form."""
+    return timedelta(minutes=int(_required(values, "minutes"))), _required(values, "reason")
 
 
 def reason_of(values: Values) -> str:

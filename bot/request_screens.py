@@ -23,7 +23,7 @@ from bot.blocks import (
     quoted,
     section,
 )
-from bot.screens import MARKS, check_lines, frozen_line
+from bot.screens import MARKS, check_lines, frozen_line, signature_line
 from core.cards import Change, Progress, RequestCard
 from core.freezes import Frozen
 from core.rules.decision import percent
@@ -98,6 +98,7 @@ def _request_body(card: RequestCard) -> list[Block]:
         *([section(f"*Why*\n{quoted(card.reason)}")] if card.reason else []),
         *_against(card),
         *([section(check_lines(card.checklist))] if card.checklist else []),
+        *([context(signature_line(card.signature))] if card.signature else []),
     ]
 
 
@@ -116,7 +117,9 @@ def _card_buttons(card: RequestCard, *, has_owners: bool) -> Block:
         "Break glass", "For owners alone: a form opens, and sending it carries this out without its approvals.", "Go on"
     )
     glass = button("Break glass…", "break_glass", f"{card.id}:{card.mark}", confirm=sure)
-    return {**decide, "elements": [*decide["elements"], glass]}
+    can_sign = card.action == "start" and card.signature is None
+    sign = [button("Sign the return…", "sign_safety", str(card.id))] if can_sign else []
+    return {**decide, "elements": [*decide["elements"], *sign, glass]}
 
 
 def _decide_buttons(card: RequestCard) -> Block:
@@ -148,6 +151,8 @@ def _lack(card: RequestCard) -> str:
 
 
 def _state(card: RequestCard) -> str:
+    if card.is_as_signed:
+        return f":shield: Carried out by itself, as {person(card.requester)} had signed"
     if card.is_glass_broken:
         return f":rotating_light: Pushed through {_lack(card)}"
     words = STATE_MARKS[card.state]
@@ -182,9 +187,9 @@ def _decision(card: RequestCard, eligible: Sequence[str], frozen: Frozen | None,
         until = f"Expires {moment(card.expires_at)}."
         held = [context(frozen_line(frozen))] if frozen else []
         return [*held, _card_buttons(card, has_owners=has_owners), context(f"{missing(card, eligible)} {until}")]
-    is_approved = card.state == "applied" and not card.is_glass_broken
+    is_approved = card.state == "applied" and not (card.is_glass_broken or card.is_as_signed)
     deciders = card.approvals if is_approved else (card.decided_by,) if card.decided_by else ()
-    by = f" by {_people(deciders)}" if deciders else ""
+    by = f" by {_people(deciders)}" if deciders and not card.is_as_signed else ""
     at = f" · {moment(card.decided_at)}" if card.decided_at else ""
     return [
         section(f"*{_state(card)}*{by}{at}"),

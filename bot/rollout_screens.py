@@ -23,7 +23,7 @@ from bot.blocks import (
     section,
     unbroken,
 )
-from bot.screens import check_lines, check_mark, frozen_line
+from bot.screens import check_lines, check_mark, frozen_line, signature_line
 from core.audit import Head
 from core.digests import Digest, DigestLine
 from core.rollout_cards import RolloutCard
@@ -100,6 +100,8 @@ def _circumstances(shown: RolloutCard) -> list[Block]:
             f":double_vertical_bar: On hold until {moment(shown.hold_until)} by {by}: "
             f"{escaped(cut(one_line(shown.hold_reason or ''), 300))}"
         )
+    if shown.signature is not None:
+        lines.append(signature_line(shown.signature))
     if shown.open_request is not None:
         lines.append(f":inbox_tray: Request #{shown.open_request} waits for a decision.")
     if shown.open_alerts:

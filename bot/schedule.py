@@ -17,7 +17,7 @@ from apscheduler.triggers.cron import CronTrigger
 from apscheduler.triggers.interval import IntervalTrigger
 
 from bot.desk import Desk
-from core import alerts, approvals, audit, db, digests, rollup, steps
+from core import alerts, approvals, audit, countdowns, db, digests, rollup, steps
 from core.db import Session
 from core.rollouts import Talk
 from core.settings import Settings
@@ -124,6 +124,16 @@ def escalate(desk: Desk) -> None:
         alerts.escalate(session, desk.settings.alerts.escalates_after)
 
 
+def returns(desk: Desk) -> None:
+    """Countdowns of critical alerts begin, end, and return a candidate for which an owner has signed."""
+    lasts = 2 * timedelta(minutes=desk.settings.alerts.every_minutes)
+    with desk.transaction() as session:
+        wanted = countdowns.to_tend(session)
+    for number in wanted:
+        with desk.transaction(patience_ms=db.BACKGROUND_MS) as session:
+            countdowns.tend(session, number, terms=desk.settings.terms, looks_last=lasts)
+
+
 def expire(desk: Desk) -> None:
     """Requests that nobody decided in time are closed; before that, a reminder is given."""
     before = timedelta(hours=desk.settings.approvals.remind_hours)
@@ -148,6 +158,7 @@ JOBS: tuple[Job, ...] = (
     Job("watch", lambda settings: IntervalTrigger(minutes=settings.alerts.every_minutes), watch, at_start=True),
     Job("recommend", every(1), recommend, at_start=True),
     Job("escalate", every(1), escalate, at_start=True),
+    Job("returns", every(1), returns),
     Job("expire", every(1), expire, at_start=True),
     Job("sweep", lambda settings: CronTrigger(hour=3, minute=17), sweep),
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from bot import verdicts
 from bot.blocks import (
@@ -26,6 +26,7 @@ from core.choices import VersionLine
 from core.freezes import Frozen
 from core.rollout_cards import ExperimentCard, VariantLine
 from core.rules.decision import CheckRow, percent
+from core.signatures import Signature
 
 MARKS: Mapping[bool | None, str] = {True: ":white_check_mark:", False: ":x:", None: ":grey_question:"}
 WAITS = ":hourglass_flowing_sand:"
@@ -189,6 +190,33 @@ def held(variant: str, until: datetime | None) -> Answer:
 def frozen(what: str, command: str) -> Answer:
     """What the person is told who froze something."""
     return plain(f":snowflake: {name(what)}: frozen until somebody types `{command} unfreeze`. Rollbacks go on.")
+
+
+def signature_line(signed: Signature) -> str:
+    """What is signed for a candidate, in a line."""
+    return (
+        f":shield: Returns to its previous share by itself where a critical alert is unanswered for {signed.minutes} "
+        f"minutes: signed by {person(signed.signed_by)}, “{escaped(cut(one_line(signed.reason), 200))}”"
+    )
+
+
+def signed(variant: str, length: timedelta) -> Answer:
+    """What an owner is told who has signed."""
+    minutes = length // timedelta(minutes=1)
+    return plain(
+        f":shield: Signed: {name(variant)} returns to its previous share by itself where a critical alert is "
+        f"unanswered for {minutes} minutes. The alert shows a countdown that can be stopped."
+    )
+
+
+def safety(experiment: str, found: Sequence[tuple[str, Signature | None]], command: str) -> Answer:
+    """What is signed for the candidates of an experiment."""
+    if not found:
+        return plain(f"No candidate has traffic in {name(experiment)}, so there is nothing to sign for.")
+    nothing = "nothing is signed, so nothing acts by itself."
+    lines = [f"{name(variant)}: {signature_line(one) if one else nothing}" for variant, one in found]
+    how = f"An owner types `{command} safety {experiment} sign 30 because …`, or `withdraw` in place of `sign 30`."
+    return Answer(f"Signed for {escaped(experiment)}", [section("\n".join(lines)), context(how)])
 
 
 def unfrozen(what: str) -> Answer:

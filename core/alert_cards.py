@@ -16,10 +16,24 @@ from sqlalchemy.orm import Session
 from core import db, rollouts
 from core.alerts import DISMISSED_FOR, mark
 from core.rules.troubles import Cause
-from core.tables import Alert, Experiment, LedgerEntry
+from core.tables import Alert, Countdown, Experiment, LedgerEntry, SafetySignature
 from core.variants import find_experiment
 
 # --- Alerts ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class CountdownLine:
+    """The countdown of an alert, running or ended, and what was signed for it."""
+
+    state: str
+    share_after: Decimal
+    returns_at: datetime
+    signed_by: str
+    minutes: int
+    reason: str
+    ended_by: str | None
+    why: str | None
 
 
 @dataclass(frozen=True)
@@ -47,6 +61,7 @@ class AlertCard:
     ended_by: str | None
     end_reason: str | None
     channel: str
+    countdown: CountdownLine | None = None
 
     @property
     def is_waiting(self) -> bool:
@@ -88,6 +103,24 @@ def _alert_card(session: Session, alert: Alert, now: datetime) -> AlertCard:
         ended_by=alert.ended_by,
         end_reason=alert.end_reason,
         channel=alert.channel,
+        countdown=_countdown(session, alert),
+    )
+
+
+def _countdown(session: Session, alert: Alert) -> CountdownLine | None:
+    row = session.get(Countdown, alert.id, populate_existing=True)
+    if row is None:
+        return None
+    signed = session.get_one(SafetySignature, row.signature_id)
+    return CountdownLine(
+        row.state,
+        row.share_after,
+        row.returns_at,
+        signed.signed_by,
+        signed.minutes,
+        signed.reason,
+        row.ended_by,
+        row.why,
     )
 
 

@@ -6,10 +6,11 @@ import hashlib
 import json
 import uuid
 from collections.abc import Mapping, Sequence, Set
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Any, Final
+from typing import Any, Final, Literal, get_args
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -89,6 +90,7 @@ def _watch(
     doubts = {each.trouble.whose for each in there if each.trouble.cause != "lingering"}
     for alert in known.values():
         if alert not in seen and _would_show(alert, served, looked_at):
+            alert.quiet_at = now
             _quieted(session, place, alert, doubts, now, talk)
     session.flush()
     return seen
@@ -183,8 +185,11 @@ def _proposals(session: Session, place: Experiment, failed: Variant) -> dict[str
     before = named_shares(session, place)
     names = {v.id: v.name for v in variants(session, place)}
     present: Mapping[str, Decimal] = {names[key]: share for key, share in shares(session, place).items()}
-    scopes: tuple[promotions.Scope, ...] = ("all", "share")
-    after = {s: promotions.retreat_shares(present, failed.name, way.target_name, s) for s in scopes}
+    after = {}
+    for scope in get_args(promotions.Scope):
+        with suppress(Refused):  # the previous share may be unknown
+            kept = promotions.kept_share(session, place, failed, scope)
+            after[scope] = promotions.retreat_shares(present, failed.name, way.target_name, scope, kept)
     return {
         scope: {name: [before.get(name, "0"), str(share)] for name, share in wanted.items()}
         for scope, wanted in after.items()
@@ -270,10 +275,15 @@ def message_key(alert_id: int) -> str:
     return f"alert:{alert_id}"
 
 
-def redraw(session: Session, alert: Alert, why: str) -> None:
-    """Asks for the card of an alert to be drawn as things are then; `why` names the occasion, once each."""
+def redraw(session: Session, alert: Alert, why: str) -> str:
+    """Asks for the card of an alert to be drawn as things are then; `why` names the occasion, once each.
+
+    Returns the key of the effect.
+    """
     message = message_key(alert.id)
-    outbox.put(session, kind="alert", subject=message, key=f"{message}:{why}", alert=alert.id)
+    key = f"{message}:{why}"
+    outbox.put(session, kind="alert", subject=message, key=key, alert=alert.id)
+    return key
 
 
 def _record(session: Session, alert: Alert, action: str, *, by: str, reason: str | None, **more: Any) -> None:
@@ -343,13 +353,21 @@ def is_as_shown(session: Session, place: Experiment, alert: Alert, scope: promot
     return False
 
 
-def settle(session: Session, place: Experiment, *, variant_id: uuid.UUID | None, by: str, request_id: int) -> None:
-    """Ends the alerts that a change of shares answers: a rollback of the candidate confirms them, anything else puts
+def settle(
+    session: Session,
+    place: Experiment,
+    *,
+    variant_id: uuid.UUID | None,
+    by: str,
+    request_id: int,
+    answer: Literal["confirmed", "returned"] = "confirmed",
+) -> None:
+    """Ends the alerts that a change of shares answers: a rollback of the candidate is the `answer`, anything else puts
     the candidate in another place."""
     for alert in _open(session, place.id):
         if alert.whose == "candidate":
             is_answer = variant_id is not None and alert.variant_id == variant_id
-            state, why = ("confirmed", None) if is_answer else ("superseded", "The shares were changed.")
+            state, why = (answer, None) if is_answer else ("superseded", "The shares were changed.")
             _end(session, alert, state, by=by, why=why, request_id=request_id)
 
 

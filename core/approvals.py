@@ -21,6 +21,7 @@ from core import (
     promotions,
     requests,
     rollouts,
+    signatures,
 )
 from core.errors import Refused
 from core.freezes import IsFrozen
@@ -155,7 +156,7 @@ def approve(session: Session, request_id: int, *, shown: str, actor: Actor, role
         outbox.put_card(session, request_id=request.id, why=f"ledger-{number}")
         return Decided("counted", f"Your approval counts. {missing} more needed.")
     requests.close(session, request, "applied", by=actor.id, why=None)
-    _carry_out(session, place, request, actor, terms)
+    _carry_out(session, place, request, actor.id, terms)
     outbox.put_notice(session, ledger_id=number)
     return Decided("applied", f"Approved. {place.name} is changed.")
 
@@ -173,18 +174,32 @@ def _given(session: Session, request: Request, approvers: frozenset[str]) -> lis
     return [one.person for one in given if one.decision == "approve"]
 
 
-def _carry_out(session: Session, place: Experiment, request: Request, actor: Actor, terms: Terms) -> None:
-    plans.ACTIONS[request.action].apply(session, place, request, actor.id, terms)
-    _tell_of_change(session, place, request, actor)
+def _carry_out(session: Session, place: Experiment, request: Request, by: str, terms: Terms) -> None:
+    plans.ACTIONS[request.action].apply(session, place, request, by, terms)
+    signatures.bind(session, place, request)
+    _tell_of_change(session, place, request, by)
     outbox.put_card(session, request_id=request.id, why="applied")
 
 
-def _tell_of_change(session: Session, place: Experiment, request: Request, actor: Actor) -> None:
+def _tell_of_change(session: Session, place: Experiment, request: Request, by: str) -> None:
     """What people follow is brought in line with the new shares; alerts that this answers end."""
     if any(change["before"] != change["after"] for change in request.changes):
         rolled_back = uuid.UUID(request.params["variant_id"]) if request.action == "rollback" else None
-        alerts.settle(session, place, variant_id=rolled_back, by=actor.id, request_id=request.id)
+        answer: Literal["confirmed", "returned"] = "returned" if request.signature_id is not None else "confirmed"
+        alerts.settle(session, place, variant_id=rolled_back, by=by, request_id=request.id, answer=answer)
         outbox.put_follow(session, experiment_id=place.id, why=f"request-{request.id}")
+
+
+def return_as_signed(session: Session, place: Experiment, request: Request, *, terms: Terms) -> None:
+    """Carries out a rollback for which a signature stands; the database looks whether it does, and nobody clicked.
+
+    Raises:
+        Refused: where it is not possible any more.
+    """
+    number = requests.record(session, place, request, actor=experiments.SYSTEM, action="return as signed")
+    requests.close(session, request, "applied", by=experiments.SYSTEM, why=None)
+    _carry_out(session, place, request, experiments.SYSTEM, terms)
+    outbox.put_notice(session, ledger_id=number)
 
 
 def confirm(
@@ -335,7 +350,7 @@ def break_glass(
     requests.record(session, place, request, actor=actor.id, action="break glass", reason=why, approvals=had)
     request.is_glass_broken = True
     requests.close(session, request, "applied", by=actor.id, why=why)
-    _carry_out(session, place, request, actor, terms)
+    _carry_out(session, place, request, actor.id, terms)
     for where in ANNOUNCED_IN:
         key = f"glass:{request.id}:{where}"
         outbox.put(session, kind="glass", subject=key, key=key, request=request.id, where=where)

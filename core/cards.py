@@ -12,10 +12,11 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from core import freezes, ledger, outbox, plans
+from core import freezes, ledger, outbox, plans, signatures
 from core.errors import Refused
 from core.freezes import Frozen
 from core.rules.decision import CheckRow, Terms
+from core.signatures import Signature
 from core.tables import Alert, Approval, Experiment, LedgerEntry, Message, Request
 from core.variants import find_experiment
 
@@ -66,6 +67,10 @@ class RequestCard:
     progress: tuple[Progress, ...]
     is_glass_broken: bool = False
     """True where an owner had it carried out without its approvals."""
+    is_as_signed: bool = False
+    """True where it was carried out at the end of a countdown, without a click."""
+    signature: Signature | None = None
+    """What is signed for the candidate that it starts."""
 
 
 @dataclass(frozen=True)
@@ -163,6 +168,8 @@ def request_card(session: Session, request_id: int) -> RequestCard:
         decision_reason=request.decision_reason,
         progress=_progress(session, request),
         is_glass_broken=request.is_glass_broken,
+        is_as_signed=request.signature_id is not None,
+        signature=signatures.shown(signatures.of_request(session, request.id)),
     )
 
 
@@ -242,7 +249,21 @@ def tenures(session: Session, experiment: str | uuid.UUID) -> list[ledger.Tenure
     return ledger.tenures(session, find_experiment(session, experiment, lock=False).id)
 
 
-DECISIONS = ("approve", "break glass", "reject", "hold", "alert dismissed", "pause", "resume", "freeze", "unfreeze")
+DECISIONS = (
+    "approve",
+    "break glass",
+    "reject",
+    "hold",
+    "alert dismissed",
+    "pause",
+    "resume",
+    "freeze",
+    "unfreeze",
+    "sign safety",
+    "withdraw safety",
+    "stop countdown",
+    "return as signed",
+)
 
 
 def decisions(session: Session, *, limit: int) -> list[HistoryLine]:

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from core.errors import Refused
 from core.rules.decision import percent
-from core.tables import Alert, Approval, Effect, Experiment, LedgerEntry, Request, Seal
+from core.tables import Alert, Approval, Effect, Experiment, LedgerEntry, Request, SafetySignature, Seal
 
 
 @dataclass(frozen=True)
@@ -105,10 +105,14 @@ def _decisions(session: Session, found: Request, entries: Sequence[LedgerEntry])
         facts = broken.evidence or {}
         lack = f"pushed through with {len(facts['approvals'])} of {facts['needed']} approvals"
         return (*given, Branch(lack, broken.actor, broken.at, broken.reason))
+    if found.signature_id is not None:
+        signed = session.get_one(SafetySignature, found.signature_id)
+        said = f"nobody clicked: signed for alerts unanswered for {signed.minutes} minutes"
+        return (*given, Branch(said, signed.signed_by, signed.at, signed.reason))
     return given or (Branch("nobody has decided" if found.state == "open" else "closed without a decision"),)
 
 
-_TELLS = ("request", "approve", "break glass", "reject", "mirror")
+_TELLS = ("request", "approve", "return as signed", "break glass", "reject", "mirror")
 """Rows of the record that a branch of their own tells."""
 
 

@@ -69,6 +69,12 @@ def _first_of_run(steps: measure.Steps, variant_id: uuid.UUID) -> int:
     return max(without, default=0)
 
 
+def first_step(steps: measure.Steps, variant_id: uuid.UUID) -> int:
+    """The id of the step with which a candidate's present run began."""
+    found: int = steps[_first_of_run(steps, variant_id)].id if steps else UNKNOWN
+    return found
+
+
 def _known(
     experiment: Experiment, there: Sequence[Variant], found: Sequence[StepSamples], now: datetime
 ) -> Sequence[StepSamples]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Engine, delete, func, select, text, update
@@ -66,6 +67,11 @@ def is_under_way(session: Session, subject: str) -> bool:
         Effect.subject == subject, Effect.done_at.is_(None), Effect.attempts <= ATTEMPTS_WAITED_FOR
     )
     return session.scalar(query.limit(1)) is not None
+
+
+def done_at(session: Session, key: str) -> datetime | None:
+    """When the effect of a key was carried out; None while it was not."""
+    return session.scalar(select(Effect.done_at).where(Effect.key == key))
 
 
 def pending(session: Session, *, request_id: int) -> list[Effect]:

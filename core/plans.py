@@ -162,7 +162,8 @@ def _plan_rollback(session: Session, place: Experiment, ask: Ask, _: Look | None
     if failed.allocation == 0 and way.restored is None:
         raise Refused(f"{failed.name} has no traffic in {place.name}; there is nothing to roll back.")
     target = str(way.target.id) if way.target else way.target_name
-    after = promotions.retreat_shares(_by_id(shares(session, place)), str(failed.id), target, ask.scope)
+    kept = promotions.kept_share(session, place, failed, ask.scope)
+    after = promotions.retreat_shares(_by_id(shares(session, place)), str(failed.id), target, ask.scope, kept)
     params = {"variant_id": str(failed.id), "baseline": ask.baseline, "scope": ask.scope}
     return Plan(params, after)
 

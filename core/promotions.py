@@ -11,11 +11,11 @@ from typing import Any, Literal, TypeVar
 from sqlalchemy import func
 from sqlalchemy.orm import Session
 
-from core import ledger, stages
+from core import ledger, measure, stages
 from core.errors import Refused
 from core.evidence import checklist
 from core.experiments import SYSTEM, candidate_name, existing_version, insert_variant
-from core.rules import allocation, decision
+from core.rules import allocation, decision, returns
 from core.rules.decision import CheckRow, Terms
 from core.rules.lifecycle import Stage
 from core.tables import Event, Experiment, PolicyVersion, Variant
@@ -37,8 +37,8 @@ from core.variants import (
 )
 
 K = TypeVar("K")
-Scope = Literal["all", "share"]
-"""What a rollback gives back: all traffic to the baseline, or only the failed variant's share."""
+Scope = Literal["all", "share", "previous"]
+"""What a rollback gives back to the baseline: all traffic, the failed variant's share, or what it was given last."""
 
 # --- Changes --------------------------------------------------------------------------------------------------------
 
@@ -265,10 +265,36 @@ def _must_differ(failed: Variant, target: Variant) -> None:
         raise Refused(f"{failed.name} is the baseline itself; there is nothing to return to.")
 
 
-def retreat_shares(present: Mapping[K, Decimal], failed: K, target: K, scope: Scope) -> dict[K, Decimal]:
-    """The shares after a rollback, as fractions of 1."""
+def previous_share(session: Session, experiment: Experiment, failed: Variant) -> Decimal:
+    """What a variant had before it was given its present share.
+
+    Raises:
+        Refused: where others changed the shares by hand, or its share before is not on record.
+    """
+    steps = measure.steps(session, experiment.id)
+    present = {str(key): share for key, share in shares(session, experiment).items() if share}
+    known = {key: Decimal(str(share)) for key, share in steps[-1].shares.items()} if steps else {}
+    if {key: share for key, share in known.items() if share} != present or steps[-1].source != "bot":
+        raise Refused(f"The shares of {experiment.name} were changed by hand.")
+    found = returns.previous_share([Decimal(str(step.shares.get(str(failed.id), 0))) for step in steps])
+    if found is None:
+        raise Refused(f"It is not on record what share {failed.name} had before.")
+    return found
+
+
+def kept_share(session: Session, experiment: Experiment, failed: Variant, scope: Scope) -> Decimal:
+    """What a rollback leaves the failed variant with.
+
+    Raises:
+        Refused: where that is its previous share, and nobody knows it.
+    """
+    return previous_share(session, experiment, failed) if scope == "previous" else Decimal(0)
+
+
+def retreat_shares(present: Mapping[K, Decimal], failed: K, target: K, scope: Scope, kept: Decimal) -> dict[K, Decimal]:
+    """The shares after a rollback that leaves the failed variant with `kept`, as fractions of 1."""
     known = {**present, target: present.get(target, Decimal(0))}
-    return allocation.all_to(known, target) if scope == "all" else allocation.returned(known, failed, target)
+    return allocation.all_to(known, target) if scope == "all" else allocation.returned(known, failed, target, kept)
 
 
 def rollback_variant(
@@ -284,9 +310,10 @@ def rollback_variant(
 ) -> Variant:
     """Returns traffic to the baseline and archives what failed (model-promotion.md, 6.2); returns the baseline.
 
-    With scope "share" other candidates keep their traffic. A variant in production gives way to the version it
-    replaced, which gets back its stage, name and traffic. Works in any status of the experiment and for a variant
-    that links to no policy version: getting out of harm's way is never refused for tidiness.
+    With scope "share" other candidates keep their traffic; with "previous" the failed one is left with the share it had
+    before, and nothing is archived. A variant in production gives way to the version it replaced, which gets back its
+    stage, name and traffic. Works in any status of the experiment and for a variant that links to no policy version:
+    getting out of harm's way is never refused for tidiness.
 
     Raises:
         Refused: where nothing is known to return to.
@@ -298,11 +325,11 @@ def rollback_variant(
     before = named_shares(session, place)
     target = way.target or insert_variant(session, place, _restored(way))
     restore_name(session, target)
-    set_shares(
-        session, place, retreat_shares(shares(session, place), failed.id, target.id, scope), request_id=request_id
-    )
-    touched = _restage(session, place, version, way.restored)
-    if scope == "all":
+    kept = kept_share(session, place, failed, scope)
+    after = retreat_shares(shares(session, place), failed.id, target.id, scope, kept)
+    set_shares(session, place, after, request_id=request_id)
+    touched = _restage(session, place, version, way.restored) if scope != "previous" else []
+    if scope != "share":
         touched += _send_back_others(session, place, {v.id for v in touched})
     _control_event(session, place, "model_rollback", {"failed_variant_id": str(failed.id), "reason": reason})
     entry = ledger.record(

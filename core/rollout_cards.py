@@ -11,7 +11,7 @@ from decimal import Decimal
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from core import evidence, freezes, measure, recommendations, rollouts, stages
+from core import evidence, freezes, measure, recommendations, rollouts, signatures, stages
 from core.errors import Refused
 from core.freezes import Frozen
 from core.looks import Seen
@@ -21,6 +21,7 @@ from core.rules import allocation, decision
 from core.rules.decision import CheckRow, Terms
 from core.rules.metrics import METRICS, VariantMetrics
 from core.rules.verdict import Decision
+from core.signatures import Signature
 from core.tables import Alert, DailyRecommendation, Experiment, LedgerEntry, Request, Rollout, Variant
 from core.variants import baseline, baseline_or_note, beside, candidate, find_experiment, linked_version, variants
 
@@ -251,6 +252,7 @@ class RolloutCard:
     message_key: str
     channel: str
     frozen: Frozen | None = None
+    signature: Signature | None = None
 
 
 def rollout_card(session: Session, rollout_id: int, *, terms: Terms) -> RolloutCard:
@@ -286,6 +288,7 @@ def rollout_card(session: Session, rollout_id: int, *, terms: Terms) -> RolloutC
         message_key=rollouts.message_key(rollout),
         channel=rollout.channel,
         frozen=freezes.frozen(session, place, terms) if place else None,
+        signature=signatures.shown(signatures.of_candidate(session, place, rollout.variant_id)) if place else None,
     )
 
 

@@ -187,6 +187,8 @@ class Request(Base):
     decision_reason: Mapped[str | None]
     is_glass_broken: Mapped[bool] = mapped_column(server_default=_generated())
     """True where an owner had it carried out without its approvals."""
+    signature_id: Mapped[int | None]
+    """The signature by which it was carried out without anybody's approval; on an automatic return alone."""
 
 
 class Approval(Base):
@@ -420,6 +422,8 @@ class Alert(Base):
     began_at: Mapped[datetime]
     opened_at: Mapped[datetime] = mapped_column(server_default=_generated())
     seen_at: Mapped[datetime] = mapped_column(server_default=_generated())
+    quiet_at: Mapped[datetime | None]
+    """When a look last did not show it."""
     looks: Mapped[int] = mapped_column(server_default=_generated())
     snoozed_until: Mapped[datetime | None]
     snoozed_by: Mapped[str | None]
@@ -428,3 +432,46 @@ class Alert(Base):
     ended_at: Mapped[datetime | None]
     ended_by: Mapped[str | None]
     end_reason: Mapped[str | None]
+
+
+class SafetySignature(Base):
+    """That an owner lets a candidate return to its previous share by itself, for one run: where a critical alert is
+    unanswered for so many minutes.
+
+    Before the run begins it is known by the request of its start alone.
+    """
+
+    __tablename__ = "safety_signatures"
+    __table_args__ = {"schema": "promotion"}
+
+    id: Mapped[int] = mapped_column(primary_key=True, server_default=_generated())
+    experiment_id: Mapped[uuid.UUID]
+    request_id: Mapped[int | None]
+    variant_id: Mapped[uuid.UUID | None]
+    first_step_id: Mapped[int | None]
+    minutes: Mapped[int]
+    signed_by: Mapped[str]
+    reason: Mapped[str]
+    at: Mapped[datetime] = mapped_column(server_default=_generated())
+    withdrawn_at: Mapped[datetime | None]
+    withdrawn_by: Mapped[str | None]
+
+
+class Countdown(Base):
+    """The countdown to an automatic return on the card of an alert, and how it ended; `mark` names the shares."""
+
+    __tablename__ = "countdowns"
+    __table_args__ = {"schema": "promotion"}
+
+    alert_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    signature_id: Mapped[int]
+    state: Mapped[str] = mapped_column(server_default=_generated())
+    share_before: Mapped[Decimal]
+    share_after: Mapped[Decimal]
+    mark: Mapped[str]
+    returns_at: Mapped[datetime]
+    drawn_by: Mapped[str]
+    """The effect that shows it on the card."""
+    ended_at: Mapped[datetime | None]
+    ended_by: Mapped[str | None]
+    why: Mapped[str | None]

@@ -12,6 +12,7 @@ K = TypeVar("K")
 
 GRAIN = Decimal("0.0001")
 """The smallest share that `numeric(5,4)` can hold."""
+NOTHING = Decimal(0)
 INITIAL_LIMIT = Decimal("0.10")
 """A candidate never joins with more than this (model-promotion.md, 3.3)."""
 STEPS: tuple[Decimal, ...] = (Decimal("0.10"), Decimal("0.25"), Decimal("0.50"), Decimal("1"))
@@ -85,15 +86,15 @@ def all_to(shares: Mapping[K, Decimal], key: K) -> dict[K, Decimal]:
     return {k: Decimal(k == key) for k in shares}
 
 
-def returned(shares: Mapping[K, Decimal], failed: K, baseline: K) -> dict[K, Decimal]:
-    """Only the failed variant's share goes to the baseline; every other variant keeps its own.
+def returned(shares: Mapping[K, Decimal], failed: K, baseline: K, kept: Decimal = NOTHING) -> dict[K, Decimal]:
+    """Only the failed variant's share, but for what is `kept`, goes to the baseline; every other keeps its own.
 
     Raises:
         Refused: where the shares do not sum to 1, so that no return of one share could mend them.
     """
     check_whole(shares)
-    moved = {**shares, failed: Decimal(0)}
-    moved[baseline] += shares[failed]
+    moved = {**shares, failed: kept}
+    moved[baseline] += shares[failed] - kept
     return moved
 
 

@@ -125,6 +125,23 @@ def thawing_objection(experiment: str | None, *, frozen_by: str, actor: Actor, r
     return None
 
 
+def signing_objection(experiment: str, *, actor: Actor, roles: Roles) -> str | None:
+    """Why this actor may not sign that a candidate returns by itself, or take that back; None where they may."""
+    if actor.barred:
+        return actor.barred
+    if actor.id not in roles.all_owners_of(experiment):
+        return f"Only an owner of {experiment} may sign or withdraw this. Ask one of them to do so."
+    if not actor.is_known:
+        return "Slack did not say in time who you are, so nothing was changed. Try once more."
+    return None
+
+
+def stopping_objection(experiment: str, *, actor: Actor, roles: Roles) -> str | None:
+    """Why this actor may not stop an automatic return; None where they may: whoever may freeze may stop that too."""
+    against = freezing_objection(experiment, actor=actor, roles=roles)
+    return against and against.replace("freeze", "stop")
+
+
 def objection(action: str, *, requester: str, actor: Actor, approvers: Collection[str]) -> str | None:
     """Why this actor may not approve this request, as a sentence for them; None where they may."""
     right = RIGHTS[action]

@@ -96,7 +96,7 @@ class Approvals(RuleBasedStateMachine):
             session.add(policy)
             session.flush()
             stages = ("production", "experiment", "candidate")
-            versions = [_version(session, policy, number, stage) for number, stage in enumerate(stages, 1)]
+            versions = [add_stage(session, policy, number, stage) for number, stage in enumerate(stages, 1)]
             place = Experiment(name=name, status="active")
             session.add(place)
             session.flush()
@@ -341,7 +341,7 @@ def _after(change: cards.Change) -> Decimal:
     return change.after
 
 
-def _version(session: Session, policy: Policy, number: int, stage: str) -> PolicyVersion:
+def add_stage(session: Session, policy: Policy, number: int, stage: str) -> PolicyVersion:
     model = f"model of {policy.name}"
     made = PolicyVersion(
         policy_id=policy.id, version=number, mlflow_model_name=model, mlflow_model_version=str(number), status="active"
