@@ -121,10 +121,11 @@ def alerts_(desk: Desk, words: Words, actor: Actor) -> Answer:
 
 
 def scorecard(desk: Desk, words: Words, actor: Actor) -> Answer:
-    """How good the alerts have been: precision, time to detect, time to decide.
+    """How good the alerts have been: precision, time to detect, time to decide; how often the glass was broken.
     scorecard [EXPERIMENT]"""
+    name = words.at_most(1).maybe(0)
     with desk.transaction() as session:
-        return alert_screens.scorecard(alert_cards.scorecard(session, words.at_most(1).maybe(0)))
+        return alert_screens.scorecard(alert_cards.scorecard(session, name), alert_cards.glass(session, name))
 
 
 def candidates_(desk: Desk, words: Words, actor: Actor) -> Answer:
