@@ -231,7 +231,7 @@ def on_form(form: Form, hands: Hands, desk: Desk, ack: Ack, body: Body, view: Bo
     except Faulty as faulty:
         ack(response_action="errors", errors=faulty.faults)
     except Refused as refused:
-        ack(response_action="errors", errors={form.field: str(refused)})
+        ack(response_action="errors", errors={form.field: blocks.spelled(str(refused))})
     except Exception:
         ack(response_action="errors", errors={form.field: _reference()})
     else:

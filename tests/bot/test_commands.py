@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal
 from typing import Any
 
@@ -79,7 +80,7 @@ BAD = {
 
 
 def plain(said: str) -> str:
-    return said.replace("`", "")
+    return re.sub("[`“”]", "", said)
 
 
 def test_every_verb_answers_when_all_is_well(bot: Bot, alice: Person) -> None:
@@ -91,6 +92,7 @@ def test_every_verb_says_what_is_wrong(bot: Bot, alice: Person, workspace: Works
     found = {typed: plain(answer(alice, typed)) for typed in BAD}
     assert {typed: said for typed, said in found.items() if BAD[typed] not in said} == {}
     assert all(said.startswith("⚠️") for said in found.values())
+    assert "did you mean “list”?" in answer(alice, "lst").lower(), "a backtick would be shown as one"
     assert alice.sees(APPROVALS) == []
 
 
@@ -123,7 +125,7 @@ def test_a_start_shows_what_changes_and_where_it_is_decided(bot: Bot, alice: Per
     assert "> it is “better”" in text_of(alice.waits_for("Start candidate_v3", APPROVALS))
     refused = answer(bob, f"start {EXPERIMENT} 3")
     assert "Request #1 (start) of planner_policy_exp is still open" in refused
-    assert "add `instead` to replace it by yours" in refused
+    assert "add “instead” to replace it by yours" in refused
     assert "Request #2 waits" in answer(bob, f"start {EXPERIMENT} 3 instead")
     assert steps.shares(desk) == steps.shares_of(control="1")
 
@@ -147,7 +149,7 @@ def test_a_running_candidate_is_measured_and_judged(bot: Bot, alice: Person, des
     assert ":hourglass_flowing_sand: *Minimum duration*  10 %: 4.0 d, 3 needed, 25 %: 0.0 of 5 d" in said
     said = answer(alice, f"promote {EXPERIMENT} candidate_v3")
     assert "Not yet:\n•" in said
-    assert "add `because` and your reason" in said
+    assert "add “because” and your reason" in said
     assert "Promote candidate_v3 to production" in answer(alice, f"promote {EXPERIMENT} because we were told to")
 
 
