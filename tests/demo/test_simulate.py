@@ -203,6 +203,8 @@ def test_the_demo_has_the_verb_and_others_have_not(
         everything = answer(alice, "help")
         assert all(f"`/rollout {verb}" in everything for verb in (*commands.VERBS, "simulate"))
         assert "`/rollout simulate regression [EXPERIMENT]" in answer(alice, "help simulate")
+        for typed, said in {"recovery": "nothing to recover from", "rain": "not “rain”", "days 0": "not “0”"}.items():
+            assert said in answer(alice, f"simulate {typed}")
         assert "is worse from now on" in answer(alice, "simulate regression")
     with pytest.raises(Refused, match="I do not know the verb `simulate`"):
         commands.known("simulate", commands.VERBS)
