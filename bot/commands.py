@@ -375,6 +375,8 @@ class Verb:
 
     run: Function
     is_slow: bool = False
+    says_first: Callable[[Words], str | None] = lambda words: None
+    """What is said before it is run, where somebody would wonder whether anything happens."""
     has_form: bool = False
     """Typed alone it opens a form, which cannot wait: Slack lets go of the trigger after 3 s."""
 
@@ -426,6 +428,12 @@ def is_slow(verb: str, words: Words, verbs: Verbs) -> bool:
     """Whether it may take longer than an acknowledgement should, as far as one knows before it is run."""
     found = verbs.get(verb)
     return found is not None and found.is_slow and bool(words.names or not found.has_form)
+
+
+def first_words(verb: str, words: Words, verbs: Verbs) -> str | None:
+    """What is said at once where an answer takes long; None where nothing is."""
+    found = verbs.get(verb)
+    return found.says_first(words) if found else None
 
 
 def summary(verb: str, verbs: Verbs) -> str:

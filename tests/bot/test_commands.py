@@ -198,13 +198,14 @@ def test_a_running_candidate_is_measured_and_judged(bot: Bot, alice: Person, des
     assert ":rewind: *Roll back*  `candidate_v3`\nAcceptance is worse, beyond chance and beyond tolerance" in said
     assert ":x: Acceptance  *40." in said
     assert "Day 4.0 of 3 at 10 %" in said
-    assert answer(alice, "recommend").startswith(":rewind: *Roll back*")
+    said = answer(alice, "recommend")
+    assert said.startswith(f"What to do in `{EXPERIMENT}` today\n:rewind: *Roll back*")
     said = answer(alice, f"why {EXPERIMENT}")
     assert "*Fixed thresholds* (rule `document`): Roll back. Beyond tolerance: Acceptance" in said
     assert "10 % since" in said
     said = answer(alice, f"checklist {EXPERIMENT}")
     assert "of 10 passed" in said
-    assert ":x: *Acceptance rate*  40." in said
+    assert ":x: *Acceptance*  40." in said
     assert ":hourglass_flowing_sand: *Minimum duration*  10 %: 4.0 d, 3 needed, 25 %: 0.0 of 5 d" in said
     said = answer(alice, f"promote {EXPERIMENT} candidate_v3")
     assert "Not yet:\n•" in said
