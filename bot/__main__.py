@@ -223,7 +223,8 @@ def _seen_again(before: Settings, after: Settings, days: int) -> tuple[date, Hin
         # A transaction for each run: a new version of the bot, which changes tables, must not wait for all of them.
         reading = partial(db.transaction, engine, patience_ms=FOREVER_MS, only_reads=True)
         with reading() as session:
-            question = hindsight.Question(before, after, hindsight.first_day(session, days))
+            since, redefined = hindsight.first_day(session, days), hindsight.redefined(session, after)
+            question = hindsight.Question(before, after, since, redefined)
             runs = hindsight.runs(session, question.since)
         parts = []
         for one in runs:

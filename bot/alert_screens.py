@@ -19,13 +19,12 @@ from bot.blocks import (
     name,
     one_line,
     person,
-    plain,
     quoted,
     section,
     unbroken,
 )
 from bot.verdicts import STATE_MARKS
-from core.alert_cards import AlertCard, CountdownLine, Score
+from core.alert_cards import AlertCard, CountdownLine, Glass, Score
 from core.rules.decision import percent
 
 TITLES: Mapping[str, str] = {
@@ -210,10 +209,11 @@ def listed(found: Sequence[AlertCard], quiet: Sequence[AlertCard], where: str) -
     return Answer(count, fitted(blocks, [*hushed, context(f"Their cards are in {where}.")]))
 
 
-def scorecard(found: Sequence[Score]) -> Answer:
-    """How good the alerts have been."""
+def scorecard(found: Sequence[Score], glass: Glass) -> Answer:
+    """How good the alerts have been, and how often owners went past the approvals."""
     if not found:
-        return plain("No alert was raised yet, so there is nothing to score.")
+        text = "No alert was raised yet, so there is nothing to score."
+        return Answer(text, [section(text), section(_glass(glass))])
     total = found[0]
     text = f"{total.raised} alerts: {_precision(total)}, {_times(total)}."
     blocks = [section(_score(score)) for score in found]
@@ -221,7 +221,18 @@ def scorecard(found: Sequence[Score]) -> Answer:
         "Precision: confirmed, of those that a person confirmed or dismissed. To detect: from when the trouble can have"
         " begun at the earliest to the alert. To decide: from the alert to the person's click. Medians."
     )
-    return Answer(text, fitted(blocks, [context(legend)]))
+    return Answer(text, fitted(blocks, [section(_glass(glass)), context(legend)]))
+
+
+def _glass(found: Glass) -> str:
+    changes = "1 change" if found.applied == 1 else f"{found.applied} changes"
+    if not found.broken:
+        return f"*Broken glass*  none of {changes} (rollbacks aside) was carried out without its approvals"
+    by = ", ".join(f"{person(owner)} {many}" for owner, many in sorted(found.by.items(), key=lambda one: -one[1]))
+    return (
+        f"*Broken glass*  {found.broken} of {changes} (rollbacks aside) carried out without approvals, "
+        f"{found.lately} of these within 30 days: {by}"
+    )
 
 
 def _score(score: Score) -> str:

@@ -122,7 +122,11 @@ def on_command(hands: Hands, desk: Desk, verbs: commands.Verbs, ack: Ack, body: 
     actor = _actor(desk, body)
     work = partial(told, lambda: commands.run(name, desk, words, actor, verbs))
     if commands.is_slow(name, words, verbs):
-        ack()
+        first = commands.first_words(name, words, verbs)
+        if first:
+            ack(**tell.message(blocks.plain(first)), response_type="ephemeral")
+        else:
+            ack()
         hands.read(lambda: _answer(hands, desk, client, _where(body), work()))
         return
     answer = work()
@@ -236,7 +240,7 @@ def on_form(form: Form, hands: Hands, desk: Desk, ack: Ack, body: Body, view: Bo
     except Faulty as faulty:
         ack(response_action="errors", errors=faulty.faults)
     except Refused as refused:
-        ack(response_action="errors", errors={form.field: str(refused)})
+        ack(response_action="errors", errors={form.field: blocks.spelled(str(refused))})
     except Exception:
         ack(response_action="errors", errors={form.field: _reference()})
     else:

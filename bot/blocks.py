@@ -179,8 +179,13 @@ def plain(text: str) -> Answer:
     return Answer(text, [section(text)])
 
 
+def spelled(text: str) -> str:
+    """For plain text, where a backtick would be shown as one: what somebody is to type stands in quotes."""
+    return re.sub(r"`([^`\n]+)`", r"“\1”", text)
+
+
 def literal(text: str) -> Answer:
     """One paragraph that is shown letter by letter, whatever names and reasons stand in it."""
-    shown = cut(visible(text), SECTION_LIMIT)
+    shown = cut(visible(spelled(text)), SECTION_LIMIT)
     paragraph = {"type": "section", "text": {"type": "plain_text", "text": shown, "emoji": False}}
     return Answer(escaped(cut(shown, 300)), [paragraph])

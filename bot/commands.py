@@ -122,10 +122,11 @@ def alerts_(desk: Desk, words: Words, actor: Actor) -> Answer:
 
 
 def scorecard(desk: Desk, words: Words, actor: Actor) -> Answer:
-    """How good the alerts have been: precision, time to detect, time to decide.
+    """How good the alerts have been: precision, time to detect, time to decide; how often the glass was broken.
     scorecard [EXPERIMENT]"""
+    name = words.at_most(1).maybe(0)
     with desk.transaction() as session:
-        return alert_screens.scorecard(alert_cards.scorecard(session, words.at_most(1).maybe(0)))
+        return alert_screens.scorecard(alert_cards.scorecard(session, name), alert_cards.glass(session, name))
 
 
 def candidates_(desk: Desk, words: Words, actor: Actor) -> Answer:
@@ -381,6 +382,8 @@ class Verb:
 
     run: Function
     is_slow: bool = False
+    says_first: Callable[[Words], str | None] = lambda words: None
+    """What is said before it is run, where somebody would wonder whether anything happens."""
     has_form: bool = False
     """Typed alone it opens a form, which cannot wait: Slack lets go of the trigger after 3 s."""
 
@@ -433,6 +436,12 @@ def is_slow(verb: str, words: Words, verbs: Verbs) -> bool:
     """Whether it may take longer than an acknowledgement should, as far as one knows before it is run."""
     found = verbs.get(verb)
     return found is not None and found.is_slow and bool(words.names or not found.has_form)
+
+
+def first_words(verb: str, words: Words, verbs: Verbs) -> str | None:
+    """What is said at once where an answer takes long; None where nothing is."""
+    found = verbs.get(verb)
+    return found.says_first(words) if found else None
 
 
 def summary(verb: str, verbs: Verbs) -> str:

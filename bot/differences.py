@@ -138,10 +138,11 @@ def _summary(seen: Hindsight, since: date) -> str:
 
 
 def _unknown(seen: Hindsight, found: Iterable[Difference]) -> Iterator[str]:
-    for metric, many in sorted(seen.without.items()):
+    for metric, days in sorted(seen.without.items()):
+        between = f"on {days[0]}" if days[0] == days[-1] else f"from {days[0]} to {days[-1]}"
         yield (
-            f"{metric} was not collected as the new file asks when {many:,} of these looks were made; they are judged "
-            "as if it had shown nothing."
+            f"{metric} was not collected as the new file asks, or not from the beginning of the rollout, for "
+            f"{len(days):,} of these looks, {between}; they are judged as if it had shown nothing."
         )
     if any(one.key == PRICE for one in found):
         yield "Costs are those of then: tokens were priced when a look was made, not by the new price_per_1000_tokens."

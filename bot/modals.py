@@ -407,7 +407,7 @@ def create_policy_version(desk: Desk, wish: PolicyWish, actor: Actor) -> Answer:
             registry=desk.registry,
         )
         label = stages.label(made)
-    next_step = f"Next: `{desk.command} start` lets it join an experiment."
+    next_step = f"Next, let it join an experiment: `{desk.command} start EXPERIMENT {blocks.escaped(label)}`"
     text = f":white_check_mark: {blocks.name(label)} serves {blocks.name(f'{wish.model} {wish.version}')}."
     return Answer(f"{blocks.escaped(label)} is created.", [blocks.section(text), blocks.context(next_step)])
 

@@ -174,7 +174,7 @@ def digest(shown: Digest, command: str) -> Answer:
         *_resting(rest),
     ]
     last = [
-        *([context(f":alarm_clock: Made after its time for {shown.late}.")] if shown.late else []),
+        *([context(_late(shown.late))] if shown.late else []),
         *([context(_record(shown.record))] if shown.record else []),
     ]
     return Answer(f"{_plain(summary)} {_first(urgent)}".strip(), fitted(blocks, last))
@@ -228,19 +228,27 @@ def _resting(rest: Sequence[DigestLine]) -> list[Block]:
     return [context(paragraph) for paragraph in packed([*names, *more], " · ", CONTEXT_LIMIT)]
 
 
+def _late(many: int) -> str:
+    whose = "The recommendation of 1 experiment was" if many == 1 else f"The recommendations of {many} experiments were"
+    return f":alarm_clock: {whose} made later in the day than is set."
+
+
 def _progress(line: DigestLine) -> str:
     if line.has_ended:
         return "has ended"
     if line.held_until is not None:
         return f"on hold until {line.held_until:%d %b}"
-    left = f", {line.days_left:.0f} d left{_early(line)}" if line.days_left is not None and line.days_left >= 1 else ""
-    return f"{percent(line.share)}, day {line.days:.0f} of {line.minimum_days}{left}"
+    return f"{percent(line.share)}, day {line.days:.0f} of {line.minimum_days}{_left(line)}"
 
 
-def _early(line: DigestLine) -> str:
-    """What the days left rest on, where that is less than a day of traffic and not the least of days alone."""
-    is_estimate = line.days_left is not None and line.days_left > line.minimum_days - line.days + 0.1
-    return " by the first hours' traffic" if line.days < 1 and is_estimate else ""
+def _left(line: DigestLine) -> str:
+    """How long it still takes; what rests on the numbers of today, which may be others tomorrow, is called a guess."""
+    if line.days_left is None or line.days_left < 1:
+        return ""
+    if line.days_left <= line.minimum_days - line.days + 0.1:
+        return f", {line.days_left:.0f} d left"
+    by = "the first hours' traffic" if line.days < 1 else "today's numbers"
+    return f", some {line.days_left:.0f} d left by {by}"
 
 
 def why_button(line: DigestLine) -> Block:

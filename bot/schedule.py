@@ -17,7 +17,7 @@ from apscheduler.triggers.cron import CronTrigger
 from apscheduler.triggers.interval import IntervalTrigger
 
 from bot.desk import Desk
-from core import alerts, approvals, audit, countdowns, db, digests, rollup, steps
+from core import alerts, approvals, audit, countdowns, db, digests, freezes, rollup, steps
 from core.db import Session
 from core.rollouts import Talk
 from core.settings import Settings
@@ -145,6 +145,12 @@ def expire(desk: Desk) -> None:
             approvals.expire(session, number)
 
 
+def follow_freezes(desk: Desk) -> None:
+    """Cards follow the windows of the configuration that began or ended."""
+    with desk.transaction(patience_ms=db.BACKGROUND_MS) as session:
+        freezes.follow_windows(session, desk.settings.terms.freezes)
+
+
 def every(minutes: int) -> Callable[[Settings], IntervalTrigger]:
     """A job that runs again and again."""
     return lambda settings: IntervalTrigger(minutes=minutes)
@@ -160,6 +166,7 @@ JOBS: tuple[Job, ...] = (
     Job("escalate", every(1), escalate, at_start=True),
     Job("returns", every(1), returns),
     Job("expire", every(1), expire, at_start=True),
+    Job("freezes", every(1), follow_freezes, at_start=True),
     Job("sweep", lambda settings: CronTrigger(hour=3, minute=17), sweep),
 )
 THREADS = 2

@@ -153,10 +153,12 @@ def models(lines: Sequence[VersionLine], command: str) -> Answer:
     return Answer(f"{len(lines)} model versions", fitted(listing(_version_line(line) for line in lines), [hint]))
 
 
-def _after_qualifying(linked: Sequence[str], command: str) -> str:
+def _after_qualifying(found: Evaluated, linked: Sequence[str], command: str) -> str:
     if not linked:
-        return f"Next: `{command} policy` makes it a version of a policy."
-    return f"Next: `{command} start` lets {' or '.join(name(label) for label in linked)} join an experiment."
+        model = f"{escaped(found.mlflow_model_name)} {escaped(found.mlflow_model_version)}"
+        return f"Next, make it a version of a policy: `{command} policy POLICY {model}`"
+    ways = " or ".join(f"`{command} start EXPERIMENT {escaped(label)}`" for label in linked)
+    return f"Next, let it join an experiment: {ways}"
 
 
 def evaluated(found: Evaluated, linked: Sequence[str], command: str) -> Answer:
@@ -174,7 +176,7 @@ def evaluated(found: Evaluated, linked: Sequence[str], command: str) -> Answer:
         *([section(check_lines(found.acceptance.rows))] if found.acceptance else []),
         *([section(f":warning: {escaped(found.note)}")] if found.note else []),
         context(f"{source}{on}{against}{at}"),
-        *([context(_after_qualifying(linked, command))] if found.passed else []),
+        *([context(_after_qualifying(found, linked, command))] if found.passed else []),
     ]
     verdict = "passed" if found.passed else "not passed"
     return Answer(escaped(f"{found.mlflow_model_name} {found.mlflow_model_version}: {verdict}"), blocks)

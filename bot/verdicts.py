@@ -119,7 +119,7 @@ def _price(price: Price) -> str:
     if price.plans is None:
         return f"At this size of effect more traffic would hardly decide {escaped(price.metric or '')}."
     if price.plans == 0:
-        return f"The numbers are clear; the fixed minimum takes {_days(price.minimum_days)} more at this share."
+        return f"The numbers are clear; the days that this share asks for take {_days(price.minimum_days)} more."
     parts = [f"about {price.plans:,} more plans"]
     if price.days is not None:
         parts.append(f"{_days(price.days)} at this share")
@@ -127,8 +127,8 @@ def _price(price: Price) -> str:
         parts.append(f"{_days(price.days_at_next_share)} at the next")
     early = ", by the first hours' traffic" if price.is_early and price.days is not None else ""
     until = f" until {escaped(price.metric)} is decided" if price.metric else ""
-    least = f" The fixed minimum takes {_days(price.minimum_days)} more anyway." if price.minimum_days > 0 else ""
-    return f"Waiting costs {', '.join(parts)}{early}{until}.{least}"
+    least = f" The plans and days that this share asks for take {_days(price.minimum_days)} more anyway."
+    return f"Waiting costs {', '.join(parts)}{early}{until}.{least if price.minimum_days > 0 else ''}"
 
 
 def headline(card: CandidateCard) -> str:
@@ -180,9 +180,12 @@ def candidate(card: CandidateCard) -> list[Block]:
 
 def recommended(cards: Sequence[CandidateCard], command: str) -> Answer:
     """What to do with each candidate of an experiment today."""
-    blocks = [block for card in cards for block in candidate(card)]
     first = cards[0]
-    text = f"{WORDS[first.decision.action]} {cut(first.variant, 60)}: {first.decision.why}"
+    where = context(f"What to do in {name(first.experiment)} today")
+    blocks = [where, *(block for card in cards for block in candidate(card))]
+    text = (
+        f"{WORDS[first.decision.action]} {cut(first.variant, 60)} in {cut(first.experiment, 60)}: {first.decision.why}"
+    )
     place = escaped(first.experiment)
     next_ = NEXT.get(first.decision.action, "").format(command=command, experiment=place)
     hint = context(f"{next_}Everything behind it: `{command} why {place}`")

@@ -6,7 +6,7 @@ import statistics
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Final, get_args
 
@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from core import db, rollouts
 from core.alerts import DISMISSED_FOR, mark
 from core.rules.troubles import Cause
-from core.tables import Alert, Countdown, Experiment, LedgerEntry, SafetySignature
+from core.tables import Alert, Countdown, Experiment, LedgerEntry, Request, SafetySignature
 from core.variants import find_experiment
 
 # --- Alerts ---------------------------------------------------------------------------------------------------------
@@ -161,6 +161,7 @@ def experiment_of(session: Session, alert_id: int) -> uuid.UUID:
 # --- Scorecard ------------------------------------------------------------------------------------------------------
 
 CAUSES: Final = get_args(Cause)
+LATELY: Final = timedelta(days=30)
 
 
 @dataclass(frozen=True)
@@ -192,6 +193,40 @@ def scorecard(session: Session, experiment: str | None = None) -> list[Score]:
     found = session.scalars(query).all()
     parts = [(cause, [alert for alert in found if alert.cause == cause]) for cause in CAUSES]
     return [_score(cause, alerts) for cause, alerts in [("all", list(found)), *parts] if alerts]
+
+
+@dataclass(frozen=True)
+class Glass:
+    """How often owners had changes carried out without their approvals; rollbacks, which need none, are left out."""
+
+    applied: int
+    """Changes that were carried out at all."""
+    by: Mapping[str, int]
+    """By who broke the glass."""
+    lately: int
+    """Within the last 30 days."""
+
+    @property
+    def broken(self) -> int:
+        """How often it was broken."""
+        return sum(self.by.values())
+
+
+def glass(session: Session, experiment: str | None = None) -> Glass:
+    """How often the glass was broken.
+
+    Raises:
+        Refused: where there is no such experiment.
+    """
+    is_asked = (Request.state == "applied") & (Request.action != "rollback")
+    if experiment is not None:
+        is_asked &= Request.experiment_id == find_experiment(session, experiment, lock=False).id
+    counted = select(Request.decided_by, Request.is_glass_broken, func.count().label("many")).where(is_asked)
+    rows = session.execute(counted.group_by(Request.decided_by, Request.is_glass_broken)).all()
+    is_late = Request.is_glass_broken & (Request.decided_at > func.now() - LATELY)
+    lately = session.scalar(select(func.count()).where(is_asked, is_late)) or 0
+    by = {row.decided_by: row.many for row in rows if row.is_glass_broken}
+    return Glass(sum(row.many for row in rows), by, lately)
 
 
 def _score(cause: str, alerts: Sequence[Alert]) -> Score:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -15,6 +16,7 @@ from core.errors import Refused
 from core.rules import approval, freezes
 from core.rules.approval import Actor, Roles
 from core.rules.decision import Terms
+from core.rules.freezes import Window
 from core.tables import Experiment, Freeze, Request, Rollout
 from core.variants import find_experiment
 
@@ -166,6 +168,16 @@ def _followed(session: Session) -> list[uuid.UUID]:
     running = select(Rollout.experiment_id).where(Rollout.ended_at.is_(None))
     asked = select(Request.experiment_id).where(Request.state == "open")
     return list(session.scalars(select(Experiment.id).where(Experiment.id.in_(running.union(asked)))))
+
+
+def follow_windows(session: Session, windows: Sequence[Window]) -> None:
+    """Has the cards redrawn of experiments that a window began or ceased to freeze: once each, however often asked."""
+    if not windows:
+        return
+    now = db.now_of(session)
+    for place in session.scalars(select(Experiment).where(Experiment.id.in_(_followed(session)))):
+        if turned := freezes.turned_at(windows, place.name, now):
+            _put_redraw(session, place.id, f"window-{turned.isoformat()}")
 
 
 def _put_redraw(session: Session, experiment_id: uuid.UUID, why: str) -> None:

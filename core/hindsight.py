@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import uuid
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
+from itertools import chain
 from typing import Any, Final
 
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
-from core import db, looks
+from core import db, ledger, looks
 from core.recommendations import Grounds
 from core.rules.decision import Terms
 from core.rules.metrics import Metric, Ratio
@@ -20,7 +20,7 @@ from core.rules.samples import Sample
 from core.rules.sequential import Memory
 from core.rules.verdict import Action, Look
 from core.settings import Settings
-from core.tables import Recommendation
+from core.tables import AllocationStep, LedgerEntry, Recommendation
 
 NOTHING: Final = Ratio("", "")
 """Where a metric reads that nobody collected."""
@@ -60,8 +60,9 @@ class Hindsight:
 
     looks: int = 0
     changes: tuple[Change, ...] = ()
-    without: Mapping[str, int] = field(default_factory=dict)
-    """By metric: how many looks were judged anew as if nobody logged it, since it was not collected then."""
+    without: Mapping[str, tuple[date, ...]] = field(default_factory=dict)
+    """By metric: the days of the looks that were judged anew as if nobody logged it, since what is stored of it was
+    not collected then, or by another definition."""
     not_whole: int = 0
     """Looks of which only the action and the sentence were kept."""
 
@@ -72,9 +73,13 @@ class Hindsight:
         return Hindsight(
             sum(part.looks for part in found),
             tuple(change for part in found for change in part.changes),
-            dict(sum((Counter(part.without) for part in found), Counter[str]())),
+            {name: _days(part.without.get(name, ()) for part in found) for part in found for name in part.without},
             sum(part.not_whole for part in found),
         )
+
+
+def _days(parts: Iterable[tuple[date, ...]]) -> tuple[date, ...]:
+    return tuple(sorted(chain.from_iterable(parts)))
 
 
 @dataclass(frozen=True)
@@ -84,6 +89,8 @@ class Question:
     before: Settings
     after: Settings
     since: date
+    redefined: Mapping[str, datetime] = field(default_factory=dict)
+    """By metric: since when it is collected as the other way asks, where something else was collected before."""
 
     @property
     def strangers(self) -> frozenset[str]:
@@ -95,6 +102,26 @@ class Question:
 def first_day(session: Session, days: int) -> date:
     """The first of the last so many days (UTC's), today included."""
     return db.now_of(session).date() - timedelta(days=days - 1)
+
+
+def redefined(session: Session, after: Settings) -> dict[str, datetime]:
+    """By metric: since when it is collected as a configuration asks, where the record knows another definition."""
+    query = select(LedgerEntry.at, LedgerEntry.evidence).where(LedgerEntry.action == ledger.POLICY)
+    known = session.execute(query.order_by(LedgerEntry.id)).all()
+    wanted = {metric.name: _definition(after.policy, metric.name) for metric in after.collected}
+    found: dict[str, datetime] = {}
+    for name, definition in wanted.items():
+        was_other = False
+        for row in known:
+            then = _definition(row.evidence or {}, name)
+            if was_other and then == definition:
+                found[name] = row.at
+            was_other = then != definition and (was_other or any(then))
+    return found
+
+
+def _definition(policy: Mapping[str, Any], name: str) -> tuple[Any, ...]:
+    return tuple(policy.get(f"metrics.custom.{name}.{kind}") for kind in ("share", "count", "mean"))
 
 
 _RUNS = text("""
@@ -150,6 +177,11 @@ class _Again:
         self._last: int | None = None
         self._samples: dict[str, Sample] = {}
         self._has_differed = False
+        began = session.scalar(select(AllocationStep.started_at).where(AllocationStep.id == run.first_step_id))
+        self._redefined = frozenset(
+            name for name, since in question.redefined.items() if began is not None and began < since
+        )
+        """Metrics of which at least a part was collected by another definition: sums go back to the run's beginning."""
 
     def next(self, row: Any) -> Hindsight:
         """The next look."""
@@ -161,10 +193,10 @@ class _Again:
         if row.day < self._question.since:
             return Hindsight()
         change = Change(self._run, row.day, row.action, action, why, is_hypothetical, then != self._old, without)
-        return Hindsight(1, (change,) * differs, dict.fromkeys(without, 1), int(not row.is_whole))
+        return Hindsight(1, (change,) * differs, dict.fromkeys(without, (row.day,)), int(not row.is_whole))
 
     def _judged(self, row: Any, then: Terms) -> tuple[Action, str, tuple[str, ...]]:
-        if self._memory is None and then == self._new and not self._question.strangers:
+        if self._memory is None and then == self._new and not (self._question.strangers or self._redefined):
             return row.action, "", ()  # the same grounds always give the same verdict
         if self._memory is None:
             self._memory = self._stored()
@@ -183,6 +215,8 @@ class _Again:
         """True where the look cannot say what the metric was; what nobody logged though it was asked for is known."""
         if look.aggregated is not None:
             return False
+        if metric.name in self._redefined:
+            return True
         before = next((known.source for known in then.metrics if known.name == metric.name), None)
         if before is not None and before != metric.source:
             return isinstance(metric.source, Ratio)

@@ -7,6 +7,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
+from typing import TypeGuard
 
 import numpy as np
 from sqlalchemy import func, select, text
@@ -136,7 +137,7 @@ class Simulation:
     def _days(self, desk: Desk, number: str | None) -> Answer:
         if number is None:
             raise Missing("How many days?")
-        if not number.isdecimal() or not 1 <= int(number) <= LONGEST_DAYS:
+        if not _is_length(number):
             raise Refused(f"I can let 1 to {LONGEST_DAYS} whole days pass, not `{number[:40]}`.")
         plans: Counter[uuid.UUID] = Counter()
         with self._traffic.paused():
@@ -199,7 +200,18 @@ class Simulation:
 
 def verbs(simulation: Simulation) -> commands.Verbs:
     """All verbs, and the demo's own."""
-    return commands.extended({"simulate": Verb(simulation.run, is_slow=True)})
+    return commands.extended({"simulate": Verb(simulation.run, is_slow=True, says_first=_says_first)})
+
+
+def _says_first(words: Words) -> str | None:
+    number = words.maybe(1)
+    if (words.maybe(0) or "").lower() != "days" or not _is_length(number):
+        return None
+    return "🧪 Working on it: a simulated day takes some seconds."
+
+
+def _is_length(number: str | None) -> TypeGuard[str]:
+    return number is not None and number.isdecimal() and 1 <= int(number) <= LONGEST_DAYS
 
 
 def _target(session: Session, name: str | None) -> tuple[Experiment, Variant]:

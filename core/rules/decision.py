@@ -218,11 +218,11 @@ def held(periods: Periods, steps: Sequence[Decimal]) -> tuple[Held, ...]:
 
 
 _METRIC_ROWS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("Acceptance rate", ("acceptance_rate",)),
-    ("Edit count", ("avg_edits",)),
+    ("Acceptance", ("acceptance_rate",)),
+    ("Edits per plan", ("avg_edits",)),
     ("Validator interventions", ("validator_rate",)),
     ("Latency", ("p50_latency", "p99_latency")),
-    ("Cost", ("cost_per_plan",)),
+    ("Cost per plan", ("cost_per_plan",)),
 )
 
 

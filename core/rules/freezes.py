@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Final
@@ -13,6 +13,8 @@ from core.rules.calendar import UTC_ZONE, WEEKDAYS
 MIDNIGHT: Final = time(0)
 LONGEST: Final = timedelta(days=366)
 """How far ahead the end of a freeze is looked for."""
+LATELY: Final = timedelta(days=1)
+"""How far back the beginning or the end of a freeze is looked for."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,13 @@ class Window:
         stretches = (self._stretch(day) for day in (today - timedelta(days=1), today) if self._is_on(day))
         return max((end for begin, end in stretches if begin <= moment < end), default=None)
 
+    def edges(self, before: datetime) -> Iterator[datetime]:
+        """When the window began and ended within the last day, in UTC."""
+        today = before.astimezone(self.zone).date()
+        days = (today - timedelta(days=ago) for ago in range(4))  # a stretch and its day may both be 25 hours long
+        each = (edge for day in days if self._is_on(day) for edge in self._stretch(day))
+        return (edge for edge in each if before - LATELY <= edge <= before)
+
     def _is_on(self, day: date) -> bool:
         return self.first <= day <= self.last and WEEKDAYS[day.weekday()] in self.weekdays
 
@@ -64,8 +73,20 @@ class Closed:
 def closed(windows: Iterable[Window], experiment: str, now: datetime) -> Closed | None:
     """The window in which an experiment is frozen at a moment; one that the next follows without a gap goes on."""
     there = [window for window in windows if window.concerns(experiment)]
-    on = next((window for window in there if window.end_at(now) is not None), None)
+    on = _on(there, now)
     return None if on is None else Closed(on, _thaw(there, now))
+
+
+def turned_at(windows: Iterable[Window], experiment: str, now: datetime) -> datetime | None:
+    """When within the last day the window changed in which an experiment is frozen; None where it did not."""
+    there = [window for window in windows if window.concerns(experiment)]
+    edges = {edge for window in there for edge in window.edges(now)}
+    turns = (edge for edge in edges if _on(there, edge) != _on(there, edge - timedelta.resolution))
+    return max(turns, default=None)
+
+
+def _on(windows: Iterable[Window], moment: datetime) -> Window | None:
+    return next((window for window in windows if window.end_at(moment) is not None), None)
 
 
 def _thaw(windows: Sequence[Window], now: datetime) -> datetime | None:

@@ -81,10 +81,15 @@ def test_one_confirmed_click_rolls_back(alarmed: Json, carol: Person, desk: Engi
     assert "precision 100 % of 1 judged" in answer(carol, "scorecard")
 
 
-def test_dismissing_needs_a_reason(alarmed: Json, carol: Person) -> None:
-    carol.clicks(alarmed, "Dismiss…")
-    form = carol.modal(text="Why it is no reason to act")
-    carol.submits(form, {"reason": "a replay of old traffic"})
+def test_dismissing_needs_a_reason_and_is_done_once(alarmed: Json, bob: Person, carol: Person) -> None:
+    forms = {}
+    for person in (bob, carol):
+        person.clicks(alarmed, "Dismiss…")
+        forms[person] = person.modal(text="Why it is no reason to act")
+    assert "This is needed" in str(carol.submits(forms[carol], {"reason": " "}).errors)
+    carol.submits(forms[carol], {"reason": "a replay of old traffic"})
+    late = bob.submits(forms[bob], {"reason": "a replay"})
+    assert "This alert has ended already (dismissed)" in str(late.errors)
     card = later(carol, alarmed, f"*Dismissed* by <@{carol.id}>")
     assert "a replay of old traffic" in text_of(card)
 

@@ -34,6 +34,9 @@ def test_an_owner_pushes_a_request_through(bot: Bot, alice: Person, bob: Person,
     assert "*at once, with 0 of 2 approvals*" in said
     assert "`control` *100 % → 90 %*\n`candidate_v3` *0 % → 10 %*" in said
     assert carol.submits(form, {"Why": "now"}).response == "errors"
+    answer(bob, "freeze all because of the fair")
+    assert "Breaking the glass does not end a freeze" in str(carol.submits(form, {"Why": WHY}).errors)
+    answer(bob, "unfreeze all")
     assert carol.submits(form, {"Why": WHY}).response == "closed"
     drawn = text_of(redrawn(bob, card, f":rotating_light: Pushed through without approval* by <@{carol.id}>"))
     assert f"> {WHY}" in drawn
@@ -44,6 +47,9 @@ def test_an_owner_pushes_a_request_through(bot: Bot, alice: Person, bob: Person,
         assert f"> {WHY}" in told
         assert f"<@{bob.id}> – you were not asked." in told
         assert sum("Glass broken" in text_of(message) for message in aloud(bob, channel)) == 1
+    scored = answer(alice, f"scorecard {EXPERIMENT}")
+    assert "1 of 1 change (rollbacks aside) carried out without approvals, 1 of these within 30 days" in scored
+    assert f"30 days: <@{carol.id}> 1" in scored
     assert f"<@{carol.id}> broke the glass" in answer(alice, f"history {EXPERIMENT}")
     assert "pushed through with 0 of 2 approvals" in answer(alice, "explain 1")
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 
 from bot import commands, words
 from core.errors import Refused
@@ -75,11 +76,45 @@ BAD = {
     f"retire {EXPERIMENT}": "has no variant at 0 % that could be retired",
     f"checklist {EXPERIMENT}": "No candidate is running",
     f"resume {EXPERIMENT}": "is active; only an experiment that is paused can become active",
+    f"qualify {MODEL} 2": "planner_model 2 is already in stage production",
+    f"start {EXPERIMENT} planner_policy 1": "planner_policy v1 is not a candidate (its stage is",
+    "break-glass seven because nobody answers": "Write the number of a request like /rollout break-glass 12.",
+    "explain 99": "There is no request #99.",
+    f"hold {EXPERIMENT} 31d because of the fair": "A hold lasts at most 30 days",
+    f"hold {EXPERIMENT} 4h": "Say why: add because and the reason for the hold.",
+    f"unfreeze {EXPERIMENT}": f"Nobody froze {EXPERIMENT}. Windows end by themselves.",
 }
+# what happens first, then typed -> what the answer says
+LATER: tuple[tuple[str, dict[str, str]], ...] = (
+    (
+        "running",
+        {
+            f"hold {EXPERIMENT} 4h because of the fair": "candidate_v3 has no card yet",
+            f"start {EXPERIMENT} planner_policy 3": "planner_policy v3 already runs",
+        },
+    ),
+    ("at half", {f"increase {EXPERIMENT} because we must": "After 50 % comes production. Promote candidate_v3"}),
+    (
+        "paused",
+        {
+            f"start {EXPERIMENT} planner_policy 1": "is paused, so no candidate can join it. Resume it first.",
+            f"increase {EXPERIMENT} because we must": "is paused; its shares change only while it is active.",
+            f"recommend {EXPERIMENT}": "is paused; there is something to recommend while it is active.",
+            "status": "Which experiment? There is: none active.",
+        },
+    ),
+    (
+        "rolled back",
+        {
+            f"increase {EXPERIMENT} candidate_v3": "candidate_v3 has no traffic. Start it first.",
+            f"rollback {EXPERIMENT} candidate_v3 because it hurts": "there is nothing to roll back",
+        },
+    ),
+)
 
 
 def plain(said: str) -> str:
-    return said.replace("`", "")
+    return re.sub("[`“”]", "", said)
 
 
 def test_every_verb_answers_when_all_is_well(bot: Bot, alice: Person) -> None:
@@ -91,7 +126,33 @@ def test_every_verb_says_what_is_wrong(bot: Bot, alice: Person, workspace: Works
     found = {typed: plain(answer(alice, typed)) for typed in BAD}
     assert {typed: said for typed, said in found.items() if BAD[typed] not in said} == {}
     assert all(said.startswith("⚠️") for said in found.values())
+    assert "did you mean “list”?" in answer(alice, "lst").lower(), "a backtick would be shown as one"
     assert alice.sees(APPROVALS) == []
+
+
+def test_what_is_refused_depends_on_how_things_stand(bot: Bot, alice: Person, desk: Engine) -> None:
+    def happens(what: str) -> None:
+        if what == "running":
+            steps.change(desk, "start")
+        elif what == "at half":
+            with desk.begin() as connection:
+                connection.execute(text("UPDATE exp.variants SET allocation = 0.5 WHERE allocation > 0"))
+        elif what == "paused":
+            answer(alice, f"pause {EXPERIMENT} because Friday")
+        else:
+            answer(alice, f"resume {EXPERIMENT}")
+            steps.change(desk, "rollback", reason="slow")
+
+    for what, cases in LATER:
+        happens(what)
+        found = {typed: plain(answer(alice, typed)) for typed in cases}
+        assert {typed: said for typed, said in found.items() if cases[typed] not in said} == {}, what
+
+
+def test_who_may_end_a_freeze_and_that_there_is_one(bot: Bot, alice: Person, carol: Person) -> None:
+    answer(alice, f"freeze {EXPERIMENT} because of the fair")
+    assert "There is a freeze of planner_policy_exp already" in answer(alice, f"freeze {EXPERIMENT} because I say so")
+    assert "Only an approver, or whoever froze it" in answer(carol, f"unfreeze {EXPERIMENT}")
 
 
 def test_help_explains_each_verb(bot: Bot, alice: Person) -> None:
@@ -123,7 +184,7 @@ def test_a_start_shows_what_changes_and_where_it_is_decided(bot: Bot, alice: Per
     assert "> it is “better”" in text_of(alice.waits_for("Start candidate_v3", APPROVALS))
     refused = answer(bob, f"start {EXPERIMENT} 3")
     assert "Request #1 (start) of planner_policy_exp is still open" in refused
-    assert "add `instead` to replace it by yours" in refused
+    assert "add “instead” to replace it by yours" in refused
     assert "Request #2 waits" in answer(bob, f"start {EXPERIMENT} 3 instead")
     assert steps.shares(desk) == steps.shares_of(control="1")
 
@@ -137,17 +198,18 @@ def test_a_running_candidate_is_measured_and_judged(bot: Bot, alice: Person, des
     assert ":rewind: *Roll back*  `candidate_v3`\nAcceptance is worse, beyond chance and beyond tolerance" in said
     assert ":x: Acceptance  *40." in said
     assert "Day 4.0 of 3 at 10 %" in said
-    assert answer(alice, "recommend").startswith(":rewind: *Roll back*")
+    said = answer(alice, "recommend")
+    assert said.startswith(f"What to do in `{EXPERIMENT}` today\n:rewind: *Roll back*")
     said = answer(alice, f"why {EXPERIMENT}")
     assert "*Fixed thresholds* (rule `document`): Roll back. Beyond tolerance: Acceptance" in said
     assert "10 % since" in said
     said = answer(alice, f"checklist {EXPERIMENT}")
     assert "of 10 passed" in said
-    assert ":x: *Acceptance rate*  40." in said
+    assert ":x: *Acceptance*  40." in said
     assert ":hourglass_flowing_sand: *Minimum duration*  10 %: 4.0 d, 3 needed, 25 %: 0.0 of 5 d" in said
     said = answer(alice, f"promote {EXPERIMENT} candidate_v3")
     assert "Not yet:\n•" in said
-    assert "add `because` and your reason" in said
+    assert "add “because” and your reason" in said
     assert "Promote candidate_v3 to production" in answer(alice, f"promote {EXPERIMENT} because we were told to")
 
 

@@ -103,7 +103,7 @@ def test_the_checklist_of_one_candidate(desk: Engine) -> None:
     assert passed["Policy version"] == (True, f"planner_policy v3 → {MODEL} 3")
     assert passed["Experiment variant"][0] is True
     assert passed["Sample size"] == (False, "0 of 1,000 plans")
-    assert passed["Cost"][0] is None
+    assert passed["Cost per plan"][0] is None
 
 
 @pytest.mark.parametrize(

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, func, select, text
 
+from bot.demo import clock
 from core import approvals, db, freezes, plans, requests
 from core.errors import Refused
 from core.freezes import ALL, IsFrozen
 from core.rules.approval import Actor, Roles
 from core.rules.freezes import Window
+from core.tables import Effect
 from tests.core import steps
 from tests.core.conftest import EXPERIMENT
 from tests.core.steps import ALICE, BOB, ROLES, TERMS, approve, ask, change, shares, shares_of
@@ -60,6 +63,33 @@ def test_a_window_stops_as_well(desk: Engine) -> None:
         approvals.approve(session, number, shown=mark, actor=BOB, roles=ROLES, terms=terms)
     with pytest.raises(IsFrozen), db.transaction(desk) as session:
         requests.measure(session, plans.Ask("increase", EXPERIMENT), terms=terms)
+
+
+def test_cards_follow_a_window_once_at_each_end(desk: Engine) -> None:
+    ask(desk, "start")
+    with db.transaction(desk) as session:
+        now = db.now_of(session)
+    begins, ends = (now + timedelta(hours=hours) for hours in (1, 3))
+    fair = Window("fair", begins.time(), ends.time(), first=begins.date(), experiments=frozenset({EXPERIMENT}))
+    windows = (fair, replace(fair, name="elsewhere", begins=now.time(), experiments=frozenset({"breakfast"})))
+
+    def asked() -> int:
+        for _ in range(2):
+            with db.transaction(desk) as session:
+                freezes.follow_windows(session, windows)
+        with db.transaction(desk) as session:
+            keys = session.scalars(select(Effect.key).where(Effect.kind == "frozen")).all()
+            for key in keys:
+                freezes.redraw(session, steps.place(session).id, why=key)
+            cards = select(func.count()).where(Effect.kind == "card", Effect.key.contains(":window-"))
+            assert session.scalar(cards) == len(keys)
+        return len(keys)
+
+    assert asked() == 0
+    clock.advance(desk, hours=2)
+    assert asked() == 1
+    clock.advance(desk, hours=2)
+    assert asked() == 2
 
 
 def test_the_database_refuses_what_slips_through(desk: Engine) -> None:

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError
 
-from core import db, hindsight, looks
+from core import db, hindsight, ledger, looks
 from core.hindsight import Hindsight, Question
 from core.rules import verdict
 from core.rules.estimates import Step
@@ -81,7 +81,8 @@ def put(engine: Engine, seen: list[Look], found: Settings) -> list[str]:
 
 def anew(engine: Engine, before: Settings, after: Settings, days: int = 90) -> Hindsight:
     with db.transaction(engine, patience_ms=db.BACKGROUND_MS, only_reads=True) as session:
-        question = Question(before, after, hindsight.first_day(session, days))
+        since, redefined = hindsight.first_day(session, days), hindsight.redefined(session, after)
+        question = Question(before, after, since, redefined)
         runs = hindsight.runs(session, question.since)
         return Hindsight.total([hindsight.judge_anew(session, run, question) for run in runs])
 
@@ -122,7 +123,9 @@ def test_the_same_terms_change_nothing_and_older_ones_are_told(place: Engine) ->
 def test_what_was_not_collected_is_said_and_holds_nothing_up(place: Engine) -> None:
     put(place, slower(), settings())
     swaps = {"count": "meal_swapped", "tolerance": 0.05, "required": True}
-    assert anew(place, settings(), settings(swaps=swaps)) == Hindsight(DAYS, without={"swaps": DAYS})
+    found = anew(place, settings(), settings(swaps=swaps))
+    assert len(found.without["swaps"]) == DAYS
+    assert found == Hindsight(DAYS, without=found.without)
 
 
 def test_sums_of_another_event_are_not_taken_for_a_metric_of_the_same_name(place: Engine) -> None:
@@ -130,8 +133,26 @@ def test_sums_of_another_event_are_not_taken_for_a_metric_of_the_same_name(place
     before, after = settings(swaps=swaps), settings(swaps=swaps | {"count": "plan_shared"})
     assert set(put(place, slower(with_swaps=True), before)) == {"wait"}  # all values are equal
     found = anew(place, before, after)
-    assert dict(found.without) == {"swaps": DAYS}
+    assert len(found.without["swaps"]) == DAYS
     assert [(one.found, one.without) for one in found.changes] == [("increase", ("swaps",))] * 2
+
+
+def test_sums_from_before_a_definition_was_changed_are_not_judged(place: Engine) -> None:
+    swaps = {"count": "meal_swapped", "tolerance": 0.05, "required": True}
+    first, now = settings(swaps=swaps | {"count": "plan_shared"}), settings(swaps=swaps)
+    put(place, slower(with_swaps=True), now)
+
+    def without(*records: Settings) -> int:
+        with db.transaction(place) as session:
+            for each in records:
+                ledger.record_policy(session, each.policy)
+        return len(anew(place, now, now).without.get("swaps", ()))
+
+    assert without(settings(), now) == 0, "its beginning is no change"
+    assert without(first, settings(), now) == DAYS
+    with place.begin() as connection:
+        connection.execute(text("UPDATE promotion.allocation_steps SET started_at = now() + interval '1 s'"))
+    assert without() == 0, "the rollout began after the change"
 
 
 def test_a_higher_minimum_waits_longer(place: Engine) -> None:

@@ -157,7 +157,7 @@ def test_the_documents_four_steps(trial: Engine, registry: Registry, client: Mlf
 def test_a_failing_row_needs_an_override(trial: Engine) -> None:
     with pytest.raises(Refused) as refused:
         promote(trial)
-    for title in ("Offline evaluation", "Minimum duration", "Sample size", "Acceptance rate", "Cost"):
+    for title in ("Offline evaluation", "Minimum duration", "Sample size", "Acceptance", "Cost per plan"):
         assert title in str(refused.value)
     assert shares(trial) == shares_of(control="0.9", candidate_v3="0.1")
     assert steps.events(trial) == []
@@ -165,7 +165,7 @@ def test_a_failing_row_needs_an_override(trial: Engine) -> None:
 
 @pytest.mark.parametrize(("passed", "may"), [(True, True), (False, False), (None, False)])
 def test_the_rows_that_the_deciders_saw_count(trial: Engine, passed: bool | None, may: bool) -> None:
-    seen = [CheckRow("Offline evaluation", True, "replay"), CheckRow("Cost", passed, "0.01 against 0.01")]
+    seen = [CheckRow("Offline evaluation", True, "replay"), CheckRow("Cost per plan", passed, "0.01 against 0.01")]
     if may:
         promote(trial, checked=seen)
         assert shares(trial)["candidate_v3"] == 1

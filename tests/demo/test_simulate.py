@@ -26,7 +26,7 @@ from core.rules.approval import Actor
 from core.settings import Settings
 from core.tables import LedgerEntry, Recommendation
 from tests.bot.acts import answer
-from tests.bot.conftest import alice, configure, sandbox, web, workspace  # noqa: F401 - fixtures
+from tests.bot.conftest import ROLLOUTS, alice, configure, sandbox, web, workspace  # noqa: F401 - fixtures
 from tests.demo.live import load_locally, rows, until
 from tests.workspace import Person
 
@@ -203,6 +203,10 @@ def test_the_demo_has_the_verb_and_others_have_not(
         everything = answer(alice, "help")
         assert all(f"`/rollout {verb}" in everything for verb in (*commands.VERBS, "simulate"))
         assert "`/rollout simulate regression [EXPERIMENT]" in answer(alice, "help simulate")
+        for typed, said in {"recovery": "nothing to recover from", "rain": "not “rain”", "days 0": "not “0”"}.items():
+            assert said in answer(alice, f"simulate {typed}")
+        assert "Working on it" in answer(alice, "simulate days 1")
+        alice.waits_for("A day has passed", ROLLOUTS)
         assert "is worse from now on" in answer(alice, "simulate regression")
     with pytest.raises(Refused, match="I do not know the verb `simulate`"):
         commands.known("simulate", commands.VERBS)

@@ -216,11 +216,11 @@ TITLES = [
     "Experiment variant",
     "Minimum duration",
     "Sample size",
-    "Acceptance rate",
-    "Edit count",
+    "Acceptance",
+    "Edits per plan",
     "Validator interventions",
     "Latency",
-    "Cost",
+    "Cost per plan",
 ]
 
 
@@ -247,17 +247,17 @@ def test_the_documents_ten_rows_in_its_order() -> None:
         ("Minimum duration", {"held": held([(D("0.10"), 30)], decision.STEPS)}, False),
         ("Minimum duration", {"held": ()}, False),
         ("Sample size", {"candidate": replace(GOOD, sample_size=999)}, False),
-        ("Acceptance rate", {"candidate": replace(GOOD, acceptance_rate=0.75)}, False),
-        ("Acceptance rate", {"baseline": replace(BASE, acceptance_rate=None)}, None),
-        ("Edit count", {"candidate": replace(GOOD, avg_edits=2.3)}, False),
-        ("Edit count", {"candidate": replace(GOOD, avg_edits=math.nan)}, None),
+        ("Acceptance", {"candidate": replace(GOOD, acceptance_rate=0.75)}, False),
+        ("Acceptance", {"baseline": replace(BASE, acceptance_rate=None)}, None),
+        ("Edits per plan", {"candidate": replace(GOOD, avg_edits=2.3)}, False),
+        ("Edits per plan", {"candidate": replace(GOOD, avg_edits=math.nan)}, None),
         ("Validator interventions", {"candidate": replace(GOOD, validator_rate=0.05)}, False),
         ("Latency", {"candidate": replace(GOOD, p50_latency=481.0)}, False),
         ("Latency", {"candidate": replace(GOOD, p99_latency=2001.0)}, False),
         ("Latency", {"candidate": replace(GOOD, p99_latency=None)}, None),
         ("Latency", {"candidate": replace(GOOD, p50_latency=None, p99_latency=2001.0)}, False),
-        ("Cost", {"candidate": replace(GOOD, cost_per_plan=0.012)}, False),
-        ("Cost", {"candidate": replace(GOOD, cost_per_plan=None)}, None),
+        ("Cost per plan", {"candidate": replace(GOOD, cost_per_plan=0.012)}, False),
+        ("Cost per plan", {"candidate": replace(GOOD, cost_per_plan=None)}, None),
     ],
 )
 def test_one_fault_fails_its_own_row_only(row: str, changed: dict[str, Any], passed: bool | None) -> None:
@@ -290,7 +290,7 @@ def test_too_few_plans_are_waited_for_and_harm_is_not() -> None:
     early = checklist(replace(READY, candidate=replace(GOOD, sample_size=999)))
     assert [row.title for row in early if row.waits] == ["Sample size", *decision.METRIC_ROWS]
     harmed = checklist(replace(READY, candidate=replace(GOOD, avg_edits=2.3)))
-    assert [(row.title, row.waits) for row in harmed if row.passed is False] == [("Edit count", False)]
+    assert [(row.title, row.waits) for row in harmed if row.passed is False] == [("Edits per plan", False)]
 
 
 @pytest.mark.parametrize(
@@ -322,7 +322,7 @@ def test_numbers_behind_the_rows() -> None:
     details = {row.title: row.detail for row in checklist(READY)}
     assert details["Sample size"] == "1,000 plans, 1,000 needed"
     assert details["Latency"] == "p50 400 ms against 400 ms; p99 1,500 ms against 1,500 ms"
-    assert details["Edit count"] == "2.00 against 2.00"
+    assert details["Edits per plan"] == "2.00 against 2.00"
     assert "3.0 d, 3 needed" in details["Minimum duration"]
     assert "7.0 d, 7 needed" in details["Minimum duration"]
 

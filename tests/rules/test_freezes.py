@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from core.rules.freezes import Closed, Window, closed
+from core.rules.freezes import Closed, Window, closed, turned_at
 
 BERLIN = ZoneInfo("Europe/Berlin")
 WEEKEND = Window("weekend", weekdays=frozenset({"sat", "sun"}))
@@ -72,3 +72,24 @@ def test_a_window_for_some_experiments() -> None:
     window = Window("fair", experiments=frozenset({"planner"}))
     assert closed([window], "planner", at("2026-11-20T19:00")) is not None
     assert closed([window], "breakfast", at("2026-11-20T19:00")) is None
+
+
+@pytest.mark.parametrize(
+    ("now", "turned"),
+    [
+        ("2026-11-19T12:00", "2026-11-19T08:00"),
+        ("2026-11-19T18:00", "2026-11-19T18:00"),
+        ("2026-11-21T07:59", "2026-11-21T00:00"),  # the weekend takes over from Friday's night
+        ("2026-11-22T17:00", None),
+        ("2026-11-23T00:01", "2026-11-23T00:00"),  # and Sunday's night from the weekend
+        ("2026-11-23T08:00", "2026-11-23T08:00"),
+    ],
+)
+def test_when_another_window_or_none_took_over(now: str, turned: str | None) -> None:
+    assert turned_at([WEEKEND, NIGHTS], "planner", at(now)) == (None if turned is None else at(turned))
+
+
+def test_a_window_of_other_experiments_turns_nothing() -> None:
+    others = Window("others", time(18), time(8), experiments=frozenset({"breakfast"}))
+    assert turned_at([others], "planner", at("2026-11-19T18:00")) is None
+    assert turned_at([others], "breakfast", at("2026-11-19T18:00")) == at("2026-11-19T18:00")
