@@ -130,8 +130,13 @@ def returns(desk: Desk) -> None:
     with desk.transaction() as session:
         wanted = countdowns.to_tend(session)
     for number in wanted:
-        with desk.transaction(patience_ms=db.BACKGROUND_MS) as session:
-            countdowns.tend(session, number, terms=desk.settings.terms, looks_last=lasts)
+        try:
+            with desk.transaction(patience_ms=db.BACKGROUND_MS) as session:
+                countdowns.tend(session, number, terms=desk.settings.terms, looks_last=lasts)
+        except Exception:  # one that fails must not keep another from its signed return
+            if desk.stopping.is_set():
+                return
+            log.exception("the countdown of alert %s could not be tended; it is tried again within a minute", number)
 
 
 def expire(desk: Desk) -> None:
@@ -164,7 +169,7 @@ JOBS: tuple[Job, ...] = (
     Job("watch", lambda settings: IntervalTrigger(minutes=settings.alerts.every_minutes), watch, at_start=True),
     Job("recommend", every(1), recommend, at_start=True),
     Job("escalate", every(1), escalate, at_start=True),
-    Job("returns", every(1), returns),
+    Job("returns", every(1), returns, at_start=True),
     Job("expire", every(1), expire, at_start=True),
     Job("freezes", every(1), follow_freezes, at_start=True),
     Job("sweep", lambda settings: CronTrigger(hour=3, minute=17), sweep),

@@ -46,7 +46,8 @@ def tend(session: Session, alert_id: int, *, terms: Terms, looks_last: timedelta
     case, now = _case(session, place, alert, row, signed), db.now_of(session)
     step = returns.next_step(case, now, looks_last=looks_last)
     if row is not None and step in ("drop", "stop"):
-        _end(session, alert, row, by=alert.ended_by or alert.snoozed_by or SYSTEM, is_final=step == "stop")
+        answered_by = alert.ended_by or alert.snoozed_by or _asked_to_roll_back(session, alert) or SYSTEM
+        _end(session, alert, row, by=answered_by, is_final=step == "stop")
     if place is None or signed is None or case.signed is None or case.posted_at is None or step not in ("begin", "act"):
         return step
     if alerts.is_as_shown(session, place, alert, SCOPE, row.mark if row else "") and step == "act" and row is not None:
@@ -72,7 +73,7 @@ def _case(
     is_active = place is not None and place.status == "active" and alert.state == "open"
     return Case(
         is_harm=is_active and alert.is_critical and alert.whose == "candidate",
-        is_answered=alert.snoozed_by is not None or _is_asked_to_roll_back(session, alert),
+        is_answered=alert.snoozed_by is not None or _asked_to_roll_back(session, alert) is not None,
         is_holding=alert.quiet_at is None or alert.quiet_at < alert.seen_at,
         seen_at=alert.seen_at,
         posted_at=message.posted_at if message else None,
@@ -82,9 +83,11 @@ def _case(
     )
 
 
-def _is_asked_to_roll_back(session: Session, alert: Alert) -> bool:
+def _asked_to_roll_back(session: Session, alert: Alert) -> str | None:
+    """Who has asked to roll back what the alert is about, and waits for a decision."""
     asked = Request.experiment_id == alert.experiment_id, Request.state == "open", Request.action == "rollback"
-    return session.scalar(select(Request.id).where(*asked).limit(1)) is not None
+    is_about_it = Request.params["variant_id"].astext == str(alert.variant_id)
+    return session.scalar(select(Request.requester).where(*asked, is_about_it).limit(1))
 
 
 def _begin(session: Session, alert: Alert, row: Countdown | None, signed: SafetySignature, returns_at: object) -> None:

@@ -12,7 +12,7 @@ from bot.channels import Channels
 from bot.demo import clock
 from bot.desk import Desk
 from bot.people import People
-from core import registry
+from core import countdowns, registry
 from core.settings import AlertsSection, Settings, SlackSection
 from tests.bot.acts import answer, approve, ask, redrawn, reply
 from tests.bot.conftest import APPROVALS, ROLLOUTS, Bot, waiting
@@ -96,13 +96,29 @@ def test_one_click_stops_it(counting: Json, table: Desk, carol: Person) -> None:
     assert steps.shares(table.engine) == steps.shares_of(control="0.9", candidate_v3="0.1")
 
 
+def test_an_alert_that_cannot_be_tended_does_not_keep_another_from_its_return(
+    table: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tended: list[int] = []
+
+    def tend(_: Any, number: int, **kwargs: Any) -> None:
+        tended.append(number)
+        if number == 1:
+            raise RuntimeError("a disk is full")
+
+    monkeypatch.setattr(countdowns, "to_tend", lambda session: [1, 2])
+    monkeypatch.setattr(countdowns, "tend", tend)
+    schedule.returns(table)
+    assert tended == [1, 2]
+
+
 def test_it_is_signed_and_withdrawn_by_typing(bot: Bot, alice: Person, carol: Person, desk: Engine) -> None:
     assert "No candidate has traffic" in answer(carol, f"safety {EXPERIMENT}")
     steps.change(desk, "start")
     assert "`candidate_v3`: nothing is signed, so nothing acts by itself." in answer(alice, f"safety {EXPERIMENT}")
     assert "Only an owner" in answer(alice, f"safety {EXPERIMENT} sign 30 because of the night")
     assert "Say why" in answer(carol, f"safety {EXPERIMENT} sign 30")
-    assert "`soon` is no number of minutes" in answer(carol, f"safety {EXPERIMENT} sign soon because of the night")
+    assert "“soon” is no number of minutes" in answer(carol, f"safety {EXPERIMENT} sign soon because of the night")
     assert "Between 15 and 240 minutes" in answer(carol, f"safety {EXPERIMENT} sign 5 because of the night")
     said = answer(carol, f"safety {EXPERIMENT} candidate_v3 sign 45 because of the night")
     assert "unanswered for 45 minutes" in said

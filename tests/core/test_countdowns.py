@@ -177,6 +177,8 @@ def test_any_answer_ends_it(answer: Callable[[Engine], object], state: str | Non
     with db.transaction(counting) as session:
         found = alert_cards.alert_card(session, 1).countdown
     assert (found and found.state) == state
+    if found is not None and state == "stopped":
+        assert found.ended_by in (CAROL.id, ALICE.id), "whoever answered, and not the bot"
     assert (shares(counting) == shares_of(control="0.9", candidate_v3="0.1")) == (state == "done")
 
 
