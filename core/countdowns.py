@@ -80,6 +80,7 @@ def _case(
         in_sight_since=outbox.done_at(session, row.drawn_by) if row else None,
         signed=Signed(signed.at, signatures.MINUTE * signed.minutes) if signed else None,
         returns_at=row.returns_at if row else None,
+        is_as_signed=row is not None and signed is not None and row.signature_id == signed.id,
     )
 
 

@@ -58,6 +58,8 @@ class Case:
     signed: Signed | None
     returns_at: datetime | None
     """The end of the countdown, where one runs."""
+    is_as_signed: bool
+    """The countdown that runs is of the signature that stands now, and not of one that was withdrawn for it."""
 
 
 Step = Literal["rest", "drop", "stop", "begin", "wait", "act"]
@@ -71,7 +73,7 @@ def next_step(case: Case, now: datetime, *, looks_last: timedelta) -> Step:
         return "drop" if runs else "rest"
     if case.is_answered:
         return "stop" if runs else "rest"
-    if case.returns_at is None or now - case.returns_at > LATE:
+    if case.returns_at is None or not case.is_as_signed or now - case.returns_at > LATE:
         return "begin"
     is_known = case.in_sight_since is not None and now - case.in_sight_since >= CHANCE
     is_due = now >= case.returns_at and now - case.seen_at <= looks_last

@@ -222,6 +222,18 @@ def test_other_shares_than_were_counted_down_are_shown_first(counting: Engine) -
     assert str(line(counting).share_after) == "0.1000"
 
 
+def test_signed_anew_it_counts_anew(counting: Engine) -> None:
+    withdraw(counting)
+    sign(counting, length=timedelta(minutes=60))
+    minutes_pass(counting, 31)
+    assert tend(counting) == "begin"
+    deliver(counting)
+    minutes_pass(counting, 20)
+    assert tend(counting) == "wait"
+    minutes_pass(counting, 11)
+    assert tend(counting) == "act"
+
+
 def test_shares_changed_by_hand_are_nobodys_previous_ones(counting: Engine) -> None:
     with db.transaction(counting) as session:
         session.execute(text("UPDATE exp.variants SET allocation = 0.5"))

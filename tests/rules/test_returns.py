@@ -22,6 +22,7 @@ DUE = Case(
     in_sight_since=NOON - timedelta(minutes=30),
     signed=HALF_AN_HOUR,
     returns_at=NOON,
+    is_as_signed=True,
 )
 NOT_BEGUN = replace(DUE, returns_at=None, in_sight_since=None)
 
@@ -45,6 +46,8 @@ def minutes(before_noon: float) -> datetime:
         (replace(DUE, is_holding=False), "drop"),
         (replace(DUE, is_harm=False), "drop"),
         (replace(DUE, signed=None), "drop"),
+        (replace(DUE, is_as_signed=False), "begin"),
+        (replace(DUE, is_as_signed=False, is_answered=True), "stop"),
         (replace(DUE, is_harm=False, is_answered=True), "drop"),
         (NOT_BEGUN, "begin"),
         (replace(NOT_BEGUN, posted_at=None), "rest"),
