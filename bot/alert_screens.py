@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 from bot.blocks import (
@@ -111,8 +111,7 @@ def _offer(shown: AlertCard) -> list[Block]:
         marked = f"{value}:{shown.marks['share']}"
         elements.append(button("Return only this share", "alert_share", marked, confirm=sure))
         lines.append(f"*Return only this share* gives: {escaped(changes(own))}")
-    runs = shown.countdown is not None and shown.countdown.state == "running"
-    stop = [button("Stop the countdown", "alert_stop", value, style="primary")] if runs else []
+    stop = [button("Stop the countdown", "alert_stop", value, style="primary")] if _counts(shown) else []
     buttons: Block = {
         "type": "actions",
         "elements": [*stop, *elements, button("Dismiss…", "alert_dismiss", value), _snooze(value)],
@@ -128,6 +127,12 @@ def _offer(shown: AlertCard) -> list[Block]:
         *([context(rests)] if rests else []),
         buttons,
     ]
+
+
+def _counts(shown: AlertCard) -> datetime | None:
+    """When the candidate returns by itself, where a countdown runs."""
+    line = shown.countdown
+    return line.returns_at if line and line.state == "running" else None
 
 
 def _countdown(line: CountdownLine) -> str:
@@ -150,8 +155,7 @@ def _snooze(value: str) -> Block:
 
 
 def _since(shown: AlertCard) -> Block:
-    runs = shown.countdown is not None and shown.countdown.state == "running"
-    promise = " Nothing rolls back without a click." if shown.whose == "candidate" and not runs else ""
+    promise = " Nothing rolls back without a click." if shown.whose == "candidate" and not _counts(shown) else ""
     times = f", seen {shown.looks} times, last {moment(shown.seen_at)}" if shown.looks > 1 else ""
     return context(
         f"Raised {moment(shown.opened_at)}{times}. It may have begun as early as {moment(shown.began_at)}.{promise}"
@@ -196,7 +200,9 @@ def short(shown: AlertCard) -> list[Block]:
 def line(shown: AlertCard) -> str:
     """An open alert in two lines."""
     rests = " · :sleeping: snoozed" if shown.snoozed_until else ""
-    return f"{_title(shown)} {name(shown.experiment)} · alert {shown.id}{rests}\n{escaped(cut(shown.why, 200))}"
+    ends = _counts(shown)
+    counts = f" · :stopwatch: returns by itself {moment(ends)}" if ends else ""
+    return f"{_title(shown)} {name(shown.experiment)} · alert {shown.id}{rests}{counts}\n{escaped(cut(shown.why, 200))}"
 
 
 def listed(found: Sequence[AlertCard], quiet: Sequence[AlertCard], where: str) -> Answer:

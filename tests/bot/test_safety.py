@@ -67,6 +67,7 @@ def test_nobody_answers_and_it_returns(counting: Json, table: Desk, alice: Perso
     said = text_of(counting)
     assert f"<@{carol.id}> signed this for alerts that nobody answers for 15 minutes:\n> nobody is awake" in said
     assert "Nothing rolls back without a click" not in said
+    assert ":stopwatch: returns by itself" in answer(alice, "alerts")
     clock.advance(table.engine, minutes=11)
     schedule.escalate(table)
     assert "It returns to 0 % by itself" in text_of(in_thread(carol, counting, "Nobody has answered this"))
