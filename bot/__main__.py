@@ -316,6 +316,7 @@ def main(words: Sequence[str] | None = None) -> int:
     """Runs one command: 0 if all is well, 1 if a fault or a difference is found, 2 if something has to be put right."""
     arguments = _parser().parse_args(words)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("bot.leading").setLevel(logging.INFO)
     # Bolt reads SLACK_BOT_TOKEN by itself and warns that the client, made from the same one, goes first.
     logging.getLogger("slack_bolt.App").addFilter(lambda record: "`token` will be unused" not in record.getMessage())
     try:

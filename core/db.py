@@ -24,6 +24,11 @@ from core.errors import Refused
 REQUEST_MS = 1_200
 """How long one statement, or one wait for a lock, may take while a person waits for the 3 s acknowledgement."""
 BACKGROUND_MS = 60_000
+IDLE_MS = 60_000
+"""How long a process may leave a transaction alone: one that is frozen does not keep its locks for ever."""
+_BOUNDS = text("""
+    SELECT set_config('lock_timeout', :lock_ms, true), set_config('statement_timeout', :ms, true),
+           set_config('idle_in_transaction_session_timeout', :idle_ms, true)""")
 _MIGRATION_LOCK = 7_203_441
 
 __all__ = ["Engine", "Session", "connect", "embedded", "is_current", "migrate", "now_of", "psycopg_url", "transaction"]
@@ -43,7 +48,9 @@ def connect(url: str, *, pool_size: int = 12) -> Engine:
         pool_timeout=2,
         pool_pre_ping=True,
         connect_args={
-            "options": "-c timezone=UTC -c application_name=promotion-bot",
+            # The server notices a machine that is gone without a word, and lets go of what it held.
+            "options": "-c timezone=UTC -c application_name=promotion-bot -c tcp_keepalives_idle=10"
+            " -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3",
             "connect_timeout": 2,
             # A server that is gone without a word is noticed within Slack's 3 s, not after the kernel's minutes.
             "tcp_user_timeout": 2000,
@@ -90,8 +97,8 @@ def transaction(engine: Engine, *, patience_ms: int = REQUEST_MS, only_reads: bo
     try:
         with Session(engine, expire_on_commit=False) as session, session.begin():
             session.execute(
-                text("SELECT set_config('lock_timeout', :lock_ms, true), set_config('statement_timeout', :ms, true)"),
-                {"ms": str(patience_ms), "lock_ms": str(patience_ms // 2)},
+                _BOUNDS,
+                {"ms": str(patience_ms), "lock_ms": str(patience_ms // 2), "idle_ms": str(patience_ms and IDLE_MS)},
             )
             if only_reads:
                 session.execute(text("SET TRANSACTION READ ONLY"))

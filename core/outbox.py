@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Engine, delete, func, select, text, update
+from sqlalchemy import ColumnElement, Engine, delete, exists, func, select, text, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from core import db
 from core.tables import Effect
@@ -78,14 +78,27 @@ def _pause_s(attempts: int) -> int:
     return min(1 << min(attempts, 16), LONGEST_PAUSE_S)
 
 
+def _due(effect: type[Effect], kinds: list[str]) -> tuple[ColumnElement[bool], ...]:
+    return effect.kind.in_(kinds), effect.done_at.is_(None), effect.due_at <= func.now()
+
+
 def _claim(session: Session, kinds: list[str]) -> tuple[Due, int] | None:
-    """Notes the attempt in its own commit, so that a crash in the middle of it is known; returns its number too."""
+    """Notes the attempt in its own commit, so that a crash in the middle of it is known; returns its number too.
+
+    Only the first of a lane can be claimed, so while another process carries that out, the whole lane is passed over.
+    """
+    earlier = aliased(Effect)
+    is_first = ~exists().where(
+        earlier.subject == Effect.subject,
+        *_due(earlier, kinds),
+        tuple_(earlier.due_at, earlier.id) < tuple_(Effect.due_at, Effect.id),
+    )
     effect = session.scalar(
         select(Effect)
-        .where(Effect.kind.in_(kinds), Effect.done_at.is_(None), Effect.due_at <= func.now())
+        .where(*_due(Effect, kinds), is_first)
         .order_by(Effect.due_at, Effect.id)
         .limit(1)
-        .with_for_update(skip_locked=True)
+        .with_for_update(skip_locked=True, of=Effect)
     )
     if effect is None:
         return None
@@ -100,6 +113,15 @@ def _claim(session: Session, kinds: list[str]) -> tuple[Due, int] | None:
         is_retry=effect.attempts > 1,
     )
     return due, effect.attempts
+
+
+def hold(session: Session) -> None:
+    """To be called right before something is posted: whoever was frozen for long meanwhile posts nothing.
+
+    Raises:
+        Exception: where the database has ended this attempt, so that another may have been made.
+    """
+    session.execute(text("SELECT 1"))
 
 
 def _carry_out(session: Session, due: Due, attempt: int, handler: Handler) -> None:
@@ -117,6 +139,8 @@ def _carry_out(session: Session, due: Due, attempt: int, handler: Handler) -> No
 
 def _postpone(session: Session, due: Due, error: Exception, pause_s: float | None) -> None:
     effect = session.get_one(Effect, due.id, with_for_update=True)
+    if effect.done_at is not None:  # by another process, while this one was frozen
+        return
     pause = _pause_s(effect.attempts) if pause_s is None else pause_s
     effect.due_at = func.now() + func.make_interval(0, 0, 0, 0, 0, 0, pause)
     effect.last_error = f"{type(error).__name__}: {error}"[:500]
@@ -158,7 +182,7 @@ def deliver_next(engine: Engine, handlers: Mapping[str, Handler]) -> bool:
 
     A handler must be safe to repeat: it may run again after a crash, with `is_retry` set. Its failure is recorded
     on the row, which comes due again after a pause that doubles up to five minutes. Row locks make any number of
-    processes share the work, and a process that dies lets go of its row at once.
+    processes share the work: a process that dies lets go of its row at once, one that is frozen after a minute.
     """
     with db.transaction(engine) as session:
         claimed = _claim(session, list(handlers))
