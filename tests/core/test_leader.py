@@ -67,11 +67,12 @@ def test_who_is_silent_loses_the_lead_before_noticing(engine: Engine, two: tuple
 
 def test_what_passed_the_fence_is_ended_by_the_next_leader(engine: Engine, two: tuple[Leadership, Leadership]) -> None:
     first, second = two
-    with pytest.raises(Refused), db.transaction(engine) as session:  # noqa: PT012 - the commit is what is refused
+    with pytest.raises(Refused, match="does not answer"), db.transaction(engine) as session:  # noqa: PT012 - the commit is what is refused
         first.fence(session)
         session.execute(text("INSERT INTO promotion.messages (key, channel, ts) VALUES ('k', 'c', '1')"))
         first.let_go()
         assert held_by(second)
+    assert second.is_held
     with Session(engine) as session:
         assert session.scalar(text("SELECT count(*) FROM promotion.messages")) == 0
 
