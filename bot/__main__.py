@@ -232,6 +232,12 @@ def _seen_again(before: Settings, after: Settings, days: int) -> tuple[date, Hin
     return question.since, hindsight.Hindsight.total(parts)
 
 
+def migrate(arguments: argparse.Namespace) -> None:
+    """Brings the schema up to date, as every start does; with --after also what waits for old processes to end."""
+    with _base(arguments) as (engine, _):
+        db.migrate(engine, after=arguments.after)
+
+
 def manifest(arguments: argparse.Namespace) -> None:
     """Prints the Slack app manifest."""
     from bot.manifest import manifest as made
@@ -283,6 +289,11 @@ def _policy_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--replay", metavar="LENGTH", help="also judge past days by it: 90d, 12w; nothing is written")
 
 
+def _migrate_options(parser: argparse.ArgumentParser) -> None:
+    _config_option(parser)
+    parser.add_argument("--after", action="store_true", help="no process of the release before runs any more")
+
+
 def _manifest_options(parser: argparse.ArgumentParser) -> None:
     _config_option(parser)
     parser.add_argument("--http", metavar="URL", help="for signed HTTP requests to this address, not Socket Mode")
@@ -297,6 +308,7 @@ COMMANDS: Mapping[str, Command] = {
     "audit": (audit, _audit_options),
     "replay": (replay, _replay_options),
     "policy": (policy, _policy_options),
+    "migrate": (migrate, _migrate_options),
     "manifest": (manifest, _manifest_options),
 }
 

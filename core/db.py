@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -13,8 +13,8 @@ import psutil
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import Engine, create_engine, func, select, text
+from alembic.script import Script, ScriptDirectory
+from sqlalchemy import Engine, create_engine, func, inspect, select, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.orm import Session
@@ -141,27 +141,79 @@ def embedded(data_dir: Path) -> Iterator[str]:
         server.cleanup()
 
 
-def _alembic(engine: Engine) -> Config:
+MIGRATIONS = Path(__file__).parent / "migrations"
+NEWER = "The database was changed for a newer release (revision {}), which this one cannot work with. Start that."
+
+
+def _alembic(engine: Engine, folder: Path) -> Config:
     config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.set_main_option("script_location", str(folder))
     config.attributes["engine"] = engine
     return config
 
 
-def is_current(engine: Engine) -> bool:
-    """True where the schema is this program's own: neither older nor newer, nor missing."""
-    head = ScriptDirectory.from_config(_alembic(engine)).get_current_head()
+def _revisions(config: Config) -> list[Script]:
+    """All migrations, newest first."""
+    return list(ScriptDirectory.from_config(config).walk_revisions())
+
+
+def _is_after(revision: Script) -> bool:
+    """Whether a migration takes away what the release before needs."""
+    return getattr(revision.module, "after", False)
+
+
+def _enough(revisions: Sequence[Script]) -> list[str]:
+    """Of all revisions, which come newest first, those that this program works with: the last ones may wait."""
+    oldest = next(number for number, each in enumerate(revisions) if not _is_after(each))
+    return [each.revision for each in revisions[: oldest + 1]]
+
+
+def _at(engine: Engine, known: Collection[str]) -> str | None:
+    """The revision of the schema; one that is not known was made by a newer release, which only added to it.
+
+    Raises:
+        Refused: where something was taken away that this release needs.
+    """
+    taken_away = text("SELECT revision FROM promotion.contracted ORDER BY revision")
     with engine.connect() as connection:
         there = MigrationContext.configure(connection, opts={"version_table_schema": "promotion"})
-        return there.get_current_revision() == head
+        is_noted = inspect(connection).has_table("contracted", "promotion")
+        for revision in connection.scalars(taken_away) if is_noted else ():
+            if revision not in known:
+                raise Refused(NEWER.format(revision))
+        return there.get_current_revision()
 
 
-def migrate(engine: Engine) -> None:
-    """Brings the schema up to date; safe when several processes start at once."""
+def is_current(engine: Engine) -> bool:
+    """True where this program can work with the schema: neither older than its own, nor missing.
+
+    Raises:
+        Refused: where a newer release took away what this one needs.
+    """
+    revisions = _revisions(_alembic(engine, MIGRATIONS))
+    known = [each.revision for each in revisions]
+    at = _at(engine, known)
+    return at is not None and (at not in known or at in _enough(revisions))
+
+
+def migrate(engine: Engine, *, after: bool = False, folder: Path = MIGRATIONS) -> None:
+    """Brings the schema up to date; safe when several processes start at once.
+
+    A release only adds, so that processes of the one before go on working beside it. What it takes away are migrations
+    marked `after = True` at the end of its folder, which wait for `after`: that no process of the old release is left.
+
+    Raises:
+        Refused: where the database was changed for a newer release that this one cannot work beside.
+    """
+    config = _alembic(engine, folder)
+    revisions = _revisions(config)
+    known = [each.revision for each in revisions]
     with engine.connect() as connection:
         connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _MIGRATION_LOCK})
         try:
-            command.upgrade(_alembic(engine), "head")
+            at = _at(engine, known)
+            if at is None or at in known:
+                command.upgrade(config, known[0] if after else _enough(revisions)[-1])
         finally:
             connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": _MIGRATION_LOCK})
             connection.commit()
