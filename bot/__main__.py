@@ -107,6 +107,7 @@ def run(arguments: argparse.Namespace) -> None:
             "Set SLACK_BOT_TOKEN (xoxb-…), and SLACK_APP_TOKEN (xapp-…) for Socket Mode or SLACK_SIGNING_SECRET for "
             "HTTP. `promotion-bot manifest` prints the app to create at api.slack.com/apps."
         )
+    logging.getLogger("bot.leading").setLevel(logging.INFO)
     with _until_told() as told, ExitStack() as stack:
         engine = _connected(_database(stack, found))
         stack.callback(engine.dispose)
@@ -328,7 +329,6 @@ def main(words: Sequence[str] | None = None) -> int:
     """Runs one command: 0 if all is well, 1 if a fault or a difference is found, 2 if something has to be put right."""
     arguments = _parser().parse_args(words)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("bot.leading").setLevel(logging.INFO)
     # Bolt reads SLACK_BOT_TOKEN by itself and warns that the client, made from the same one, goes first.
     logging.getLogger("slack_bolt.App").addFilter(lambda record: "`token` will be unused" not in record.getMessage())
     try:

@@ -25,7 +25,9 @@ REQUEST_MS = 1_200
 """How long one statement, or one wait for a lock, may take while a person waits for the 3 s acknowledgement."""
 BACKGROUND_MS = 60_000
 IDLE_MS = 60_000
-"""How long a process may leave a transaction alone: one that is frozen does not keep its locks for ever."""
+"""How long a process may leave a transaction alone at most: one that is frozen does not keep its locks for ever."""
+IDLE_TIMES = 10
+"""The same in multiples of its patience, so that nobody waits long for what was frozen while a person waited."""
 _BOUNDS = text("""
     SELECT set_config('lock_timeout', :lock_ms, true), set_config('statement_timeout', :ms, true),
            set_config('idle_in_transaction_session_timeout', :idle_ms, true)""")
@@ -98,7 +100,11 @@ def transaction(engine: Engine, *, patience_ms: int = REQUEST_MS, only_reads: bo
         with Session(engine, expire_on_commit=False) as session, session.begin():
             session.execute(
                 _BOUNDS,
-                {"ms": str(patience_ms), "lock_ms": str(patience_ms // 2), "idle_ms": str(patience_ms and IDLE_MS)},
+                {
+                    "ms": str(patience_ms),
+                    "lock_ms": str(patience_ms // 2),
+                    "idle_ms": str(min(patience_ms * IDLE_TIMES, IDLE_MS)),
+                },
             )
             if only_reads:
                 session.execute(text("SET TRANSACTION READ ONLY"))

@@ -139,7 +139,9 @@ def _carry_out(session: Session, due: Due, attempt: int, handler: Handler) -> No
 
 def _postpone(session: Session, due: Due, error: Exception, pause_s: float | None) -> None:
     effect = session.get_one(Effect, due.id, with_for_update=True)
-    if effect.done_at is not None:  # by another process, while this one was frozen
+    if effect.done_at is not None:
+        # By another process, while this one was frozen: woken up it may have gone on with what it knew before.
+        effect.done_at, effect.due_at = None, func.now()
         return
     pause = _pause_s(effect.attempts) if pause_s is None else pause_s
     effect.due_at = func.now() + func.make_interval(0, 0, 0, 0, 0, 0, pause)

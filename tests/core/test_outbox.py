@@ -292,7 +292,7 @@ def test_a_lane_that_is_under_way_is_passed_over_and_keeps_its_order(engine: Eng
     assert {row.attempts for row in rows(engine).values()} == {1}
 
 
-def test_who_was_frozen_until_the_database_gave_up_posts_nothing_and_takes_nothing_back(engine: Engine) -> None:
+def test_who_was_frozen_until_the_database_gave_up_posts_nothing_and_has_it_looked_at_again(engine: Engine) -> None:
     put(engine, "a")
     found: list[Due] = []
 
@@ -306,5 +306,7 @@ def test_who_was_frozen_until_the_database_gave_up_posts_nothing_and_takes_nothi
 
     assert deliver_next(engine, {"work": frozen})
     assert [due.is_retry for due in found] == [True]
+    assert deliver_next(engine, seen(found)), "woken up it may have overwritten what was drawn since"
+    assert not deliver_next(engine, seen(found))
     row = rows(engine)["a"]
-    assert (row.attempts, row.last_error, row.done_at is not None) == (2, None, True)
+    assert (row.attempts, row.last_error, row.done_at is not None) == (3, None, True)
