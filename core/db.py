@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import Script, ScriptDirectory
+from psycopg.errors import LockNotAvailable
 from sqlalchemy import Engine, create_engine, func, inspect, select, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError, OperationalError
@@ -148,13 +150,18 @@ def embedded(data_dir: Path) -> Iterator[str]:
 
 
 MIGRATIONS = Path(__file__).parent / "migrations"
+LOCK_MS = 300
+"""How long a migration waits for a table: well below what people wait who want the same table after it."""
+LOCK_PAUSE_S = 1.0
+LOCK_TRIES = 120
+IN_USE = "The schema could not be changed: a table is in use all the time. Try again, or stop the bots that run."
 NEWER = "The database was changed for a newer release (revision {}), which this one cannot work with. Start that."
 
 
 def _alembic(engine: Engine, folder: Path) -> Config:
     config = Config()
     config.set_main_option("script_location", str(folder))
-    config.attributes["engine"] = engine
+    config.attributes["engine"], config.attributes["lock_ms"] = engine, LOCK_MS
     return config
 
 
@@ -202,6 +209,22 @@ def is_current(engine: Engine) -> bool:
     return at is not None and (at not in known or at in _enough(revisions))
 
 
+def _upgrade(config: Config, revision: str) -> None:
+    """Goes up to a revision. Where a table is in use it gives way and tries again, since all would queue up behind it.
+
+    Raises:
+        Refused: where a table is in use all the time.
+    """
+    for _ in range(LOCK_TRIES):
+        try:
+            return command.upgrade(config, revision)
+        except OperationalError as error:
+            if not isinstance(error.orig, LockNotAvailable):
+                raise
+        time.sleep(LOCK_PAUSE_S)
+    raise Refused(IN_USE)
+
+
 def migrate(engine: Engine, *, after: bool = False, folder: Path = MIGRATIONS) -> None:
     """Brings the schema up to date; safe when several processes start at once.
 
@@ -219,7 +242,7 @@ def migrate(engine: Engine, *, after: bool = False, folder: Path = MIGRATIONS) -
         try:
             at = _at(engine, known)
             if at is None or at in known:
-                command.upgrade(config, known[0] if after else _enough(revisions)[-1])
+                _upgrade(config, known[0] if after else _enough(revisions)[-1])
         finally:
             connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": _MIGRATION_LOCK})
             connection.commit()

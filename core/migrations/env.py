@@ -23,6 +23,8 @@ def note(*, ctx: MigrationContext, step: Any, **_: Any) -> None:
 
 
 with engine.connect() as connection:
+    connection.detach()  # what is set for it ends with it
+    connection.execute(text(f"SET lock_timeout = {context.config.attributes['lock_ms']}"))
     connection.execute(text(SCHEMA))
     connection.execute(text(CONTRACTED))
     connection.commit()
