@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Engine, delete, exists, func, select, text, tuple_, update
-from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy import Engine, delete, func, select, text, update
+from sqlalchemy.dialects.postgresql import distinct_on, insert
+from sqlalchemy.orm import Session
 
 from core import db
 from core.tables import Effect
@@ -78,27 +78,19 @@ def _pause_s(attempts: int) -> int:
     return min(1 << min(attempts, 16), LONGEST_PAUSE_S)
 
 
-def _due(effect: type[Effect], kinds: list[str]) -> tuple[ColumnElement[bool], ...]:
-    return effect.kind.in_(kinds), effect.done_at.is_(None), effect.due_at <= func.now()
-
-
 def _claim(session: Session, kinds: list[str]) -> tuple[Due, int] | None:
     """Notes the attempt in its own commit, so that a crash in the middle of it is known; returns its number too.
 
     Only the first of a lane can be claimed, so while another process carries that out, the whole lane is passed over.
     """
-    earlier = aliased(Effect)
-    is_first = ~exists().where(
-        earlier.subject == Effect.subject,
-        *_due(earlier, kinds),
-        tuple_(earlier.due_at, earlier.id) < tuple_(Effect.due_at, Effect.id),
-    )
+    is_due = Effect.kind.in_(kinds), Effect.done_at.is_(None), Effect.due_at <= func.now()
+    lanes = select(Effect.id).where(*is_due).order_by(Effect.subject, Effect.due_at, Effect.id)
     effect = session.scalar(
         select(Effect)
-        .where(*_due(Effect, kinds), is_first)
+        .where(*is_due, Effect.id.in_(lanes.ext(distinct_on(Effect.subject))))
         .order_by(Effect.due_at, Effect.id)
         .limit(1)
-        .with_for_update(skip_locked=True, of=Effect)
+        .with_for_update(skip_locked=True)
     )
     if effect is None:
         return None
