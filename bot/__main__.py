@@ -107,6 +107,7 @@ def run(arguments: argparse.Namespace) -> None:
             "Set SLACK_BOT_TOKEN (xoxb-…), and SLACK_APP_TOKEN (xapp-…) for Socket Mode or SLACK_SIGNING_SECRET for "
             "HTTP. `promotion-bot manifest` prints the app to create at api.slack.com/apps."
         )
+    logging.getLogger("bot.leading").setLevel(logging.INFO)
     with _until_told() as told, ExitStack() as stack:
         engine = _connected(_database(stack, found))
         stack.callback(engine.dispose)
@@ -233,6 +234,12 @@ def _seen_again(before: Settings, after: Settings, days: int) -> tuple[date, Hin
     return question.since, hindsight.Hindsight.total(parts)
 
 
+def migrate(arguments: argparse.Namespace) -> None:
+    """Brings the schema up to date, as every start does; with --after also what waits for old processes to end."""
+    with _base(arguments) as (engine, _):
+        db.migrate(engine, after=arguments.after)
+
+
 def manifest(arguments: argparse.Namespace) -> None:
     """Prints the Slack app manifest."""
     from bot.manifest import manifest as made
@@ -284,6 +291,11 @@ def _policy_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--replay", metavar="LENGTH", help="also judge past days by it: 90d, 12w; nothing is written")
 
 
+def _migrate_options(parser: argparse.ArgumentParser) -> None:
+    _config_option(parser)
+    parser.add_argument("--after", action="store_true", help="no process of the release before runs any more")
+
+
 def _manifest_options(parser: argparse.ArgumentParser) -> None:
     _config_option(parser)
     parser.add_argument("--http", metavar="URL", help="for signed HTTP requests to this address, not Socket Mode")
@@ -298,6 +310,7 @@ COMMANDS: Mapping[str, Command] = {
     "audit": (audit, _audit_options),
     "replay": (replay, _replay_options),
     "policy": (policy, _policy_options),
+    "migrate": (migrate, _migrate_options),
     "manifest": (manifest, _manifest_options),
 }
 

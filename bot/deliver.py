@@ -67,6 +67,7 @@ def _find_posted(client: WebClient, channel: str, delivery: str, thread: str | N
 
 def _post(
     client: WebClient,
+    session: Session,
     channel: str,
     answer: Answer,
     delivery: str,
@@ -79,6 +80,7 @@ def _post(
     posted = _find_posted(client, channel, delivery, thread) if is_retry else None
     if posted is not None:
         return posted, False
+    outbox.hold(session)
     response = client.chat_postMessage(
         channel=channel,
         text=answer.text,
@@ -111,7 +113,7 @@ def _stand(
     if place is not None and _redraw(client, place, answer):
         return
     # An earlier effect of this card may have posted it without knowing; only the very first cannot have one.
-    ts, is_new = _post(client, desk.channels.id_of(channel), answer, key, is_retry=not is_first)
+    ts, is_new = _post(client, session, desk.channels.id_of(channel), answer, key, is_retry=not is_first)
     place = cards.Place(desk.channels.id_of(channel), ts)
     if not is_new:
         _redraw(client, place, answer)
@@ -160,7 +162,7 @@ def notice(client: WebClient, desk: Desk, session: Session, due: Due) -> None:
         raise Later("the card comes first", CARD_FIRST_S)
     channel = desk.settings.channel_of(experiment) if experiment else desk.settings.slack.rollouts_channel
     where = place.channel if place else desk.channels.id_of(channel)
-    _post(client, where, answer, due.key, is_retry=due.is_retry, thread=place.ts if place else None)
+    _post(client, session, where, answer, due.key, is_retry=due.is_retry, thread=place.ts if place else None)
 
 
 def glass(client: WebClient, desk: Desk, session: Session, due: Due) -> None:
@@ -171,9 +173,9 @@ def glass(client: WebClient, desk: Desk, session: Session, due: Due) -> None:
     answer = request_screens.glass_broken(card, mentions, desk.command)
     approvals_channel, rollouts_channel = desk.aloud_in(card.experiment)
     if due.payload["where"] == "approvals":
-        _post(client, desk.channels.id_of(approvals_channel), answer, due.key, is_retry=due.is_retry)
+        _post(client, session, desk.channels.id_of(approvals_channel), answer, due.key, is_retry=due.is_retry)
     elif rollouts_channel != approvals_channel:
-        _post(client, desk.channels.id_of(rollouts_channel), answer, due.key, is_retry=due.is_retry)
+        _post(client, session, desk.channels.id_of(rollouts_channel), answer, due.key, is_retry=due.is_retry)
 
 
 def rollout_card(client: WebClient, desk: Desk, session: Session, due: Due) -> None:
@@ -206,7 +208,7 @@ def _reply(
     place = cards.place_of(session, key)
     if place is not None:
         retry, thread = due.is_retry, place.ts
-        _post(client, place.channel, answer, due.key, is_retry=retry, thread=thread, is_broadcast=is_broadcast)
+        _post(client, session, place.channel, answer, due.key, is_retry=retry, thread=thread, is_broadcast=is_broadcast)
 
 
 def digest(client: WebClient, desk: Desk, session: Session, due: Due) -> None:
@@ -246,13 +248,19 @@ def escalation(client: WebClient, desk: Desk, session: Session, due: Due) -> Non
 
 
 def direct(client: WebClient, desk: Desk, session: Session, due: Due) -> None:
-    """One person on call is told of an unanswered alert; rather twice than not at all."""
+    """One person on call is told of an unanswered alert; without `im:history` rather twice than not at all."""
     shown, step = alert_cards.alert_card(session, due.payload["alert"]), due.payload["step"]
     if not shown.is_waiting:
         return
     minutes = desk.settings.alerts.escalates_after[step].total_seconds() / 60
     channel = str(client.conversations_open(users=due.payload["person"])["channel"]["id"])
-    _post(client, channel, alert_screens.escalation(shown, step, minutes, ()), due.key, is_retry=False)
+    answer = alert_screens.escalation(shown, step, minutes, ())
+    try:
+        _post(client, session, channel, answer, due.key, is_retry=due.is_retry)
+    except SlackApiError as error:
+        if error.response["error"] != "missing_scope":
+            raise
+        _post(client, session, channel, answer, due.key, is_retry=False)
 
 
 def follow(client: WebClient, desk: Desk, session: Session, due: Due) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -25,7 +25,7 @@ class Desk:
     """The parts a handler may use.
 
     `wake` rouses the deliverers, so that an effect follows its commit at once; `stopping` ends what takes long;
-    `able` remembers which blocks the workspace does not take.
+    `able` remembers which blocks the workspace does not take; every transaction passes `fence`.
     """
 
     engine: Engine
@@ -36,6 +36,7 @@ class Desk:
     wake: threading.Condition = field(default_factory=threading.Condition)
     stopping: threading.Event = field(default_factory=threading.Event)
     able: Abilities = field(default_factory=Abilities)
+    fence: Callable[[Session], None] | None = None
 
     @property
     def command(self) -> str:
@@ -61,6 +62,8 @@ class Desk:
     def transaction(self, *, patience_ms: int = db.REQUEST_MS) -> Iterator[Session]:
         """One transaction for one request; its effects are carried out as soon as it is committed."""
         with db.transaction(self.engine, patience_ms=patience_ms) as session:
+            if self.fence is not None:
+                self.fence(session)
             yield session
         self.rouse()
 

@@ -12,6 +12,7 @@ SCOPES = (
     "files:write",  # charts as pictures where a workspace takes no charts in messages
     "groups:history",  # the same two for private channels
     "groups:read",
+    "im:history",  # finds a direct message again, as in channels
     "im:write",  # direct messages: to those on call, and charts for somebody where the bot is not in the channel
     "usergroups:read",  # members of approver groups
     "users:read",  # handles of approvers -> ids; whether who decides is a guest, a bot or of another workspace

@@ -7,7 +7,7 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
 
@@ -17,8 +17,10 @@ from apscheduler.triggers.cron import CronTrigger
 from apscheduler.triggers.interval import IntervalTrigger
 
 from bot.desk import Desk
+from bot.leading import leading
 from core import alerts, approvals, audit, countdowns, db, digests, freezes, rollup, steps
 from core.db import Session
+from core.leader import Leadership, NotLeading
 from core.rollouts import Talk
 from core.settings import Settings
 
@@ -33,7 +35,9 @@ class Job:
     trigger: Callable[[Settings], IntervalTrigger | CronTrigger]
     run: Callable[[Desk], None]
     at_start: bool = False
-    """Whether it runs as soon as the bot does, to catch up."""
+    """Whether it runs as soon as this process leads, to catch up."""
+    everywhere: bool = False
+    """Whether it runs in every process, for what each keeps for itself; else only in the one that leads."""
 
 
 def refresh_people(desk: Desk) -> None:
@@ -87,6 +91,8 @@ def _done(desk: Desk, some: Sequence[tuple[uuid.UUID, str]], work: Work) -> bool
     try:
         with desk.transaction(patience_ms=db.BACKGROUND_MS) as session:
             work(session, {experiment: desk.talk(name) for experiment, name in some})
+    except NotLeading:
+        raise
     except Exception:
         if len(some) == 1:
             log.exception("experiment %s could not be looked at; it is tried again at the next look", some[0][1])
@@ -133,6 +139,8 @@ def returns(desk: Desk) -> None:
         try:
             with desk.transaction(patience_ms=db.BACKGROUND_MS) as session:
                 countdowns.tend(session, number, terms=desk.settings.terms, looks_last=lasts)
+        except NotLeading:
+            raise
         except Exception:  # one that fails must not keep another from its signed return
             if desk.stopping.is_set():
                 return
@@ -163,7 +171,7 @@ def every(minutes: int) -> Callable[[Settings], IntervalTrigger]:
 
 JOBS: tuple[Job, ...] = (
     Job("seal", every(1), seal, at_start=True),
-    Job("people", every(5), refresh_people),
+    Job("people", every(5), refresh_people, everywhere=True),
     Job("measure", every(1), measure, at_start=True),
     Job("assigned", every(60), count_assigned, at_start=True),
     Job("watch", lambda settings: IntervalTrigger(minutes=settings.alerts.every_minutes), watch, at_start=True),
@@ -186,33 +194,42 @@ def run_now(desk: Desk, *ids: str) -> None:
             jobs[each].run(desk)
 
 
-def _guarded(job: Job, desk: Desk) -> None:
+def _guarded(job: Job, desk: Desk, lead: Leadership) -> None:
+    if not (job.everywhere or lead.is_held):
+        return
     try:
-        job.run(desk)
+        job.run(desk if job.everywhere else replace(desk, fence=lead.fence))
+    except NotLeading:
+        log.info("job %s ends here: another process leads", job.id)
     except Exception:
         if not desk.stopping.is_set():  # else the database is gone already, and the next start goes on from here
             log.exception("job %s failed; it runs again at its next time", job.id)
 
 
-def _catch_up(desk: Desk) -> None:
+def _catch_up(desk: Desk, lead: Leadership) -> None:
     for job in JOBS:
         if job.at_start and not desk.stopping.is_set():
-            _guarded(job, desk)
+            _guarded(job, desk, lead)
 
 
 @contextmanager
 def scheduled(desk: Desk) -> Iterator[None]:
-    """Runs every job at its times until the end of the block."""
+    """Runs every job at its times until the end of the block; of several processes only one, the leader."""
     late = {"coalesce": True, "max_instances": 1, "misfire_grace_time": None}
     threads = {"default": ThreadPoolExecutor(THREADS)}
     scheduler = BackgroundScheduler(timezone="UTC", job_defaults=late, executors=threads)
+    lead = Leadership(desk.engine)
     for job in JOBS:
-        scheduler.add_job(_guarded, job.trigger(desk.settings), args=(job, desk), id=job.id)
+        scheduler.add_job(_guarded, job.trigger(desk.settings), args=(job, desk, lead), id=job.id)
+
+    def gained() -> None:
+        # Not as jobs of their own: the scheduler stumbles over jobs that end while it is shut down.
+        threading.Thread(target=_catch_up, args=(desk, lead), name="catch up", daemon=True).start()
+
     scheduler.start()
-    # Not as jobs of their own: the scheduler stumbles over jobs that end while it is shut down.
-    threading.Thread(target=_catch_up, args=(desk,), name="catch up", daemon=True).start()
-    try:
-        yield
-    finally:
-        desk.stopping.set()
-        scheduler.shutdown(wait=False)
+    with leading(lead, gained):
+        try:
+            yield
+        finally:
+            desk.stopping.set()
+            scheduler.shutdown(wait=False)

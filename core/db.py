@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -13,8 +14,9 @@ import psutil
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import Engine, create_engine, func, select, text
+from alembic.script import Script, ScriptDirectory
+from psycopg.errors import LockNotAvailable
+from sqlalchemy import Engine, create_engine, func, inspect, select, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.orm import Session
@@ -24,6 +26,13 @@ from core.errors import Refused
 REQUEST_MS = 1_200
 """How long one statement, or one wait for a lock, may take while a person waits for the 3 s acknowledgement."""
 BACKGROUND_MS = 60_000
+IDLE_MS = 60_000
+"""How long a process may leave a transaction alone at most: one that is frozen does not keep its locks for ever."""
+IDLE_TIMES = 10
+"""The same in multiples of its patience, so that nobody waits long for what was frozen while a person waited."""
+_BOUNDS = text("""
+    SELECT set_config('lock_timeout', :lock_ms, true), set_config('statement_timeout', :ms, true),
+           set_config('idle_in_transaction_session_timeout', :idle_ms, true)""")
 _MIGRATION_LOCK = 7_203_441
 
 __all__ = ["Engine", "Session", "connect", "embedded", "is_current", "migrate", "now_of", "psycopg_url", "transaction"]
@@ -43,7 +52,9 @@ def connect(url: str, *, pool_size: int = 12) -> Engine:
         pool_timeout=2,
         pool_pre_ping=True,
         connect_args={
-            "options": "-c timezone=UTC -c application_name=promotion-bot",
+            # The server notices a machine that is gone without a word, and lets go of what it held.
+            "options": "-c timezone=UTC -c application_name=promotion-bot -c tcp_keepalives_idle=10"
+            " -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3",
             "connect_timeout": 2,
             # A server that is gone without a word is noticed within Slack's 3 s, not after the kernel's minutes.
             "tcp_user_timeout": 2000,
@@ -90,8 +101,12 @@ def transaction(engine: Engine, *, patience_ms: int = REQUEST_MS, only_reads: bo
     try:
         with Session(engine, expire_on_commit=False) as session, session.begin():
             session.execute(
-                text("SELECT set_config('lock_timeout', :lock_ms, true), set_config('statement_timeout', :ms, true)"),
-                {"ms": str(patience_ms), "lock_ms": str(patience_ms // 2)},
+                _BOUNDS,
+                {
+                    "ms": str(patience_ms),
+                    "lock_ms": str(patience_ms // 2),
+                    "idle_ms": str(min(patience_ms * IDLE_TIMES, IDLE_MS)),
+                },
             )
             if only_reads:
                 session.execute(text("SET TRANSACTION READ ONLY"))
@@ -134,27 +149,100 @@ def embedded(data_dir: Path) -> Iterator[str]:
         server.cleanup()
 
 
-def _alembic(engine: Engine) -> Config:
+MIGRATIONS = Path(__file__).parent / "migrations"
+LOCK_MS = 300
+"""How long a migration waits for a table: well below what people wait who want the same table after it."""
+LOCK_PAUSE_S = 1.0
+LOCK_TRIES = 120
+IN_USE = "The schema could not be changed: a table is in use all the time. Try again, or stop the bots that run."
+NEWER = "The database was changed for a newer release (revision {}), which this one cannot work with. Start that."
+
+
+def _alembic(engine: Engine, folder: Path) -> Config:
     config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    config.attributes["engine"] = engine
+    config.set_main_option("script_location", str(folder))
+    config.attributes["engine"], config.attributes["lock_ms"] = engine, LOCK_MS
     return config
 
 
-def is_current(engine: Engine) -> bool:
-    """True where the schema is this program's own: neither older nor newer, nor missing."""
-    head = ScriptDirectory.from_config(_alembic(engine)).get_current_head()
+def _revisions(config: Config) -> list[Script]:
+    """All migrations, newest first."""
+    return list(ScriptDirectory.from_config(config).walk_revisions())
+
+
+def _is_after(revision: Script) -> bool:
+    """Whether a migration takes away what the release before needs."""
+    return getattr(revision.module, "after", False)
+
+
+def _enough(revisions: Sequence[Script]) -> list[str]:
+    """Of all revisions, which come newest first, those that this program works with: the last ones may wait."""
+    oldest = next(number for number, each in enumerate(revisions) if not _is_after(each))
+    return [each.revision for each in revisions[: oldest + 1]]
+
+
+def _at(engine: Engine, known: Collection[str]) -> str | None:
+    """The revision of the schema; one that is not known was made by a newer release, which only added to it.
+
+    Raises:
+        Refused: where something was taken away that this release needs.
+    """
+    taken_away = text("SELECT revision FROM promotion.contracted ORDER BY revision")
     with engine.connect() as connection:
         there = MigrationContext.configure(connection, opts={"version_table_schema": "promotion"})
-        return there.get_current_revision() == head
+        is_noted = inspect(connection).has_table("contracted", "promotion")
+        for revision in connection.scalars(taken_away) if is_noted else ():
+            if revision not in known:
+                raise Refused(NEWER.format(revision))
+        return there.get_current_revision()
 
 
-def migrate(engine: Engine) -> None:
-    """Brings the schema up to date; safe when several processes start at once."""
+def is_current(engine: Engine) -> bool:
+    """True where this program can work with the schema: neither older than its own, nor missing.
+
+    Raises:
+        Refused: where a newer release took away what this one needs.
+    """
+    revisions = _revisions(_alembic(engine, MIGRATIONS))
+    known = [each.revision for each in revisions]
+    at = _at(engine, known)
+    return at is not None and (at not in known or at in _enough(revisions))
+
+
+def _upgrade(config: Config, revision: str) -> None:
+    """Goes up to a revision. Where a table is in use it gives way and tries again, since all would queue up behind it.
+
+    Raises:
+        Refused: where a table is in use all the time.
+    """
+    for _ in range(LOCK_TRIES):
+        try:
+            return command.upgrade(config, revision)
+        except OperationalError as error:
+            if not isinstance(error.orig, LockNotAvailable):
+                raise
+        time.sleep(LOCK_PAUSE_S)
+    raise Refused(IN_USE)
+
+
+def migrate(engine: Engine, *, after: bool = False, folder: Path = MIGRATIONS) -> None:
+    """Brings the schema up to date; safe when several processes start at once.
+
+    A release only adds, so that processes of the one before go on working beside it. What it takes away are migrations
+    marked `after = True` at the end of its folder, which wait for `after`: that no process of the old release is left.
+
+    Raises:
+        Refused: where the database was changed for a newer release that this one cannot work beside.
+    """
+    config = _alembic(engine, folder)
+    revisions = _revisions(config)
+    known = [each.revision for each in revisions]
     with engine.connect() as connection:
         connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _MIGRATION_LOCK})
         try:
-            command.upgrade(_alembic(engine), "head")
+            at = _at(engine, known)
+            if at is None or at in known:
+                _upgrade(config, known[0] if after else _enough(revisions)[-1])
         finally:
             connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": _MIGRATION_LOCK})
             connection.commit()

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Engine, delete, func, select, text, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.postgresql import distinct_on, insert
 from sqlalchemy.orm import Session
 
 from core import db
@@ -85,10 +85,15 @@ def _pause_s(attempts: int) -> int:
 
 
 def _claim(session: Session, kinds: list[str]) -> tuple[Due, int] | None:
-    """Notes the attempt in its own commit, so that a crash in the middle of it is known; returns its number too."""
+    """Notes the attempt in its own commit, so that a crash in the middle of it is known; returns its number too.
+
+    Only the first of a lane can be claimed, so while another process carries that out, the whole lane is passed over.
+    """
+    is_due = Effect.kind.in_(kinds), Effect.done_at.is_(None), Effect.due_at <= func.now()
+    lanes = select(Effect.id).where(*is_due).order_by(Effect.subject, Effect.due_at, Effect.id)
     effect = session.scalar(
         select(Effect)
-        .where(Effect.kind.in_(kinds), Effect.done_at.is_(None), Effect.due_at <= func.now())
+        .where(*is_due, Effect.id.in_(lanes.ext(distinct_on(Effect.subject))))
         .order_by(Effect.due_at, Effect.id)
         .limit(1)
         .with_for_update(skip_locked=True)
@@ -108,6 +113,15 @@ def _claim(session: Session, kinds: list[str]) -> tuple[Due, int] | None:
     return due, effect.attempts
 
 
+def hold(session: Session) -> None:
+    """To be called right before something is posted: whoever was frozen for long meanwhile posts nothing.
+
+    Raises:
+        Exception: where the database has ended this attempt, so that another may have been made.
+    """
+    session.execute(text("SELECT 1"))
+
+
 def _carry_out(session: Session, due: Due, attempt: int, handler: Handler) -> None:
     held = session.scalar(
         select(Effect.id)
@@ -123,6 +137,10 @@ def _carry_out(session: Session, due: Due, attempt: int, handler: Handler) -> No
 
 def _postpone(session: Session, due: Due, error: Exception, pause_s: float | None) -> None:
     effect = session.get_one(Effect, due.id, with_for_update=True)
+    if effect.done_at is not None:
+        # By another process, while this one was frozen: woken up it may have gone on with what it knew before.
+        effect.done_at, effect.due_at = None, func.now()
+        return
     pause = _pause_s(effect.attempts) if pause_s is None else pause_s
     effect.due_at = func.now() + func.make_interval(0, 0, 0, 0, 0, 0, pause)
     effect.last_error = f"{type(error).__name__}: {error}"[:500]
@@ -164,7 +182,7 @@ def deliver_next(engine: Engine, handlers: Mapping[str, Handler]) -> bool:
 
     A handler must be safe to repeat: it may run again after a crash, with `is_retry` set. Its failure is recorded
     on the row, which comes due again after a pause that doubles up to five minutes. Row locks make any number of
-    processes share the work, and a process that dies lets go of its row at once.
+    processes share the work: a process that dies lets go of its row at once, one that is frozen after a minute.
     """
     with db.transaction(engine) as session:
         claimed = _claim(session, list(handlers))

@@ -11,10 +11,10 @@ from bot.demo import clock
 from core import alerts, db
 from core.settings import AlertsSection, Settings
 from tests.bot.acts import aloud, answer, reply, told
-from tests.bot.conftest import ROLLOUTS, Bot, effects
+from tests.bot.conftest import ROLLOUTS, Bot, effects, hurry
 from tests.core import steps
 from tests.core.conftest import EXPERIMENT
-from tests.workspace import Person, text_of, waits_until
+from tests.workspace import Person, Workspace, text_of, waits_until
 
 Json = dict[str, Any]
 
@@ -102,8 +102,16 @@ def test_snoozing(choice: str, alarmed: Json, carol: Person) -> None:
     assert "Confirm rollback" in str(card), "whoever wants to act still can"
 
 
+@pytest.mark.parametrize(("lacks", "times"), [("nothing", 1), ("im:history", 2)])
 def test_unanswered_it_goes_to_the_thread_the_group_and_in_person_but_not_to_who_just_acted(
-    alarmed: Json, carol: Person, bob: Person, desk: Engine, configured: Settings
+    alarmed: Json,
+    carol: Person,
+    bob: Person,
+    workspace: Workspace,
+    desk: Engine,
+    configured: Settings,
+    lacks: str,
+    times: int,
 ) -> None:
     after = configured.alerts.escalates_after
     with db.transaction(desk) as session:
@@ -116,10 +124,19 @@ def test_unanswered_it_goes_to_the_thread_the_group_and_in_person_but_not_to_who
     assert f"<@{carol.id}>" in text_of(said)
     assert f"<@{bob.id}>" not in text_of(said), "bob has just acted"
     clock.advance(desk, minutes=20)
+    workspace.fails("chat.postMessage", "drop_after")  # it is posted, and nobody knows
+    if lacks == "im:history":
+        workspace.fails("conversations.history", "error", error="missing_scope")
     with db.transaction(desk) as session:
         alerts.escalate(session, after)
     assert "unanswered for 40 minutes" in text_of(carol.waits_for("A critical alert", "app"))
-    assert not any("A critical alert" in text_of(message) for message in bob.sees("app"))
+    waits_until(lambda: effects(desk, "direct")[0].last_error, 30, "the first try's failure")
+    hurry(desk)
+    waits_until(lambda: effects(desk, "direct")[0].done_at, 30, "the second try")
+    told_in_person = [
+        sum("A critical alert" in text_of(message) for message in one.sees("app")) for one in (carol, bob)
+    ]
+    assert told_in_person == [times, 0]
 
 
 def test_it_recovers_in_sight(running: None, carol: Person, desk: Engine) -> None:

@@ -270,3 +270,43 @@ def test_what_waits_is_under_way_until_it_is_done_or_has_failed_too_often(engine
         deliver_next(engine, failing(ValueError("no channel")))
     assert states == [False, True, False, *[True] * (outbox.ATTEMPTS_WAITED_FOR + 1)]
     assert not is_under_way()
+
+
+def test_a_lane_that_is_under_way_is_passed_over_and_keeps_its_order(engine: Engine) -> None:
+    put(engine, "a1", "a2", "a3", subject="a")
+    put(engine, "b1", subject="b")
+    inside, found = [False], list[str]()
+
+    def handler(session: Session, due: Due) -> None:
+        found.append(due.key)
+        if due.key == "a1":  # while it is carried out, another process takes what it can
+            inside[0] = True
+            assert deliver_next(engine, {"work": handler})
+            assert not deliver_next(engine, {"work": handler})
+            inside[0] = False
+        assert due.key == "a1" or inside[0] == (due.key == "b1")
+
+    while deliver_next(engine, {"work": handler}):
+        pass
+    assert found == ["a1", "b1", "a2", "a3"]
+    assert {row.attempts for row in rows(engine).values()} == {1}
+
+
+def test_who_was_frozen_until_the_database_gave_up_posts_nothing_and_has_it_looked_at_again(engine: Engine) -> None:
+    put(engine, "a")
+    found: list[Due] = []
+
+    def frozen(session: Session, due: Due) -> None:
+        session.execute(text("SET LOCAL idle_in_transaction_session_timeout = 1"))
+        while not found:  # the server lets go of it, and then another process delivers
+            deliver_next(engine, seen(found))
+            time.sleep(0.05)
+        outbox.hold(session)
+        raise AssertionError("it would be posted twice")
+
+    assert deliver_next(engine, {"work": frozen})
+    assert [due.is_retry for due in found] == [True]
+    assert deliver_next(engine, seen(found)), "woken up it may have overwritten what was drawn since"
+    assert not deliver_next(engine, seen(found))
+    row = rows(engine)["a"]
+    assert (row.attempts, row.last_error, row.done_at is not None) == (3, None, True)

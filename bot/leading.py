@@ -1,0 +1,51 @@
+"""Holds on to the lead while the bot runs, and says in the log when it is gained and lost."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from core.leader import HEARTBEAT_S, Leadership
+
+log = logging.getLogger(__name__)
+
+STOP_S = 5
+
+
+def _beat(lead: Leadership, gained: Callable[[], None]) -> str:
+    """One heartbeat; what is wrong, where without a database there is no lead and the next heartbeat tries again."""
+    led = lead.is_held
+    try:
+        lead.beat()
+    except Exception as error:
+        return str(error).partition("\n")[0]
+    if lead.is_held and not led:
+        log.info("this process leads: scheduled jobs run here")
+        gained()
+    return ""
+
+
+@contextmanager
+def leading(lead: Leadership, gained: Callable[[], None]) -> Iterator[None]:
+    """Tries for the lead and keeps it until the end of the block; `gained` is called each time it is got."""
+    stopping = threading.Event()
+
+    def hold() -> None:
+        known = ""
+        while not stopping.is_set():
+            trouble = _beat(lead, gained)
+            if trouble and trouble != known:
+                log.warning("this process does not lead: %s", trouble)
+            known = trouble
+            stopping.wait(HEARTBEAT_S)
+
+    thread = threading.Thread(target=hold, name="lead", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stopping.set()
+        thread.join(STOP_S)
+        lead.let_go()

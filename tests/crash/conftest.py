@@ -1,0 +1,6 @@
+"""Processes that are killed and frozen, at a workspace and a database that go on."""
+
+from __future__ import annotations
+
+from tests.bot.conftest import alice, sandbox, workspace  # noqa: F401 - fixtures
+from tests.core.conftest import desk, mlflow_template, mlflow_uri  # noqa: F401 - fixtures
