@@ -10,6 +10,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,13 @@ ROOM_BYTES = 4 << 30
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
     """The URL of a server with a migrated database `template_promotion`; one server per test process."""
+    with a_server() as url:
+        yield url
+
+
+@contextmanager
+def a_server() -> Iterator[str]:
+    """A server as the fixture `postgres` gives it: the one of TEST_DATABASE_URL, or one of its own from the wheel."""
     given = os.environ.get("TEST_DATABASE_URL")
     folder = Path(tempfile.mkdtemp(prefix="promotion-bot-", dir=_quick_place()))  # short: the socket's path has a limit
     try:
@@ -78,18 +86,25 @@ def _with_template(url: str) -> str:
     return url
 
 
-@pytest.fixture
-def database_url(postgres: str) -> Iterator[str]:
-    """The URL of a fresh database with the schema in place."""
+@contextmanager
+def fresh_database(server: str) -> Iterator[str]:
+    """The URL of a fresh database with the schema in place, on the server at this URL."""
     name = f"test_{os.getpid()}_{next(_numbers)}"
-    admin = _admin(postgres)
+    admin = _admin(server)
     with admin.connect() as connection:
         connection.execute(text(f"CREATE DATABASE {name} TEMPLATE template_promotion_{os.getpid()}"))
         clock.use(connection, name)
-    yield _named(postgres, name)
+    yield _named(server, name)
     with admin.connect() as connection:
         connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
     admin.dispose()
+
+
+@pytest.fixture
+def database_url(postgres: str) -> Iterator[str]:
+    """The URL of a fresh database with the schema in place."""
+    with fresh_database(postgres) as url:
+        yield url
 
 
 @pytest.fixture

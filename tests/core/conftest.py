@@ -64,7 +64,11 @@ def database_url(emptied: tuple[str, Engine]) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def mlflow_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store with `planner_model` in four versions; making one costs seconds, copying it does not."""
-    folder = tmp_path_factory.mktemp("mlflow")
+    return make_mlflow_store(tmp_path_factory.mktemp("mlflow"))
+
+
+def make_mlflow_store(folder: Path) -> Path:
+    """What the fixture `mlflow_template` stands for, in a file of this folder."""
     path = folder / "template.db"
     made = MlflowClient(tracking_uri=f"sqlite:///{path}", registry_uri=f"sqlite:///{path}")
     made.create_registered_model(MODEL)
@@ -104,6 +108,12 @@ def session(engine: Engine) -> Iterator[Session]:
 @pytest.fixture
 def desk(engine: Engine) -> Engine:
     """`planner_policy` v1 archived, v2 in production as `control`, v3 a candidate, in an active experiment."""
+    set_up_desk(engine)
+    return engine
+
+
+def set_up_desk(engine: Engine) -> None:
+    """What the fixture `desk` stands for, in an empty database."""
     with db.transaction(engine) as session:
         policy = Policy(name="planner_policy")
         session.add(policy)
@@ -116,7 +126,6 @@ def desk(engine: Engine) -> Engine:
         session.flush()
         control = add_variant(session, experiment, "control", "1", versions[1])
         session.add(AllocationStep(experiment_id=experiment.id, shares={str(control.id): "1"}))
-    return engine
 
 
 def add_version(session: Session, policy: Policy, number: int) -> PolicyVersion:
