@@ -21,7 +21,7 @@ from bot import (
 )
 from bot.blocks import Answer
 from bot.desk import Desk
-from core import alerts, approvals, cards, chart_cards, db, rollout_cards, rollouts
+from core import alerts, approvals, cards, chart_cards, db, rollout_cards, rollouts, settling
 from core.errors import Refused
 from core.plans import Ask
 from core.promotions import Scope
@@ -226,6 +226,29 @@ def alert_stop(desk: Desk, value: str, actor: Actor) -> Answer:
     return safety.stop(desk, _number(value), actor)
 
 
+# --- On the card of a discrepancy -----------------------------------------------------------------------------------
+
+
+def _settle(desk: Desk, value: str, actor: Actor, way: settling.Way) -> Answer:
+    number, _, shown = value.partition(":")
+    sure, terms = desk.people.checked(actor), desk.settings.terms
+    with desk.transaction() as session:
+        said = settling.settle(
+            session, _number(number), way, shown=shown, actor=sure, roles=desk.people.roles, terms=terms
+        )
+    return blocks.literal(said)
+
+
+def adopt(desk: Desk, value: str, actor: Actor) -> Answer:
+    """What others changed becomes what was decided."""
+    return _settle(desk, value, actor, "adopt")
+
+
+def revert(desk: Desk, value: str, actor: Actor) -> Answer:
+    """What was decided is put back."""
+    return _settle(desk, value, actor, "revert")
+
+
 BUTTONS: Mapping[str, Callable[[Desk, str, Actor], Answer]] = {
     "approve": approve,
     "reject": reject_form,
@@ -242,6 +265,8 @@ BUTTONS: Mapping[str, Callable[[Desk, str, Actor], Answer]] = {
     "alert_snooze": alert_snooze,
     "alert_dismiss": dismiss_form,
     "alert_stop": alert_stop,
+    "adopt": adopt,
+    "revert": revert,
 }
 """What each button does; one that answers with a view opens it."""
 SLOW: Final = frozenset({"ask_step", "why", "chart"})

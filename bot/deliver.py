@@ -13,7 +13,7 @@ from typing import Any
 from slack_sdk import WebClient
 from slack_sdk.errors import SlackApiError
 
-from bot import alert_screens, history_screens, request_screens, rollout_screens
+from bot import alert_screens, discrepancy_screens, history_screens, request_screens, rollout_screens
 from bot.blocks import Answer
 from bot.desk import Desk
 from core import (
@@ -22,10 +22,12 @@ from core import (
     approvals,
     cards,
     digests,
+    discrepancies,
     freezes,
     outbox,
     rollout_cards,
     rollouts,
+    settling,
     stages,
 )
 from core.db import Session
@@ -229,6 +231,17 @@ def alert_card(client: WebClient, desk: Desk, session: Session, due: Due) -> Non
     _stand(client, desk, session, key, shown.channel, alert_screens.card(shown), is_first=is_first)
 
 
+def discrepancy_card(client: WebClient, desk: Desk, session: Session, due: Due) -> None:
+    """The card of a discrepancy stands in the approvals channel as the discrepancy is now."""
+    shown = settling.card(session, due.payload["discrepancy"])
+    key = discrepancies.message_key(shown.id)
+    if shown.state != "open" and cards.place_of(session, key) is None:
+        return  # it was settled before anybody was told
+    is_first = not due.is_retry and not outbox.is_uncertain(session, due)
+    channel = desk.settings.slack.approvals_channel
+    _stand(client, desk, session, key, channel, discrepancy_screens.card(shown), is_first=is_first)
+
+
 def escalation(client: WebClient, desk: Desk, session: Session, due: Due) -> None:
     """An unanswered alert is brought up again: in its thread, to those on call, to each of them in person."""
     number, step = due.payload["alert"], due.payload["step"]
@@ -288,6 +301,7 @@ URGENT: Mapping[str, ChatHandler] = {
     "notice": notice,
     "glass": glass,
     "alert": alert_card,
+    "discrepancy": discrepancy_card,
     "escalation": escalation,
     "direct": direct,
     "digest": digest,
@@ -368,4 +382,8 @@ class Deliverer:
 
 
 def _align(desk: Desk, session: Session, due: Due) -> None:
-    stages.align_registry(session, due, desk.registry)
+    """What others set in the registry is left as it is, and told."""
+    found = stages.align_registry(session, due, desk.registry)
+    if found.spared or found.is_alias_spared:
+        name = due.payload["mlflow_model_name"]
+        discrepancies.compare_model(session, name, desk.registry, besides=due.id)

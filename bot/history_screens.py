@@ -63,6 +63,10 @@ DEEDS = {
     "drop countdown": "ended the countdown of",
     "fail countdown": "could not return, as signed,",
     "return as signed": "returned, as signed,",
+    "discrepancy": "found changed by others:",
+    "discrepancy gone": "saw settled:",
+    "adopt": "adopted as others changed it:",
+    "revert": "put back as it was decided:",
     "mirror": "brought the registry in line for",
     "policy": "began to work by another version of",
 }

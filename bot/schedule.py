@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
+from typing import Final
 
 from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
@@ -18,8 +19,9 @@ from apscheduler.triggers.interval import IntervalTrigger
 
 from bot.desk import Desk
 from bot.leading import leading
-from core import alerts, approvals, audit, countdowns, db, digests, freezes, rollup, steps
+from core import alerts, approvals, audit, countdowns, db, digests, discrepancies, freezes, rollup, steps
 from core.db import Session
+from core.errors import RegistryUnavailable
 from core.leader import Leadership, NotLeading
 from core.rollouts import Talk
 from core.settings import Settings
@@ -164,6 +166,26 @@ def follow_freezes(desk: Desk) -> None:
         freezes.follow_windows(session, desk.settings.terms.freezes)
 
 
+def reconcile(desk: Desk) -> None:
+    """What others changed after it was decided, in the database or in the registry, is noticed and told."""
+    with desk.transaction(patience_ms=db.BACKGROUND_MS) as session:
+        experiments, models = discrepancies.suspects(session), discrepancies.models(session)
+    for experiment in experiments:
+        with desk.transaction(patience_ms=db.BACKGROUND_MS) as session:
+            discrepancies.compare(session, experiment)
+    for model in models:
+        try:
+            with desk.transaction(patience_ms=db.BACKGROUND_MS) as session:
+                discrepancies.compare_model(session, model, desk.registry)
+        except RegistryUnavailable as away:
+            log.warning("the tags of models are not compared now: %s", away)
+            return
+
+
+RECONCILES_EVERY: Final = 5
+"""Minutes: as long as a change by others may go unseen."""
+
+
 def every(minutes: int) -> Callable[[Settings], IntervalTrigger]:
     """A job that runs again and again."""
     return lambda settings: IntervalTrigger(minutes=minutes)
@@ -180,6 +202,7 @@ JOBS: tuple[Job, ...] = (
     Job("returns", every(1), returns, at_start=True),
     Job("expire", every(1), expire, at_start=True),
     Job("freezes", every(1), follow_freezes, at_start=True),
+    Job("reconcile", every(RECONCILES_EVERY), reconcile),
     Job("sweep", lambda settings: CronTrigger(hour=3, minute=17), sweep),
 )
 THREADS = 2

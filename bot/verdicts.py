@@ -46,6 +46,7 @@ STATES = {
 SOURCES = {
     "bot": "",
     "noticed": " · noticed, changed by others",
+    "adopted": " · changed by others, adopted",
     "reconstructed": " · reconstructed from who was assigned when",
 }
 FLAWS = {

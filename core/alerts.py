@@ -359,7 +359,7 @@ def settle(
     *,
     variant_id: uuid.UUID | None,
     by: str,
-    request_id: int,
+    request_id: int | None,
     answer: Literal["confirmed", "returned"] = "confirmed",
 ) -> None:
     """Ends the alerts that a change of shares answers: a rollback of the candidate is the `answer`, anything else puts

@@ -233,3 +233,11 @@ def admit(
     )
     stages.mirror(session, mlflow_model_name, occasion=f"ledger-{entry.id}")
     outbox.put_notice(session, ledger_id=entry.id)
+
+
+def archive(session: Session, mlflow_model_name: str, mlflow_model_version: str) -> None:
+    """Takes a candidate out: it has to qualify anew. The record and the registry are up to the caller."""
+    for policy_version in stages.versions_of_model(session, mlflow_model_name, mlflow_model_version):
+        if stages.of(session, policy_version.id) == Stage.CANDIDATE:
+            stages.move(session, policy_version, Stage.ARCHIVED, is_adoption=True)
+    stages.forget_qualification(session, mlflow_model_name, mlflow_model_version)

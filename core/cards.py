@@ -263,6 +263,8 @@ DECISIONS = (
     "withdraw safety",
     "stop countdown",
     "return as signed",
+    "adopt",
+    "revert",
 )
 
 

@@ -44,7 +44,7 @@ class StepSamples:
     """None for the present step."""
     shares: Mapping[uuid.UUID, Decimal]
     source: str
-    """`bot`, `noticed` or `reconstructed`; `none` for step 0."""
+    """`bot`, `noticed`, `adopted` or `reconstructed`; `none` for step 0."""
     variants: Mapping[uuid.UUID, Served]
 
 

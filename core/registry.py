@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any
@@ -15,8 +15,10 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from core import settings
 from core.errors import Refused, RegistryUnavailable
+from core.rules import mirroring
 from core.rules.evaluation import SCORES
 from core.rules.lifecycle import Stage
+from core.rules.mirroring import Written
 
 _NO_SUCH_NAME = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 """MLflow's answers to a name that it does not have, or that no model can have."""
@@ -46,6 +48,9 @@ class Alignment:
     tags: Mapping[str, str | None]
     alias_before: str | None
     alias: str | None
+    spared: Mapping[str, str | None] = field(default_factory=dict)
+    """The tags that others had set since the last time, left as they are."""
+    is_alias_spared: bool = False
 
 
 @dataclass(frozen=True)
@@ -144,35 +149,33 @@ class Registry:
             )
             return [_evaluation(run) for run in runs]
 
-    def align(self, name: str, stages: Mapping[str, Stage]) -> Alignment:
+    def align(self, name: str, stages: Mapping[str, Stage], written: Written | None = None) -> Alignment:
         """Brings tags and the alias `production` of a model in line with the decided stages, by version.
 
         Versions that nothing was decided about keep their tag, unless they claim production as well. The alias goes
-        where the version that it points to was decided to be something else and nothing is in production.
-        Returns how tags and alias were and are.
+        where the version that it points to was decided to be something else and nothing is in production. What others
+        set after it was `written` is left alone; None overwrites that, too. Returns how tags and alias were and are.
         """
-        decided = next((version for version, stage in stages.items() if stage == Stage.PRODUCTION), None)
-        present = {v.version: v for v in self.versions(name)}
-        wanted = {version: stage.value for version, stage in stages.items() if stage != Stage.NONE}
-        if decided is not None:
-            rivals = [v for v, p in present.items() if p.stage == Stage.PRODUCTION and v not in wanted]
-            wanted |= dict.fromkeys(rivals, Stage.ARCHIVED.value)
-        holder = next((v for v, p in present.items() if PRODUCTION_ALIAS in p.aliases), None)
-        # Production is named before its predecessor is archived: for a moment two, never none.
-        ordered = sorted(wanted.items(), key=lambda item: item[1] != Stage.PRODUCTION)
-        changed = [(v, stage) for v, stage in ordered if v in present and present[v].stage != stage]
-        before, after = {v: present[v].stage for v, _ in changed}, dict(changed)
-        points_to = holder
+        there = self.versions(name)
+        present, holder = {v.version: v.stage for v in there}, production_alias(there)
+        wanted, points_to = mirroring.wanted_tags(present, stages), mirroring.wanted_alias(present, stages, holder)
+        spared = mirroring.set_by_others(present, wanted, written) if written else {}
+        is_alias_spared = written is not None and mirroring.alias_set_by_others(holder, points_to, written)
+        points_to = holder if is_alias_spared else points_to
+        changed = {v: stage for v, stage in wanted.items() if present[v] != stage and v not in spared}
         with self._answering() as client:
-            for version, stage in changed:
+            for version, stage in changed.items():
                 client.set_model_version_tag(name, version, STAGE_TAG, stage)
-            if decided in present and holder != decided:
-                client.set_registered_model_alias(name, PRODUCTION_ALIAS, decided)
-                points_to = decided
-            if decided is None and holder in wanted:
+            if points_to is not None and points_to != holder:
+                client.set_registered_model_alias(name, PRODUCTION_ALIAS, points_to)
+            if points_to is None and holder is not None:
                 client.delete_registered_model_alias(name, PRODUCTION_ALIAS)
-                points_to = None
-        return Alignment(before, after, holder, points_to)
+        return Alignment({v: present[v] for v in changed}, changed, holder, points_to, spared, is_alias_spared)
+
+
+def production_alias(versions: Sequence[ModelVersion]) -> str | None:
+    """The version that has the alias `production`."""
+    return next((v.version for v in versions if PRODUCTION_ALIAS in v.aliases), None)
 
 
 def _pages(search: Any, **arguments: Any) -> Iterator[Any]:

@@ -12,10 +12,14 @@ from sqlalchemy.orm import Session
 
 from core import ledger, outbox
 from core.errors import Refused
-from core.registry import Registry
+from core.registry import Alignment, Registry
 from core.rules import lifecycle
 from core.rules.lifecycle import Stage
-from core.tables import Policy, PolicyStage, PolicyVersion, Qualification
+from core.rules.mirroring import UNKNOWN, Written
+from core.tables import LedgerEntry, Policy, PolicyStage, PolicyVersion, Qualification
+
+MIRROR = "mirror"
+"""What the record calls it that the registry was brought in line."""
 
 
 def label(policy_version: PolicyVersion) -> str:
@@ -130,24 +134,36 @@ def move(
         .on_conflict_do_update(index_elements=["policy_version_id"], set_=values)
     )
     if stage == Stage.ARCHIVED:  # what failed has to qualify anew before it comes back
-        _forget_qualification(session, name, version)
+        forget_qualification(session, name, version)
 
 
-def _forget_qualification(session: Session, name: str, version: str) -> None:
+def forget_qualification(session: Session, name: str, version: str) -> None:
+    """A model version is no candidate any more until it qualifies anew."""
     found = session.get(Qualification, (name, version))
     if found is not None:
         session.delete(found)
 
 
-def mirror(session: Session, mlflow_model_name: str, *, occasion: str, request_id: int | None = None) -> None:
-    """Asks for the registry to be brought in line with the stages of a model; `occasion` names it once."""
+def model_subject(mlflow_model_name: str) -> str:
+    """The subject of the effects about a model, of which one is carried out at a time."""
+    return f"model:{mlflow_model_name}"
+
+
+def mirror(
+    session: Session, mlflow_model_name: str, *, occasion: str, request_id: int | None = None, overwrites: bool = False
+) -> None:
+    """Asks for the registry to be brought in line with the stages of a model; `occasion` names it once.
+
+    What others have set there is left alone unless it `overwrites` that.
+    """
     outbox.put(
         session,
         kind="registry",
-        subject=f"model:{mlflow_model_name}",
+        subject=model_subject(mlflow_model_name),
         key=f"registry:{mlflow_model_name}:{occasion}",
         request_id=request_id,
         mlflow_model_name=mlflow_model_name,
+        **({"overwrites": True} if overwrites else {}),
     )
 
 
@@ -167,23 +183,44 @@ def decided(session: Session, mlflow_model_name: str) -> dict[str, Stage]:
     return {version: lifecycle.model_stage(stages) for version, stages in found.items()}
 
 
-def align_registry(session: Session, due: outbox.Due, registry: Registry) -> None:
+def _written(session: Session, due: outbox.Due) -> Written | None:
+    """What the registry was last told about a model; None where what is there now may be our own unfinished work."""
+    name = due.payload["mlflow_model_name"]
+    if due.payload.get("overwrites") or due.is_retry or outbox.is_uncertain(session, due):
+        return None
+    query = select(LedgerEntry).where(LedgerEntry.action == MIRROR, LedgerEntry.subject == name)
+    last = session.scalar(query.order_by(LedgerEntry.id.desc()).limit(1))
+    if last is None:
+        return UNKNOWN
+    evidence, after = last.evidence or {}, last.after or {}
+    stages = {v: stage for v, stage in evidence["decided"].items() if stage != Stage.NONE}
+    return Written(stages, evidence.get("alias", after.get("alias")))
+
+
+def align_registry(session: Session, due: outbox.Due, registry: Registry) -> Alignment:
     """Effect handler: the registry gets the stages as they are decided now; record and card say so."""
     name = due.payload["mlflow_model_name"]
     wanted = decided(session, name)
-    found = registry.align(name, wanted)
+    found = registry.align(name, wanted, _written(session, due))
+    production = next((v for v, stage in wanted.items() if stage == Stage.PRODUCTION), None)
     ledger.record(
         session,
         actor=ledger.BOT,
-        action="mirror",
+        action=MIRROR,
         subject=name,
         request_id=due.request_id,
         before={"tags": dict(found.tags_before), "alias": found.alias_before},
         after={"tags": dict(found.tags), "alias": found.alias},
-        evidence={"effect": due.key, "decided": wanted},
+        evidence={
+            "effect": due.key,
+            "decided": wanted,
+            **({"alias": production} if found.is_alias_spared else {}),
+            **({"set by others": dict(found.spared)} if found.spared else {}),
+        },
     )
     if due.request_id is not None:
         outbox.put_card(session, request_id=due.request_id, why=f"done-{due.id}")
+    return found
 
 
 def versions_of_model(session: Session, mlflow_model_name: str, mlflow_model_version: str) -> list[PolicyVersion]:

@@ -216,7 +216,8 @@ class AllocationStep(Base):
     started_at: Mapped[datetime] = mapped_column(server_default=_generated())
     request_id: Mapped[int | None]
     source: Mapped[str] = mapped_column(server_default=_generated())
-    """`bot`; `noticed`: others changed the shares, the time is when it was seen; `reconstructed` from assignments."""
+    """`bot`; `noticed`: others changed the shares, the time is when it was seen; `adopted`: and somebody adopted them;
+    `reconstructed` from assignments."""
 
 
 class RetiredName(Base):
@@ -475,3 +476,25 @@ class Countdown(Base):
     ended_at: Mapped[datetime | None]
     ended_by: Mapped[str | None]
     why: Mapped[str | None]
+
+
+class Discrepancy(Base):
+    """What was decided, and what others made of it, until somebody adopts or reverts that or it is gone."""
+
+    __tablename__ = "discrepancies"
+    __table_args__ = {"schema": "promotion"}
+
+    id: Mapped[int] = mapped_column(primary_key=True, server_default=_generated())
+    experiment_id: Mapped[uuid.UUID | None]
+    mlflow_model_name: Mapped[str | None]
+    kind: Mapped[str]
+    decided: Mapped[Json]
+    found: Mapped[Json]
+    request_id: Mapped[int | None]
+    """The request that decided it; None where none did, or that is not known."""
+    edits: Mapped[int] = mapped_column(server_default=_generated())
+    state: Mapped[str] = mapped_column(server_default=_generated())
+    found_at: Mapped[datetime] = mapped_column(server_default=_generated())
+    ended_at: Mapped[datetime | None]
+    ended_by: Mapped[str | None]
+    end_reason: Mapped[str | None]

@@ -142,6 +142,23 @@ def stopping_objection(experiment: str, *, actor: Actor, roles: Roles) -> str | 
     return against and against.replace("freeze", "stop")
 
 
+def settling_objection(experiment: str | None, *, raises: bool, actor: Actor, roles: Roles) -> str | None:
+    """Why this actor may not adopt or revert what others changed, as a sentence for them; None where they may.
+
+    What `raises` the share of a candidate takes an approver, as the request would; all else whoever may ask.
+    """
+    if actor.barred:
+        return actor.barred
+    deciders = _deciders(experiment, roles)
+    if raises and actor.id not in deciders:
+        return "This gives a candidate more traffic, so an approver has to do it. Ask one of them to press the button."
+    if raises and not actor.is_known:
+        return "Slack did not say in time who you are, so nothing was changed. Press the button once more."
+    if roles.operators is None or actor.id in roles.operators | deciders:
+        return None
+    return "Only operators, approvers and owners may settle this. Ask one of them to do so."
+
+
 def objection(action: str, *, requester: str, actor: Actor, approvers: Collection[str]) -> str | None:
     """Why this actor may not approve this request, as a sentence for them; None where they may."""
     right = RIGHTS[action]

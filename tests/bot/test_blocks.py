@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import cache
@@ -18,6 +19,7 @@ from sqlalchemy import Engine
 from bot import (
     alert_screens,
     blocks,
+    discrepancy_screens,
     explain_screens,
     history_screens,
     modals,
@@ -43,6 +45,7 @@ from core.rules.metrics import METRICS, Metric, Ratio, VariantMetrics
 from core.rules.samples import Sample
 from core.rules.sequential import Memory
 from core.rules.verdict import Aggregates, Decision, decide
+from core.settling import DiscrepancyCard
 from core.tables import Experiment, Policy
 from tests.bot.acts import aloud, answer, approve, told
 from tests.bot.conftest import APPROVALS, ROLLOUTS, Bot
@@ -248,6 +251,26 @@ digest_lines = st.builds(
     has_ended=st.booleans(),
 )
 proposals = st.dictionaries(names, st.tuples(shares, shares), max_size=60)
+_values = st.dictionaries(names, st.one_of(st.none(), shares.map(str)), min_size=1, max_size=60)
+discrepancy_cards = st.builds(
+    DiscrepancyCard,
+    id=st.integers(1, 10**9),
+    kind=st.sampled_from(sorted(discrepancy_screens.TITLES)),
+    experiment=names,
+    model=st.none(),
+    decided=_values,
+    found=_values,
+    request_id=st.sampled_from([None, 7]),
+    can_adopt=st.booleans(),
+    can_revert=st.booleans(),
+    adopted_shares=st.one_of(st.none(), st.dictionaries(names, shares, max_size=60)),
+    mark=st.just("0123456789ab"),
+    state=st.sampled_from(["open", *discrepancy_screens.STATES]),
+    found_at=st.just(AT),
+    ended_at=st.just(AT),
+    ended_by=st.sampled_from(["U0100000004", "promotion-bot"]),
+    end_reason=reasons,
+)
 alert_cards = st.builds(
     AlertCard,
     id=st.integers(1, 10**9),
@@ -382,6 +405,28 @@ def test_alert_cards(found: list[AlertCard]) -> None:
         check(alert_screens.escalation(card, 1, 20, ["<@U0100000005>"]))
         check_view({"type": "home", "blocks": alert_screens.short(card)}, "home")
     check(alert_screens.listed(found * 100, found * 20, "<#C0100000008>"))
+
+
+def _possible(kind: str, wanted: bool, when_so: Mapping[str, str], when_not: Mapping[str, str]) -> bool:
+    """What is wanted, where the kind allows both."""
+    return kind in when_so and (wanted or kind not in when_not)
+
+
+@quick
+@given(discrepancy_cards)
+def test_discrepancy_cards(card: DiscrepancyCard) -> None:
+    same = dict.fromkeys([*card.decided, *card.found])
+    whole = replace(
+        card,
+        decided={**same, **card.decided},
+        found={**same, **card.found},
+        can_adopt=_possible(card.kind, card.can_adopt, discrepancy_screens.ADOPTS, discrepancy_screens.NO_ADOPTING),
+        can_revert=_possible(card.kind, card.can_revert, discrepancy_screens.REVERTS, discrepancy_screens.NO_REVERTING),
+    )
+    shown = discrepancy_screens.card(whole)
+    check(shown)
+    offers = card.state == "open" and (whole.can_adopt or whole.can_revert)
+    assert any(block["type"] == "actions" for block in shown.blocks) == offers
 
 
 @quick

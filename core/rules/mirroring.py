@@ -1,0 +1,73 @@
+"""What the tags and the alias of a model should say, and what of them somebody else has set."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from core.rules.lifecycle import Stage
+
+Tags = Mapping[str, str | None]
+"""What the tag `stage` says, by version; None where it is not set."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """What tags and alias said when they were last brought in line; `is_known` is False before the first time."""
+
+    tags: Mapping[str, str]
+    alias: str | None
+    is_known: bool = True
+
+
+UNKNOWN = Written({}, None, is_known=False)
+
+
+def wanted_tags(present: Tags, stages: Mapping[str, Stage]) -> dict[str, str]:
+    """The tags of the versions that are there, production first.
+
+    Versions that nothing was decided about keep theirs, unless they claim production as well.
+    """
+    wanted = {v: stage.value for v, stage in stages.items() if stage != Stage.NONE and v in present}
+    if Stage.PRODUCTION in stages.values():
+        rivals = [
+            v for v, tag in present.items() if tag == Stage.PRODUCTION and stages.get(v, Stage.NONE) == Stage.NONE
+        ]
+        wanted |= dict.fromkeys(rivals, Stage.ARCHIVED.value)
+    # Production is named before its predecessor is archived: for a moment two, never none.
+    return dict(sorted(wanted.items(), key=lambda item: item[1] != Stage.PRODUCTION))
+
+
+def wanted_alias(present: Collection[str], stages: Mapping[str, Stage], holder: str | None) -> str | None:
+    """The version that the alias `production` should point to, given which one it does.
+
+    Where nothing is in production it stays on a version that nothing was decided about.
+    """
+    decided = next((v for v, stage in stages.items() if stage == Stage.PRODUCTION), None)
+    if decided is not None:
+        return decided if decided in present else holder
+    return None if stages.get(holder or "", Stage.NONE) != Stage.NONE else holder
+
+
+def set_by_others(present: Tags, wanted: Mapping[str, str], written: Written) -> dict[str, str | None]:
+    """The tags that are neither what is wanted nor what was written last, by version.
+
+    What was never written by us may be as old as the model; it is another's word only where it claims production.
+    """
+    differing = {v: present[v] for v, stage in wanted.items() if present[v] != stage}
+    return {v: tag for v, tag in differing.items() if _is_anothers(v, tag, wanted[v], written)}
+
+
+def _is_anothers(version: str, tag: str | None, wanted: str, written: Written) -> bool:
+    if version in written.tags:
+        return tag != written.tags[version]
+    if tag != Stage.PRODUCTION:
+        return False
+    if wanted == Stage.ARCHIVED:  # a rival; one that was there before us gives way
+        return written.is_known and Stage.PRODUCTION in written.tags.values()
+    return True
+
+
+def alias_set_by_others(holder: str | None, wanted: str | None, written: Written) -> bool:
+    """True where the alias points neither where it should nor where it was put last."""
+    return written.is_known and holder not in (wanted, written.alias)

@@ -1,0 +1,229 @@
+"""What others changed: noticed, told once, adopted or put back; a real database and a real MLflow store."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+from sqlalchemy import Engine, select, text
+
+from core import db, discrepancies, freezes, settling
+from core import steps as allocation_steps
+from core.errors import Refused, RegistryUnavailable
+from core.registry import Registry
+from core.rules.approval import Actor
+from core.rules.lifecycle import Stage
+from core.settling import DiscrepancyCard, Way
+from core.tables import Discrepancy
+from tests.core import steps
+from tests.core.conftest import EXPERIMENT, MODEL
+from tests.core.steps import ALICE, BOB, ROLES, TERMS, alias, change, deliver_registry, place, shares, shares_of, tags
+
+
+def others(engine: Engine, sql: str, **values: Any) -> None:
+    with engine.begin() as connection:
+        connection.execute(text(sql), values)
+
+
+def others_set(engine: Engine, **wanted: str) -> None:
+    """Somebody edits the shares in SQL."""
+    with engine.begin() as connection:
+        for name, share in wanted.items():
+            query = "UPDATE exp.variants SET allocation = CAST(:share AS numeric) WHERE name = :name"
+            connection.execute(text(query), {"share": share, "name": name})
+
+
+def compare(engine: Engine) -> list[DiscrepancyCard]:
+    """One comparison as the job makes it; the open discrepancies."""
+    with db.transaction(engine) as session:
+        suspects = discrepancies.suspects(session)
+    for experiment in suspects:
+        with db.transaction(engine) as session:
+            discrepancies.compare(session, experiment)
+    return cards(engine)
+
+
+def compare_model(engine: Engine, registry: Registry) -> list[DiscrepancyCard]:
+    with db.transaction(engine) as session:
+        assert discrepancies.models(session) == [MODEL]
+        discrepancies.compare_model(session, MODEL, registry)
+    return cards(engine)
+
+
+def cards(engine: Engine, state: str = "open") -> list[DiscrepancyCard]:
+    with db.transaction(engine) as session:
+        found = session.scalars(select(Discrepancy.id).where(Discrepancy.state == state).order_by(Discrepancy.id))
+        return [settling.card(session, number) for number in found]
+
+
+def settle(engine: Engine, shown: DiscrepancyCard, way: Way, actor: Actor = BOB) -> str:
+    with db.transaction(engine) as session:
+        return settling.settle(session, shown.id, way, shown=shown.mark, actor=actor, roles=ROLES, terms=TERMS)
+
+
+@pytest.fixture
+def running(desk: Engine) -> Engine:
+    """A candidate at 10 %, as request 1 decided."""
+    change(desk, "start")
+    assert compare(desk) == []
+    return desk
+
+
+def test_edited_shares_are_put_back(running: Engine) -> None:
+    others_set(running, control="0.6", candidate_v3="0.4")
+    (card,) = compare(running)
+    assert compare(running) == [card], "told once"
+    assert (card.kind, card.request_id, card.can_adopt, card.can_revert) == ("shares", 1, True, True)
+    assert (card.decided["candidate_v3"], card.found["candidate_v3"]) == ("0.1000", "0.4000")
+    assert "Reverted" in settle(running, card, "revert", ALICE), "less for the candidate takes no approver"
+    assert shares(running) == shares_of(control="0.9", candidate_v3="0.1")
+    assert compare(running) == []
+    assert [entry.actor for entry in steps.ledger(running, "revert")] == [ALICE.id]
+    with pytest.raises(Refused, match="settled already"):
+        settle(running, card, "adopt")
+
+
+def test_adopted_shares_are_decided_in_the_step_that_was_noticed(running: Engine) -> None:
+    others_set(running, control="0.6", candidate_v3="0.4")
+    with db.transaction(running) as session:
+        (noticed,) = allocation_steps.notice(session)
+    (card,) = compare(running)
+    with pytest.raises(Refused, match="more traffic, so an approver"):
+        settle(running, card, "adopt", ALICE)
+    settle(running, card, "adopt")
+    assert compare(running) == []
+    with running.connect() as connection:
+        newest = "SELECT id, source FROM promotion.allocation_steps ORDER BY id DESC LIMIT 1"
+        assert connection.execute(text(newest)).one() == (noticed, "adopted")
+        assert connection.execute(text("SELECT count(*) FROM promotion.allocation_steps")).scalar_one() == 3
+
+
+def test_putting_a_candidate_back_waits_for_the_thaw(running: Engine) -> None:
+    others_set(running, control="1", candidate_v3="0")
+    (card,) = compare(running)
+    with db.transaction(running) as session:
+        freezes.freeze(session, experiment=EXPERIMENT, reason="the fair", actor=ALICE, roles=ROLES)
+    with pytest.raises(freezes.IsFrozen):
+        settle(running, card, "revert")
+    assert "Adopted" in settle(running, card, "adopt", ALICE)
+
+
+def test_a_click_counts_for_what_was_shown(running: Engine) -> None:
+    others_set(running, control="0.6", candidate_v3="0.4")
+    (card,) = compare(running)
+    others_set(running, control="0.5", candidate_v3="0.5")
+    assert "changed since the card was drawn" in settle(running, card, "adopt")
+    assert cards(running)[0].found["candidate_v3"] == "0.5000"
+    others_set(running, control="0.9", candidate_v3="0.1")
+    assert "It went back by itself" in settle(running, cards(running)[0], "revert")
+    assert [card.state for card in cards(running, "gone")] == ["gone"]
+
+
+def test_a_later_decision_settles_it(running: Engine) -> None:
+    others_set(running, control="0.6", candidate_v3="0.4")
+    compare(running)
+    change(running, "rollback", reason="slow")
+    assert compare(running) == []
+    assert [card.end_reason for card in cards(running, "gone")] == [discrepancies.DECIDED_ANEW]
+
+
+def test_shares_that_do_not_add_up_can_only_be_put_back(running: Engine) -> None:
+    others(running, "ALTER TABLE exp.variants DISABLE TRIGGER ALL")
+    try:
+        others_set(running, candidate_v3="0.4")
+    finally:
+        others(running, "ALTER TABLE exp.variants ENABLE TRIGGER ALL")
+    (card,) = compare(running)
+    assert (card.can_adopt, card.can_revert) == (False, True)
+    with pytest.raises(Refused, match="cannot be settled by this button"):
+        settle(running, card, "adopt")
+    settle(running, card, "revert")
+    assert shares(running) == shares_of(control="0.9", candidate_v3="0.1")
+
+
+def test_a_deleted_variant_leaves_its_share_to_the_baseline(running: Engine) -> None:
+    others(running, "ALTER TABLE exp.variants DISABLE TRIGGER ALL")
+    try:
+        others(running, "DELETE FROM exp.variants WHERE name = 'candidate_v3'")
+    finally:
+        others(running, "ALTER TABLE exp.variants ENABLE TRIGGER ALL")
+    (card,) = compare(running)
+    assert (card.kind, card.can_adopt, card.can_revert) == ("variants", True, False)
+    settle(running, card, "adopt", ALICE)
+    assert shares(running) == shares_of(control="1")
+    assert compare(running) == []
+
+
+@pytest.mark.parametrize(("status", "can_revert"), [("completed", False), ("paused", True)])
+def test_a_status_set_elsewhere(running: Engine, status: str, can_revert: bool) -> None:
+    others(running, "UPDATE exp.experiments SET status = :status", status=status)
+    (card,) = compare(running)
+    assert (card.kind, card.can_adopt, card.can_revert) == ("status", True, can_revert)
+    settle(running, card, "revert" if can_revert else "adopt", ALICE)
+    assert compare(running) == []
+    with db.transaction(running) as session:
+        assert place(session).status == ("active" if can_revert else "completed")
+
+
+@pytest.mark.parametrize("way", ["adopt", "revert"])
+def test_a_version_put_out_of_use(running: Engine, way: Way) -> None:
+    others(running, "UPDATE exp.policy_versions SET status = 'archived' WHERE version = 3")
+    (card,) = compare(running)
+    assert (card.kind, card.found) == ("versions", {"planner_policy v3": "archived"})
+    settle(running, card, way)
+    assert compare(running) == []
+
+
+def test_a_deleted_experiment_ends_it(running: Engine) -> None:
+    others_set(running, control="0.6", candidate_v3="0.4")
+    compare(running)
+    others(running, "DELETE FROM exp.experiments")
+    assert compare(running) == []
+    assert [card.end_reason for card in cards(running, "gone")] == [discrepancies.DELETED]
+
+
+# --- The registry ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def mirrored(running: Engine, registry: Registry) -> Engine:
+    deliver_registry(running, registry)
+    assert compare_model(running, registry) == []
+    return running
+
+
+def test_a_tag_of_the_pipeline_is_adopted(mirrored: Engine, registry: Registry, client: MlflowClient) -> None:
+    client.set_model_version_tag(MODEL, "1", "stage", "candidate")
+    (card,) = compare_model(mirrored, registry)
+    assert (card.decided, card.found, card.can_adopt) == ({"1": "archived"}, {"1": "candidate"}, True)
+    settle(mirrored, card, "adopt", ALICE)
+    assert steps.stages_of(mirrored, 1) == [Stage.CANDIDATE]
+    deliver_registry(mirrored, registry)
+    assert compare_model(mirrored, registry) == []
+    assert tags(client)["1"] == "candidate"
+
+
+def test_the_mirror_overwrites_nothing_that_others_set_until_it_is_reverted(
+    mirrored: Engine, registry: Registry, client: MlflowClient
+) -> None:
+    client.set_model_version_tag(MODEL, "3", "stage", "production")
+    client.set_registered_model_alias(MODEL, "production", "3")
+    change(mirrored, "rollback", reason="slow")
+    deliver_registry(mirrored, registry)
+    assert (tags(client)["3"], alias(client)) == ("production", "3")
+    found, holder = compare_model(mirrored, registry)
+    assert (found.decided, found.found, found.can_adopt) == ({"3": "archived"}, {"3": "production"}, False)
+    assert (holder.kind, holder.decided, holder.can_adopt) == ("alias", {"production": "2"}, False)
+    settle(mirrored, found, "revert")
+    assert compare_model(mirrored, registry) == cards(mirrored), "skipped while the mirror is on its way"
+    deliver_registry(mirrored, registry)
+    assert (tags(client)["3"], alias(client)) == ("archived", "2")
+    assert compare_model(mirrored, registry) == []
+    assert [card.kind for card in cards(mirrored, "gone")] == ["alias"]
+
+
+def test_a_registry_that_is_away_is_no_discrepancy(mirrored: Engine) -> None:
+    with pytest.raises(RegistryUnavailable):
+        compare_model(mirrored, Registry("http://127.0.0.1:1", timeout_s=1))
+    assert cards(mirrored) == []
