@@ -16,7 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sqlalchemy.exc import ArgumentError, OperationalError
+from sqlalchemy.exc import ArgumentError, OperationalError, ProgrammingError
 
 from core import db, settings
 from core.errors import Refused
@@ -63,6 +63,10 @@ def _reaching(engine: db.Engine) -> Iterator[None]:
         yield
     except OperationalError as error:
         raise Refused(f"The database at {engine.url} cannot be used: {error.orig}") from error
+    except ProgrammingError as error:
+        if getattr(error.orig, "sqlstate", None) != "42501":  # insufficient_privilege
+            raise
+        raise Refused(f"{db.NO_RIGHT} ({str(error.orig).splitlines()[0]})") from error
 
 
 def _connected(url: str) -> db.Engine:
@@ -70,6 +74,15 @@ def _connected(url: str) -> db.Engine:
     with _reaching(engine):
         db.migrate(engine)
     return engine
+
+
+@contextmanager
+def _closing(engine: db.Engine) -> Iterator[db.Engine]:
+    """The engine, whose connections are closed at the end."""
+    try:
+        yield engine
+    finally:
+        engine.dispose()
 
 
 @contextmanager
@@ -133,6 +146,32 @@ def demo(arguments: argparse.Namespace) -> None:
             seed=arguments.seed,
             told=told,
         )
+
+
+def adopt(arguments: argparse.Namespace) -> int:
+    """Says what a database with the platform's schema has, what the bot adds and what does not fit; writes nothing."""
+    from bot import adopting
+    from core import adoption, registry, rights
+
+    found = settings.load(arguments.config)
+    if found.database_url is None:
+        raise Refused("Set DATABASE_URL to the database of your platform, like postgresql://name@host/base.")
+    if arguments.apply and found.mlflow_tracking_uri is None:
+        raise Refused("Set MLFLOW_TRACKING_URI: what is in production is read from MLflow's tags.")
+    mlflow = registry.at(found.tracking_uri, found.mlflow_timeout_s) if found.mlflow_tracking_uri else None
+    with _closing(_engine(found.database_url.get_secret_value())) as engine:
+        if arguments.grants is not None:
+            print(rights.script(arguments.grants, str(engine.url.database)))
+            return 0
+        looked = adoption.survey(engine, mlflow)
+        print(adopting.as_json(looked) if arguments.json else adopting.report(looked, everything=arguments.all))
+        if looked.blockers:
+            return 2
+        if arguments.apply and mlflow is not None:
+            recorded = adoption.adopt(engine, mlflow)
+            if not arguments.json:
+                print(f"\nAdopted: the schema promotion is up to date, {recorded:,} stages were recorded.")
+    return 0 if looked.fits else 1
 
 
 def measure(arguments: argparse.Namespace) -> None:
@@ -266,6 +305,14 @@ def _demo_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=7, help="of everything that is simulated (default %(default)s)")
 
 
+def _adopt_options(parser: argparse.ArgumentParser) -> None:
+    _config_option(parser)
+    parser.add_argument("--apply", action="store_true", help="add the schema promotion and record stages, then say so")
+    parser.add_argument("--grants", metavar="ROLE", help="print the SQL that gives a role what the bot needs, no more")
+    parser.add_argument("--all", action="store_true", help="every line of what does not fit, not 20 of a kind")
+    parser.add_argument("--json", action="store_true", help="everything as JSON")
+
+
 def _measure_options(parser: argparse.ArgumentParser) -> None:
     _config_option(parser)
     parser.add_argument("what", choices=["rebuild"], help="rebuild: make samples anew from raw events")
@@ -306,6 +353,7 @@ Command = tuple[Callable[[argparse.Namespace], int | None], Callable[[argparse.A
 COMMANDS: Mapping[str, Command] = {
     "demo": (demo, _demo_options),
     "run": (run, _run_options),
+    "adopt": (adopt, _adopt_options),
     "measure": (measure, _measure_options),
     "audit": (audit, _audit_options),
     "replay": (replay, _replay_options),

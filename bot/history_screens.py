@@ -68,6 +68,7 @@ DEEDS = {
     "adopt": "adopted as others changed it:",
     "revert": "put back as it was decided:",
     "mirror": "brought the registry in line for",
+    "take over": "took over",
     "policy": "began to work by another version of",
 }
 

@@ -29,6 +29,10 @@ from core.settings import Settings
 log = logging.getLogger(__name__)
 
 
+AT_ONCE = 10
+"""Experiments that are looked at in one transaction: cheaper than one by one, and nobody waits long for its locks."""
+
+
 @dataclass(frozen=True)
 class Job:
     """One job: when it runs, and what it does."""
@@ -56,7 +60,12 @@ def measure(desk: Desk) -> None:
     """New events are added to the samples, batch by batch; then shares that others changed open a new step."""
     _taken(desk)
     with desk.transaction(patience_ms=db.BACKGROUND_MS) as session:
-        steps.notice(session)
+        changed = steps.outdated(session)
+    for start in range(0, len(changed), AT_ONCE):  # all of them, where the bot has just adopted a platform
+        if desk.stopping.is_set():
+            return
+        with desk.transaction(patience_ms=db.BACKGROUND_MS) as session:
+            steps.notice(session, changed[start : start + AT_ONCE])
 
 
 def count_assigned(desk: Desk) -> None:
@@ -72,8 +81,6 @@ def sweep(desk: Desk) -> None:
         rollup.purge(session)
 
 
-AT_ONCE = 10
-"""Experiments that are looked at in one transaction: cheaper than one by one, and nobody waits long for its locks."""
 Work = Callable[[Session, Mapping[uuid.UUID, Talk]], object]
 
 

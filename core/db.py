@@ -64,10 +64,12 @@ def connect(url: str, *, pool_size: int = 12) -> Engine:
 
 
 BUSY = "Somebody else is changing this at this moment. Nothing was changed; try again."
+NO_RIGHT = "The database does not let me do this: `promotion-bot adopt` tells which rights I lack."
 SENTENCES: Mapping[str, str] = {
     "55P03": BUSY,  # lock_not_available
     "57014": "This took too long and was given up. Nothing was changed; try again.",  # the statement timeout
     "40P01": BUSY,  # deadlock_detected
+    "42501": f"{NO_RIGHT} Nothing was changed.",  # insufficient_privilege
     "variants_shares_sum_to_one": "The shares would not add up to 100 %. Nothing was changed.",
     "step_shares_sum_to_one": "The shares would not add up to 100 %. Nothing was changed.",
     "one_open_request_per_experiment": "Another request of this experiment was opened just now. Decide that one first.",
@@ -207,6 +209,16 @@ def is_current(engine: Engine) -> bool:
     known = [each.revision for each in revisions]
     at = _at(engine, known)
     return at is not None and (at not in known or at in _enough(revisions))
+
+
+def pending(session: Session) -> tuple[str, ...]:
+    """What the migrations that have not been run yet bring, each in a sentence."""
+    script = ScriptDirectory(str(MIGRATIONS))
+    has_any = session.execute(text("SELECT to_regclass('promotion.alembic_version') IS NOT NULL")).scalar_one()
+    query = "SELECT version_num FROM promotion.alembic_version"
+    present = session.execute(text(query)).scalar_one_or_none() if has_any else None
+    revisions = list(script.iterate_revisions("head", present or "base"))
+    return tuple(revision.doc for revision in reversed(revisions))
 
 
 def _upgrade(config: Config, revision: str) -> None:

@@ -26,6 +26,7 @@ from core.variants import (
     find_policy,
     find_variant,
     forget_name,
+    is_new_shape,
     named_shares,
     set_shares,
     shares,
@@ -129,7 +130,7 @@ def serving(session: Session, *, policy_version: PolicyVersion, params: Mapping[
 def _config_for(there: list[Variant], policy_version: PolicyVersion) -> dict[str, Any]:
     """The link in the shape that the experiment's other variants use; the old one where there are none."""
     link: dict[str, Any] = {"policy_version_id": str(policy_version.id)}
-    if any("execution_strategy" in (v.config or {}) for v in there):
+    if any(is_new_shape(v.config) for v in there):
         named = {**link, "model_name": policy_version.mlflow_model_name}
         return {"execution_strategy": "mlflow_model", "mlflow_model": named, "params": {}}
     return {**link, "params": {}}

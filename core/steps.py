@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, time
 
 import numpy as np
@@ -21,7 +21,8 @@ WITH present AS (
            jsonb_object_agg(v.id, v.allocation) FILTER (WHERE v.allocation > 0) AS shares,
            jsonb_object_agg(v.id, CAST(v.allocation AS text)) FILTER (WHERE v.allocation > 0) AS written
       FROM exp.variants v JOIN exp.experiments e ON e.id = v.experiment_id
-     WHERE e.status IN ('active', 'paused') GROUP BY v.experiment_id
+     WHERE e.status IN ('active', 'paused')
+       AND (CAST(:only AS uuid[]) IS NULL OR e.id = ANY(CAST(:only AS uuid[]))) GROUP BY v.experiment_id
 ), newest AS (
     SELECT DISTINCT ON (s.experiment_id) s.experiment_id, (
            SELECT jsonb_object_agg(key, CAST(value AS numeric)) FROM jsonb_each_text(s.shares)
@@ -34,25 +35,27 @@ SELECT p.experiment_id, p.written AS shares, n.shares IS NOT NULL AS has_steps
 """
 
 
-def notice(session: Session) -> list[int]:
+def outdated(session: Session) -> list[uuid.UUID]:
+    """The running experiments whose shares are not those of their newest step."""
+    return [row.experiment_id for row in session.execute(text(_SHARES), {"only": None})]
+
+
+def notice(session: Session, experiments: Sequence[uuid.UUID] | None = None) -> list[int]:
     """Opens a step wherever the shares of a running experiment are not those of its newest one; returns their ids.
 
     Others changed them; when, nobody recorded, so the step begins now. The past of an experiment without any step is
     reconstructed from who was assigned when, so the first pass should be through. Shares that do not add up to 1 are
-    somebody's work in progress and wait.
+    somebody's work in progress and wait. `experiments` are those of `outdated`, or some of them.
     """
-    found = session.execute(text(_SHARES)).all()
-    if not found:
+    ids = outdated(session) if experiments is None else list(experiments)
+    if not ids:
         return []
     cursor.locked(session)
-    ids = [row.experiment_id for row in found]
     session.execute(
         text("SELECT FROM exp.experiments WHERE id = ANY(CAST(:ids AS uuid[])) ORDER BY id FOR UPDATE"), {"ids": ids}
     )
     opened: list[int] = []
-    for row in session.execute(text(_SHARES)).all():
-        if row.experiment_id not in ids:
-            continue
+    for row in session.execute(text(_SHARES), {"only": ids}).all():
         if not row.has_steps:
             opened += _reconstruct(session, row.experiment_id, row.shares)
         else:

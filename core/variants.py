@@ -114,13 +114,25 @@ def find_variant(session: Session, experiment: Experiment, name: str | uuid.UUID
     raise _unknown("variant", str(wanted), [v.name for v in there])
 
 
-def linked_version_id(config: Mapping[str, Any] | None) -> uuid.UUID | None:
+def is_new_shape(config: Any) -> bool:
+    """True for a config that names its execution strategy; one without is of the old shape."""
+    return isinstance(config, Mapping) and "execution_strategy" in config
+
+
+def written_link(config: Any) -> Any:
+    """What a variant's config of either shape has as the id of its policy version; None where there is nothing.
+
+    Platforms hold configs written by hand, so anything that JSON can say may come.
+    """
+    holder = config.get("mlflow_model") if is_new_shape(config) else config
+    return holder.get("policy_version_id") if isinstance(holder, Mapping) else None
+
+
+def linked_version_id(config: Any) -> uuid.UUID | None:
     """The policy version a variant's config links to, in either of the platform's shapes; None where to none."""
-    config = config or {}
-    holder = (config.get("mlflow_model") or {}) if "execution_strategy" in config else config
     try:
-        return uuid.UUID(str(holder.get("policy_version_id")))
-    except (ValueError, AttributeError):
+        return uuid.UUID(str(written_link(config)))
+    except ValueError:
         return None
 
 
@@ -162,12 +174,13 @@ def baselines(session: Session, there: Mapping[uuid.UUID, Sequence[Variant]]) ->
 def _baseline(there: Sequence[Variant], in_production: Sequence[Variant]) -> Variant | None:
     if in_production:  # an earlier try of the same version may have been left behind at 0 %
         return max(in_production, key=lambda v: v.allocation)
-    named = [v for v in there if _is_named_baseline(v)]
+    named = [v for v in there if is_baseline_name(v.name)]
     return named[0] if len(named) == 1 else None
 
 
-def _is_named_baseline(variant: Variant) -> bool:
-    return variant.name.lower() in BASELINE_NAMES
+def is_baseline_name(name: str) -> bool:
+    """True for the names that make a variant the baseline where none is in production."""
+    return name.lower() in BASELINE_NAMES
 
 
 def baseline(session: Session, experiment: Experiment) -> Variant:
@@ -180,7 +193,7 @@ def baseline(session: Session, experiment: Experiment) -> Variant:
     found = baselines(session, {experiment.id: there}).get(experiment.id)
     if found is not None:
         return found
-    is_named = any(_is_named_baseline(v) for v in there)
+    is_named = any(is_baseline_name(v.name) for v in there)
     raise Refused(
         f"{experiment.name} has no clear baseline: no variant is in production and "
         f"{'both control and baseline exist' if is_named else 'none is named control or baseline'}. "
@@ -196,7 +209,7 @@ def former_baseline(session: Session, experiment: Experiment, failed: Variant) -
     others = [v for v in variants(session, experiment) if v.id != failed.id]
     retired = session.scalars(select(RetiredName).where(RetiredName.variant_id.in_([v.id for v in others])))
     former = {found.variant_id: found.name for found in retired}
-    named = [v for v in others if former.get(v.id, v.name).lower() in BASELINE_NAMES]
+    named = [v for v in others if is_baseline_name(former.get(v.id, v.name))]
     sound = [v for v in named if not stages.has_failed(session, linked_version_id(v.config))]
     return sound[0] if len(sound) == 1 else None
 

@@ -25,7 +25,9 @@ def note(*, ctx: MigrationContext, step: Any, **_: Any) -> None:
 with engine.connect() as connection:
     connection.detach()  # what is set for it ends with it
     connection.execute(text(f"SET lock_timeout = {context.config.attributes['lock_ms']}"))
-    connection.execute(text(SCHEMA))
+    # Even with IF NOT EXISTS PostgreSQL asks for the right to create schemas, which a role of least rights has not.
+    if connection.execute(text("SELECT to_regnamespace('promotion') IS NULL")).scalar_one():
+        connection.execute(text(SCHEMA))
     connection.execute(text(CONTRACTED))
     connection.commit()
     context.configure(

@@ -1,0 +1,249 @@
+"""A platform that was there before: what is found, what does not fit, and a role with no more rights than it needs."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+
+import pytest
+from mlflow import MlflowClient
+from sqlalchemy import Engine, text
+
+from bot.__main__ import main
+from core import adoption, db, experiments, rights, rollup, steps
+from core.errors import Refused
+from core.registry import Registry
+from core.rules.lifecycle import Stage
+from tests.core import steps as desk
+from tests.core.conftest import MODEL
+from tests.core.test_tables import PLATFORM, catalog, empty, run  # noqa: F401 - a fixture
+
+DIRTY = """
+INSERT INTO exp.policy_versions (policy_id, version, mlflow_model_name, mlflow_model_version, status)
+SELECT id, 7, 'planner_model', NULL, 'active' FROM exp.policies UNION ALL
+SELECT id, 8, 'planner_model', '88', 'shelved' FROM exp.policies;
+INSERT INTO exp.policies (name) VALUES ('rules'), ('twice'), ('twice');
+INSERT INTO exp.experiments (name, status) VALUES
+    ('no_baseline', 'active'), ('two_baselines', 'paused'), ('odd_status', 'running'), ('hollow', 'active'),
+    ('same', 'draft'), ('same', 'draft'), ('over', 'completed'), ('in_hand', 'active');
+INSERT INTO exp.variants (experiment_id, name, allocation, config)
+SELECT e.id, w.name, w.share, CAST(replace(w.config, 'V3', (SELECT CAST(id AS text) FROM exp.policy_versions
+                                                            WHERE version = 3)) AS jsonb)
+  FROM exp.experiments e JOIN (VALUES
+    ('no_baseline', 'Die alte Variante', 1, '{"policy_version_id": 12}'),
+    ('two_baselines', 'control', 0.5, '"execution_strategy"'),
+    ('two_baselines', 'Baseline', 0.5, '[1]'),
+    ('two_baselines', 'both', 0, '{"execution_strategy": "mlflow_model", "mlflow_model": "planner"}'),
+    ('two_baselines', 'both', 0, '{"execution_strategy": "prompt_template", "params": {}}'),
+    ('in_hand', 'control', 0.75, NULL),
+    ('in_hand', 'gone', 0, '{"policy_version_id": "00000000-0000-0000-0000-00000000dead"}'),
+    ('in_hand', 'neue Idee', 0.25,
+     '{"execution_strategy": "mlflow_model", "mlflow_model": {"policy_version_id": "V3"}}'),
+    ('over', 'old', 0.3, '7')
+  ) w (experiment, name, share, config) ON w.experiment = e.name;
+"""
+LOOSE = """
+ALTER TABLE exp.experiments DROP CONSTRAINT experiments_name_key;
+ALTER TABLE exp.policies DROP CONSTRAINT policies_name_key;
+ALTER TABLE exp.variants DROP CONSTRAINT variants_experiment_id_name_key, ADD team text NOT NULL DEFAULT 'a';
+ALTER TABLE exp.variants ALTER team DROP DEFAULT;
+"""
+ROWS = """
+SELECT string_agg(x.t || ' ' || md5(CAST(x.rows AS text)), E'\n' ORDER BY x.t) FROM (
+    SELECT 'experiments' AS t, (SELECT array_agg(CAST(r AS text) ORDER BY r.id) FROM exp.experiments r) AS rows
+    UNION ALL SELECT 'variants', (SELECT array_agg(CAST(r AS text) ORDER BY r.id) FROM exp.variants r)
+    UNION ALL SELECT 'policies', (SELECT array_agg(CAST(r AS text) ORDER BY r.id) FROM exp.policies r)
+    UNION ALL SELECT 'versions', (SELECT array_agg(CAST(r AS text) ORDER BY r.id) FROM exp.policy_versions r)
+) x"""
+
+
+def rows(engine: Engine) -> str:
+    """A checksum of every table that the bot may change."""
+    with engine.connect() as connection:
+        return str(connection.scalar(text(ROWS)))
+
+
+def said(engine: Engine, registry: Registry | None) -> dict[str, list[tuple[str, str]]]:
+    """What does not fit, by kind."""
+    found = adoption.survey(engine, registry).misfits or {}
+    return {kind: [(one.where, one.what) for one in ones] for kind, (_, ones) in found.items()}
+
+
+def test_each_thing_that_does_not_fit_is_named_and_nothing_of_theirs_is_changed(
+    empty: Engine,  # noqa: F811
+    registry: Registry,
+    client: MlflowClient,
+) -> None:
+    run(empty, PLATFORM, LOOSE, "ALTER TABLE exp.variants ALTER team SET DEFAULT 'a'", DIRTY)
+    run(empty, "ALTER TABLE exp.variants ALTER team DROP DEFAULT")
+    client.set_model_version_tag(MODEL, "1", "stage", "production")
+    before = (catalog(empty), rows(empty))
+    found = said(empty, registry)
+    assert found == {
+        "Columns that the bot does not fill": [("exp.variants", "team must be filled and has no default")],
+        "Policies without a unique name": [("exp.policies", "name is not unique")],
+        "Events without an index": [("exp.events", "timestamp has no index")],
+        "Shares that do not add up to 1": [("planner_policy_exp", "the shares add up to 0.9999")],
+        "Experiments without variants": [("hollow", "no variant at all")],
+        "No clear baseline": [
+            ("no_baseline", "only Die alte Variante"), ("two_baselines", "Baseline and control both exist"),
+        ],
+        "Variants without a policy version": [("in_hand", "control"), ("two_baselines", "both")],
+        "Variants whose policy version does not exist": [("in_hand", "gone names an id that no policy version has")],
+        "Variants whose config cannot be read": [
+            ("no_baseline", "Die alte Variante"), ("two_baselines", "Baseline"),
+            ("two_baselines", "both"), ("two_baselines", "control"),
+        ],
+        "Unknown statuses": [("odd_status", "status 'running'"), ("planner_policy v8", "status 'shelved'")],
+        "Names that are not unique": [
+            ("same", "2 experiments are called that"), ("twice", "2 policies are called that"),
+            ("two_baselines", "2 variants are called both"),
+        ],
+        "Half a model version": [("planner_policy v7", "names a model, but no version of it")],
+        "Model versions that MLflow does not have": [("planner_policy v8", "MLflow has no planner_model 88")],
+        "More than one version in production": [(MODEL, "MLflow has versions 1 and 2 in production")],
+    }  # fmt: skip
+    with empty.connect() as connection:
+        assert connection.scalar(text("SELECT to_regnamespace('promotion') IS NULL"))  # a look adds nothing
+
+    assert adoption.adopt(empty, registry) == 1
+    assert adoption.adopt(empty, registry) == 0  # what is on record stays
+    assert (catalog(empty), rows(empty)) == before
+    with db.transaction(empty) as session:
+        there = session.execute(text("SELECT v.version, s.stage FROM promotion.stages s, exp.policy_versions v"
+                                     " WHERE v.id = s.policy_version_id")).all()  # fmt: skip
+        assert [tuple(row) for row in there] == [(3, Stage.EXPERIMENT)]  # beside control, by its traffic
+    with db.transaction(empty, patience_ms=30_000) as session:
+        assert len(steps.notice(session)) == 3  # shares that do not add up wait
+    assert adoption.survey(empty, registry).added == adoption.Added(True, (), {})
+
+
+ROLE = "promotion_bot_of_tests"
+
+
+@pytest.fixture
+def least(empty: Engine) -> Iterator[Engine]:  # noqa: F811
+    """A connection as a role that has what `--grants` prints and nothing else; the schema exp is another's."""
+    role = f"{ROLE}_{os.getpid()}"
+    run(empty, PLATFORM, "UPDATE exp.variants SET allocation = 1", f"CREATE ROLE {role} LOGIN PASSWORD 'x'")
+    run(empty, f"REVOKE ALL ON DATABASE {empty.url.database} FROM public")
+    with empty.begin() as connection:  # the driver takes several statements at once where none has parameters
+        connection.exec_driver_sql(rights.script(role, str(empty.url.database)))
+    engine = db.connect(empty.url.set(username=role, password="x").render_as_string(hide_password=False))
+    yield engine
+    engine.dispose()
+    run(empty, f"DROP OWNED BY {role} CASCADE", f"DROP ROLE {role}")
+
+
+def test_a_role_of_least_rights_carries_whole_rollouts(
+    least: Engine,
+    empty: Engine,  # noqa: F811
+    registry: Registry,
+) -> None:
+    assert adoption.survey(least, registry).blockers == ()
+    assert adoption.adopt(least, registry) == 1
+    with db.transaction(least, patience_ms=30_000) as session:
+        steps.notice(session)
+        steps.count_assigned(session)
+        desk.qualified(session, 3)
+        made = experiments.create_policy_version(
+            session, policy="planner_policy", mlflow_model_name=MODEL, mlflow_model_version="3", registry=registry
+        )
+        experiments.create_policy_version(
+            session, policy="new", mlflow_model_name=MODEL, mlflow_model_version="4", create_policy=True,
+            override_reason="to try", registry=registry,
+        )  # fmt: skip
+    desk.change(least, "start", policy_version_id=made.id)
+    desk.serve_all(least, 40)
+    desk.watch(least)
+    desk.change(least, "increase", override=desk.BECAUSE)
+    desk.change(least, "promote", override=desk.BECAUSE)
+    desk.change(least, "rollback", variant="candidate_v4", reason="slow")
+    desk.change(least, "retire", mode="delete")
+    for status in ("paused", "active"):
+        with db.transaction(least) as session:
+            experiments.set_status(session, experiment="planner_policy_exp", status=status, actor="U1", reason=None)
+    with db.transaction(least, patience_ms=30_000) as session:
+        assert rollup.rebuild(session)
+    assert desk.shares(least) == desk.shares_of(control="1")
+    with (
+        pytest.raises(Refused, match="`promotion-bot adopt` tells which rights I lack"),
+        db.transaction(least) as session,
+    ):
+        session.execute(text("UPDATE exp.variants SET config = '{}'"))
+    run(empty, "DELETE FROM exp.variants", "DELETE FROM exp.experiments")  # the owner's, rows of the bot go along
+
+
+def test_a_right_that_is_missing_is_told_with_the_statement_that_gives_it(
+    least: Engine,
+    empty: Engine,  # noqa: F811
+) -> None:
+    role = least.url.username
+    run(empty, f"REVOKE UPDATE (name, allocation) ON exp.variants FROM {role}", "DROP SCHEMA promotion",
+        f"REVOKE SELECT ON exp.events FROM {role}")  # fmt: skip
+    assert adoption.survey(least, None).blockers == (
+        f'The role {role} lacks a right: GRANT SELECT ON exp.events TO "{role}";',
+        f'The role {role} lacks a right: GRANT UPDATE (name, allocation) ON exp.variants TO "{role}";',
+        f'The role {role} lacks a right: CREATE SCHEMA promotion AUTHORIZATION "{role}";',
+    )
+
+
+MANY = """
+INSERT INTO exp.policy_versions (policy_id, version, mlflow_model_name, mlflow_model_version)
+    SELECT id, n, 'planner_model', '3' FROM exp.policies, generate_series(10, 1009) n;
+INSERT INTO exp.experiments (name, status, start_at) SELECT 'e' || n, 'active', now() FROM generate_series(1, 10000) n;
+INSERT INTO exp.variants (experiment_id, name, allocation, config)
+    SELECT e.id, w.name, w.share, jsonb_build_object('policy_version_id', v.id) FROM exp.experiments e
+      JOIN (VALUES ('control', 0.7, 1), ('a', 0.2, 2), ('b', 0.2, 3)) w (name, share, nth) ON true
+      JOIN exp.policy_versions v ON v.version = 10 + mod(CAST(replace(e.name, 'e', '0') AS int) + nth, 1000)
+     WHERE e.name LIKE 'e%';
+"""
+
+
+def test_the_command_on_ten_thousand_experiments(
+    empty: Engine,  # noqa: F811
+    mlflow_uri: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run(empty, PLATFORM, MANY)
+    monkeypatch.setenv("DATABASE_URL", empty.url.render_as_string(hide_password=False))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_uri)
+    assert main(["adopt"]) == 1
+    printed = capsys.readouterr().out
+    assert "  10,001 experiments: 10,001 active\n  30,001 variants, 0 with a config of the new shape" in printed
+    assert "  Shares that do not add up to 1 (10,001). The bot changes no share there" in printed
+    assert "    and 9,981 more (--all)" in printed
+    assert "    The bot's own schema: stages" in printed
+    assert main(["adopt", "--all"]) == 1
+    assert capsys.readouterr().out.count("the shares add up to 1.1") == 10_000
+    assert main(["adopt", "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["found"]["experiments"] == {"active": 10_001}
+    assert main(["adopt", "--grants", 'b"ot']) == 0
+    assert 'GRANT UPDATE (name, allocation) ON exp.variants TO "b""ot";' in capsys.readouterr().out
+    run(empty, "UPDATE exp.variants SET allocation = 0.1 WHERE name = 'a'",
+        "UPDATE exp.variants SET allocation = 1 WHERE allocation = 0.9999",
+        "CREATE INDEX ON exp.events (timestamp)")  # fmt: skip
+    assert main(["adopt", "--apply"]) == 0
+    assert "Everything fits." in (printed := capsys.readouterr().out)
+    assert "Adopted: the schema promotion is up to date" in printed
+
+
+def test_a_database_that_cannot_be_adopted(
+    empty: Engine,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", empty.url.render_as_string(hide_password=False))
+    assert main(["adopt"]) == 2
+    assert "has no schema exp, so there is nothing to adopt" in capsys.readouterr().out
+    run(empty, PLATFORM, "DROP TABLE exp.assignments", "ALTER TABLE exp.variants ALTER allocation TYPE float8",
+        "ALTER TABLE exp.events DROP COLUMN payload")  # fmt: skip
+    assert main(["adopt"]) == 2
+    printed = capsys.readouterr().out
+    for fault in ("exp.assignments is missing.", "exp.variants.allocation is float8; the bot reads numeric.",
+                  "exp.events.payload is missing (jsonb)."):  # fmt: skip
+        assert fault in printed
+    assert main(["adopt", "--apply"]) == 2  # without MLflow nobody knows what is in production
+    assert "Set MLFLOW_TRACKING_URI" in capsys.readouterr().err
