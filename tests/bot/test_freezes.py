@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from tests.bot.acts import answer, approve, ask, redrawn, reply
-from tests.bot.conftest import ROLLOUTS, Bot
+from tests.bot.conftest import APPROVALS, ROLLOUTS, Bot
 from tests.core.conftest import EXPERIMENT
-from tests.workspace import Person, text_of
+from tests.workspace import Person, text_of, waits_until
 
 
 def test_freeze_and_unfreeze(bot: Bot, alice: Person, bob: Person) -> None:
@@ -22,4 +22,5 @@ def test_freeze_and_unfreeze(bot: Bot, alice: Person, bob: Person) -> None:
     assert f"<@{alice.id}> froze `all experiments`\n" in answer(alice, f"history {EXPERIMENT}")
     assert "not frozen by that any more" in answer(bob, "unfreeze all")
     bob.waits_for(f"<@{bob.id}> unfroze `all experiments`", ROLLOUTS)
-    approve(bob, card)
+    thawed = waits_until(lambda: [m for m in bob.sees(APPROVALS) if line not in text_of(m)], 15, "a card without frost")
+    approve(bob, thawed[0])
