@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from slack_bolt import Ack, App
+from slack_bolt import Ack, App, BoltContext, BoltResponse
 from slack_sdk import WebClient
 
 from bot import blocks, buttons, commands, home, modals, screens, showing, tell
@@ -29,6 +29,9 @@ from core.rules.approval import Actor
 log = logging.getLogger(__name__)
 
 Body = dict[str, Any]
+
+OTHER_WORKSPACE = "I work for another workspace, so I did nothing. Ask where I am installed."
+OLD_FORM = "This form is not one of mine any more. Open it anew."
 
 
 # --- Words for errors -----------------------------------------------------------------------------------------------
@@ -51,6 +54,16 @@ def told(work: Callable[[], Answer]) -> Answer:
         return blocks.literal(f"⚠️ {refused}")
     except Exception:
         return blocks.literal(f"💥 {_reference()}")
+
+
+def _only_ours(context: BoltContext, next: Callable[[], BoltResponse]) -> BoltResponse:
+    """Nothing happens for another workspace, unless it is of the same Enterprise organisation."""
+    home, asks = context.authorize_result, context.team_id
+    is_home = home is None or asks in (None, home.team_id, home.enterprise_id)
+    if is_home or (context.enterprise_id is not None and home and context.enterprise_id == home.enterprise_id):
+        return next()
+    log.warning("something of another workspace was left undone: %s", asks)
+    return BoltResponse(status=200, body={"response_type": "ephemeral", "text": OTHER_WORKSPACE})
 
 
 def _actor(desk: Desk, body: Body) -> Actor:
@@ -232,10 +245,25 @@ FORMS: Mapping[str, Form] = {
 }
 
 
+def _about(view: Body) -> Where:
+    """What the bot wrote into a form when it opened it.
+
+    Raises:
+        Refused: where this is something else.
+    """
+    try:
+        found = json.loads(view["private_metadata"])
+    except ValueError:
+        found = None
+    if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
+        raise Refused(OLD_FORM)
+    return {"id": ""} | found
+
+
 def on_form(form: Form, hands: Hands, desk: Desk, ack: Ack, body: Body, view: Body, client: WebClient) -> None:
     """Does what a form asks, or shows what is wrong with it under the field, with everything typed still there."""
-    about = json.loads(view["private_metadata"])
     try:
+        about = _about(view)
         answer = form.submit(desk, view["state"]["values"], about, _actor(desk, body))
     except Faulty as faulty:
         ack(response_action="errors", errors=faulty.faults)
@@ -252,9 +280,13 @@ def on_form(form: Form, hands: Hands, desk: Desk, ack: Ack, body: Body, view: Bo
 def on_policy_form(hands: Hands, desk: Desk, ack: Ack, body: Body, view: Body, client: WebClient) -> None:
     """Creates a policy version; the view says that MLflow is asked, then what came of it."""
     try:
+        _about(view)
         wish = modals.read_policy(view["state"]["values"])
     except Faulty as faulty:
         ack(response_action="errors", errors=faulty.faults)
+        return
+    except Refused as refused:
+        ack(response_action="errors", errors={"model": blocks.spelled(str(refused))})
         return
     ack(response_action="update", view=modals.loading("New policy version", "message"))
     hands.read(partial(_create, hands, desk, client, view, wish, _actor(desk, body)))
@@ -293,6 +325,7 @@ def build(
         signing_secret=signing_secret or secrets.token_hex(),  # Socket Mode signs nothing; nobody may guess it,
         listener_executor=hands.listeners,
     )
+    app.use(_only_ours)
     app.command(desk.command)(partial(on_command, hands, desk, verbs))
     for action_id, press in buttons.BUTTONS.items():
         app.action(action_id)(partial(on_button, press, hands, desk))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 import threading
 from collections.abc import Iterator
@@ -18,6 +19,8 @@ from starlette.routing import Route
 
 from core.errors import Refused
 
+log = logging.getLogger(__name__)
+
 BODY_LIMIT = 1_000_000
 STOP_S = 10
 
@@ -26,10 +29,16 @@ def asgi(made: App) -> Starlette:
     """The ASGI application: POST /slack/events takes everything, GET /healthz tells that it lives."""
 
     async def events(request: Request) -> Response:
-        body = await request.body()
-        if len(body) > BODY_LIMIT:
-            return PlainTextResponse("too large", status_code=413)
-        answered = await run_in_threadpool(made.dispatch, to_bolt_request(request, body))
+        body = b""
+        async for part in request.stream():  # given up as soon as it is too large, signed or not
+            body += part
+            if len(body) > BODY_LIMIT:
+                return PlainTextResponse("too large", status_code=413, headers={"connection": "close"})
+        try:
+            answered = await run_in_threadpool(made.dispatch, to_bolt_request(request, body))
+        except Exception as error:  # what Bolt cannot even parse: its listeners never raise as far as here
+            log.warning("a request that cannot be read: %s", type(error).__name__)
+            return PlainTextResponse("not understood", status_code=400)
         return to_starlette_response(answered)
 
     async def alive(_: Request) -> Response:

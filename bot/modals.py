@@ -381,7 +381,9 @@ def read_policy(values: Values) -> PolicyWish:
     new, known = _chosen(values, "new"), _chosen(values, "policy")
     if not (new or known):
         raise Faulty({"new": "Choose a policy or name a new one."})
-    version, model = _required(values, "model").split("@", 1)
+    version, _, model = _required(values, "model").partition("@")
+    if not model:
+        raise Faulty({"model": "Choose a model version of the list."})
     return PolicyWish(
         policy=new or known or "",
         model=model,

@@ -157,7 +157,7 @@ def reached(platform: Platform) -> dict[str, Stage]:
 # --- What does not fit ----------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, order=True)
 class Misfit:
     """One thing that does not fit: where (an experiment, a model, …) and what, in words."""
 
@@ -334,5 +334,5 @@ KINDS: tuple[Kind, ...] = (
 
 def misfits(platform: Platform) -> dict[str, tuple[str, tuple[Misfit, ...]]]:
     """What does not fit, by the name of its kind, with the remedy; kinds of which there is nothing are left out."""
-    found = {kind.name: (kind.remedy, tuple(kind.find(platform))) for kind in KINDS}
+    found = {kind.name: (kind.remedy, tuple(sorted(kind.find(platform)))) for kind in KINDS}
     return {name: one for name, one in found.items() if one[1]}

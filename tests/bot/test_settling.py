@@ -61,7 +61,7 @@ def test_a_tag_set_by_hand(
     waits_until(lambda: steps.tags(client)["2"] == "production", 20, "the tag as it was decided")
     client.set_model_version_tag(MODEL, "1", "stage", "candidate")
     reconciles()
-    card = alice.waits_for("adopt or revert?", APPROVALS)
+    card = alice.waits_for("There now: version `1` `candidate`", APPROVALS)
     assert "Adopted" in reply(alice, lambda: alice.clicks(card, "Adopt", confirm=True))
     redrawn(alice, card, f"*Adopted* by <@{alice.id}>")
     waits_until(lambda: waiting(desk) == 0, 20, "the mirror")
