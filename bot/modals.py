@@ -103,10 +103,16 @@ def message(title: str, text: str) -> Block:
     return modal(title, "message", [blocks.section(text)])
 
 
+def _within(found: Any, *path: str) -> Any:
+    """What lies at the end of a path of keys; None where it breaks off."""
+    for key in path:
+        found = found.get(key) if isinstance(found, Mapping) else None
+    return found
+
+
 def _chosen(values: Values, field: str) -> str | None:
-    state = (values.get(field) or {}).get(field) or {}
-    selected = state.get("selected_option")
-    found = selected["value"] if selected else state.get("value")
+    chosen = _within(values, field, field, "selected_option", "value")
+    found = _within(values, field, field, "value") if chosen is None else chosen
     return blocks.storable(found).strip() or None if isinstance(found, str) else None
 
 
@@ -256,7 +262,10 @@ def sign_safety(number: int, variant: str) -> Block:
 
 def read_safety(values: Values) -> tuple[timedelta, str]:
     """After how long, and why, from a submitted form."""
-    return timedelta(minutes=int(_required(values, "minutes"))), _required(values, "reason")
+    minutes = _required(values, "minutes")
+    if minutes not in map(str, LENGTHS):
+        raise Faulty({"minutes": "Choose one of the list."})
+    return timedelta(minutes=int(minutes)), _required(values, "reason")
 
 
 def reason_of(values: Values) -> str:
@@ -287,8 +296,10 @@ def hold(rollout_id: int, variant: str, *, is_held: bool) -> Block:
 
 def read_hold(values: Values) -> tuple[timedelta, str]:
     """How long and why, from a submitted hold form."""
-    _, length = HOLDS[_required(values, "length")]
-    return length, _required(values, "reason")
+    chosen = HOLDS.get(_required(values, "length"))
+    if chosen is None:
+        raise Faulty({"length": "Choose one of the list."})
+    return chosen[1], _required(values, "reason")
 
 
 def dismiss(alert_id: str) -> Block:
