@@ -19,6 +19,7 @@ from psycopg.errors import LockNotAvailable
 from sqlalchemy import Engine, create_engine, func, inspect, select, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
 from core.errors import Refused
@@ -70,6 +71,10 @@ SENTENCES: Mapping[str, str] = {
     "57014": "This took too long and was given up. Nothing was changed; try again.",  # the statement timeout
     "40P01": BUSY,  # deadlock_detected
     "42501": f"{NO_RIGHT} Nothing was changed.",  # insufficient_privilege
+    # read_only_sql_transaction, while it is switched over
+    "25006": "The database takes no changes at this moment. Nothing was changed; try again.",
+    "53100": "The database has no room left. Nothing was changed; tell whoever runs it.",  # disk_full
+    "53200": "The database is out of memory. Nothing was changed; tell whoever runs it.",
     "variants_shares_sum_to_one": "The shares would not add up to 100 %. Nothing was changed.",
     "step_shares_sum_to_one": "The shares would not add up to 100 %. Nothing was changed.",
     "one_open_request_per_experiment": "Another request of this experiment was opened just now. Decide that one first.",
@@ -78,6 +83,7 @@ SENTENCES: Mapping[str, str] = {
     "one_production_per_model": "Another version of this model went to production just now. Nothing was changed.",
 }
 """What a person is told when the database refuses, by SQLSTATE or by the name of the constraint."""
+CROWDED = "Too much is going on at this moment. Nothing was changed; try again."
 UNREACHABLE = "The database does not answer. Look at the history in a minute: it shows whether this was recorded."
 
 
@@ -113,6 +119,8 @@ def transaction(engine: Engine, *, patience_ms: int = REQUEST_MS, only_reads: bo
             if only_reads:
                 session.execute(text("SET TRANSACTION READ ONLY"))
             yield session
+    except PoolTimeout as error:
+        raise Refused(CROWDED) from error
     except DBAPIError as error:
         sentence = _sentence(error)
         if sentence is None:

@@ -94,6 +94,7 @@ def fresh_database(server: str) -> Iterator[str]:
     with admin.connect() as connection:
         connection.execute(text(f"CREATE DATABASE {name} TEMPLATE template_promotion_{os.getpid()}"))
         clock.use(connection, name)
+    admin.dispose()  # what happens to the server meanwhile is nothing to these connections
     yield _named(server, name)
     with admin.connect() as connection:
         connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))

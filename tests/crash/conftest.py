@@ -2,5 +2,5 @@
 
 from __future__ import annotations
 
-from tests.bot.conftest import alice, sandbox, workspace  # noqa: F401 - fixtures
+from tests.bot.conftest import alice, bob, configured, sandbox, wishes, workspace  # noqa: F401 - fixtures
 from tests.core.conftest import desk, mlflow_template, mlflow_uri  # noqa: F401 - fixtures

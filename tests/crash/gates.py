@@ -132,7 +132,7 @@ class _Conversation:
         return f"commit {'+'.join(changed)}" if changed and query.upper() == "COMMIT" else None
 
 
-def _server(url: str) -> socket.socket:
+def server(url: str) -> socket.socket:
     address = make_url(url)
     host = address.host or str(address.query.get("host", "127.0.0.1"))
     port = address.port or int(str(address.query.get("port", 5432)))
@@ -163,9 +163,9 @@ def _pass_on(gates: Gates, bot: socket.socket, server: socket.socket) -> None:
 
 
 def _converse(gates: Gates, bot: socket.socket, url: str) -> None:
-    with bot, _server(url) as server:
+    with bot, server(url) as there:
         try:
-            _pass_on(gates, bot, server)
+            _pass_on(gates, bot, there)
         except (Killed, OSError):
             return
 

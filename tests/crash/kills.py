@@ -141,7 +141,8 @@ def registry_server(folder: Path, store: str) -> Iterator[str]:
             server.stdin.close()
 
 
-def _tags_as_at_first(client: MlflowClient) -> None:
+def tags_as_at_first(client: MlflowClient) -> None:
+    """Tags and alias as the template has them."""
     for number, tag in (("1", "archived"), ("2", "production"), ("3", "candidate"), ("4", None)):
         if tag:
             client.set_model_version_tag(MODEL, number, "stage", tag)
@@ -347,7 +348,7 @@ class World:
         folder.mkdir()
         (folder / "promotion-bot.toml").write_text(CONFIGURATION)
         with _scene(self.server, self.registry, folder) as scene:
-            _tags_as_at_first(scene.client)
+            tags_as_at_first(scene.client)
             clock.set_to(scene.engine, EARLY)
             story.prepare(scene.engine)
             first = Gates(at, side)
