@@ -36,7 +36,7 @@ def asgi(made: App) -> Starlette:
                 return PlainTextResponse("too large", status_code=413, headers={"connection": "close"})
         try:
             answered = await run_in_threadpool(made.dispatch, to_bolt_request(request, body))
-        except Exception as error:  # what Bolt cannot even parse: its listeners never raise as far as here
+        except (ValueError, TypeError, AttributeError, LookupError) as error:  # what Bolt cannot even parse
             log.warning("a request that cannot be read: %s", type(error).__name__)
             return PlainTextResponse("not understood", status_code=400)
         return to_starlette_response(answered)

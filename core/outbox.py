@@ -89,9 +89,8 @@ def _claim(session: Session, kinds: list[str]) -> tuple[Due, int] | None:
 
     Only the first of a lane can be claimed, so while another process carries that out, the whole lane is passed over.
     """
-    # What waits longer than any pause was put off before the clock was set back; what nobody has tried never waits.
-    longest = func.make_interval(0, 0, 0, 0, 0, 0, 2 * LONGEST_PAUSE_S)
-    is_time = or_(Effect.due_at <= func.now(), Effect.due_at > func.now() + longest, Effect.attempts == 0)
+    # What nobody has tried waits for nothing: its time is ahead only where the clock was set back.
+    is_time = or_(Effect.due_at <= func.now(), Effect.attempts == 0)
     is_due = Effect.kind.in_(kinds), Effect.done_at.is_(None), is_time
     lanes = select(Effect.id).where(*is_due).order_by(Effect.subject, Effect.due_at, Effect.id)
     effect = session.scalar(
