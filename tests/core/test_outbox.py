@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import Engine, select, text
 from sqlalchemy.orm import Session
 
+from bot.demo import clock
 from core import cards, db, outbox
 from core.outbox import Due, Handler, Later, deliver_next
 from core.tables import Effect
@@ -155,6 +156,23 @@ def test_later_comes_back_when_it_was_told(engine: Engine) -> None:
     deliver_next(engine, failing(Later("Slack says 42 s", 42)))
     assert pause_s(engine, "a") == pytest.approx(42, abs=1.5)
     assert rows(engine)["a"].last_error == "Later: Slack says 42 s"
+
+
+@pytest.mark.parametrize("asked_s", [42, 5_000])
+def test_it_is_left_alone_until_then(engine: Engine, asked_s: float) -> None:
+    put(engine, "a")
+    deliver_next(engine, failing(Later("Slack says when", asked_s)))
+    assert not deliver_next(engine, seen([]))
+
+
+def test_what_was_put_before_the_clock_was_set_back_is_carried_out_at_once(engine: Engine) -> None:
+    clock.advance(engine, hours=2)
+    put(engine, "a")
+    clock.advance(engine, hours=-2)
+    assert pause_s(engine, "a") > 7_000
+    found: list[Due] = []
+    assert deliver_next(engine, seen(found))
+    assert [due.key for due in found] == ["a"]
 
 
 def test_two_workers_carry_out_each_effect_exactly_once(engine: Engine) -> None:
