@@ -248,8 +248,12 @@ def _adopt_tags(session: Session, row: Discrepancy, place: Experiment | None, by
     stages.mirror(session, name, occasion=f"ledger-{ended}")
 
 
-def _revert_registry(session: Session, row: Discrepancy, place: Experiment | None, by: str, ended: int) -> None:
-    stages.mirror(session, row.mlflow_model_name or "", occasion=f"ledger-{ended}", overwrites=True)
+def _revert_tags(session: Session, row: Discrepancy, place: Experiment | None, by: str, ended: int) -> None:
+    stages.mirror(session, row.mlflow_model_name or "", occasion=f"ledger-{ended}", reverts="tags")
+
+
+def _revert_alias(session: Session, row: Discrepancy, place: Experiment | None, by: str, ended: int) -> None:
+    stages.mirror(session, row.mlflow_model_name or "", occasion=f"ledger-{ended}", reverts="alias")
 
 
 def _as_it_is(session: Session, row: Discrepancy, place: Experiment | None, by: str, ended: int) -> None:
@@ -265,7 +269,7 @@ WAYS: Mapping[tuple[str, Way], Settle] = {
     ("versions", "adopt"): _as_it_is,
     ("versions", "revert"): _revert_versions,
     ("tags", "adopt"): _adopt_tags,
-    ("tags", "revert"): _revert_registry,
-    ("alias", "revert"): _revert_registry,
+    ("tags", "revert"): _revert_tags,
+    ("alias", "revert"): _revert_alias,
 }
 """What settles each kind of discrepancy."""

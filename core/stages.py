@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Collection
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import func, select, text
@@ -15,7 +16,7 @@ from core.errors import Refused
 from core.registry import Alignment, Registry
 from core.rules import lifecycle
 from core.rules.lifecycle import Stage
-from core.rules.mirroring import UNKNOWN, Written
+from core.rules.mirroring import UNKNOWN, Part, Written
 from core.tables import LedgerEntry, Policy, PolicyStage, PolicyVersion, Qualification
 
 MIRROR = "mirror"
@@ -150,11 +151,16 @@ def model_subject(mlflow_model_name: str) -> str:
 
 
 def mirror(
-    session: Session, mlflow_model_name: str, *, occasion: str, request_id: int | None = None, overwrites: bool = False
+    session: Session,
+    mlflow_model_name: str,
+    *,
+    occasion: str,
+    request_id: int | None = None,
+    reverts: Part | None = None,
 ) -> None:
     """Asks for the registry to be brought in line with the stages of a model; `occasion` names it once.
 
-    What others have set there is left alone unless it `overwrites` that.
+    What others have set there is left alone, but for the part that it `reverts`.
     """
     outbox.put(
         session,
@@ -163,7 +169,7 @@ def mirror(
         key=f"registry:{mlflow_model_name}:{occasion}",
         request_id=request_id,
         mlflow_model_name=mlflow_model_name,
-        **({"overwrites": True} if overwrites else {}),
+        **({"reverts": reverts} if reverts else {}),
     )
 
 
@@ -186,15 +192,16 @@ def decided(session: Session, mlflow_model_name: str) -> dict[str, Stage]:
 def _written(session: Session, due: outbox.Due) -> Written | None:
     """What the registry was last told about a model; None where what is there now may be our own unfinished work."""
     name = due.payload["mlflow_model_name"]
-    if due.payload.get("overwrites") or due.is_retry or outbox.is_uncertain(session, due):
+    if due.is_retry or outbox.is_uncertain(session, due):
         return None
     query = select(LedgerEntry).where(LedgerEntry.action == MIRROR, LedgerEntry.subject == name)
     last = session.scalar(query.order_by(LedgerEntry.id.desc()).limit(1))
+    reverts = due.payload.get("reverts")
     if last is None:
-        return UNKNOWN
+        return replace(UNKNOWN, reverts=reverts)
     evidence, after = last.evidence or {}, last.after or {}
     stages = {v: stage for v, stage in evidence["decided"].items() if stage != Stage.NONE}
-    return Written(stages, evidence.get("alias", after.get("alias")))
+    return Written(stages, evidence.get("alias", after.get("alias")), reverts=reverts)
 
 
 def align_registry(session: Session, due: outbox.Due, registry: Registry) -> Alignment:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from core.rules.lifecycle import Stage
 
 Tags = Mapping[str, str | None]
 """What the tag `stage` says, by version; None where it is not set."""
+
+
+Part = Literal["tags", "alias"]
 
 
 @dataclass(frozen=True)
@@ -18,6 +22,8 @@ class Written:
     tags: Mapping[str, str]
     alias: str | None
     is_known: bool = True
+    reverts: Part | None = None
+    """What somebody puts back, so that nothing that others set there is left alone; the other part is."""
 
 
 UNKNOWN = Written({}, None, is_known=False)
@@ -54,6 +60,8 @@ def set_by_others(present: Tags, wanted: Mapping[str, str], written: Written) ->
 
     What was never written by us may be as old as the model; it is another's word only where it claims production.
     """
+    if written.reverts == "tags":
+        return {}
     differing = {v: present[v] for v, stage in wanted.items() if present[v] != stage}
     return {v: tag for v, tag in differing.items() if _is_anothers(v, tag, wanted[v], written)}
 
@@ -70,4 +78,4 @@ def _is_anothers(version: str, tag: str | None, wanted: str, written: Written) -
 
 def alias_set_by_others(holder: str | None, wanted: str | None, written: Written) -> bool:
     """True where the alias points neither where it should nor where it was put last."""
-    return written.is_known and holder not in (wanted, written.alias)
+    return written.reverts != "alias" and written.is_known and holder not in (wanted, written.alias)

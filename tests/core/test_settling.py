@@ -218,9 +218,14 @@ def test_the_mirror_overwrites_nothing_that_others_set_until_it_is_reverted(
     settle(mirrored, found, "revert")
     assert compare_model(mirrored, registry) == cards(mirrored), "skipped while the mirror is on its way"
     deliver_registry(mirrored, registry)
-    assert (tags(client)["3"], alias(client)) == ("archived", "2")
-    assert compare_model(mirrored, registry) == []
-    assert [card.kind for card in cards(mirrored, "gone")] == ["alias"]
+    assert (tags(client)["3"], alias(client)) == ("archived", "3"), "the alias has a card of its own"
+    (holder,) = compare_model(mirrored, registry)
+    client.set_model_version_tag(MODEL, "1", "stage", "candidate")
+    settle(mirrored, holder, "revert")
+    deliver_registry(mirrored, registry)
+    assert (tags(client)["1"], alias(client)) == ("candidate", "2"), "and so has a tag"
+    assert [card.kind for card in compare_model(mirrored, registry)] == ["tags"]
+    assert cards(mirrored, "gone") == []
 
 
 def test_a_registry_that_is_away_is_no_discrepancy(mirrored: Engine) -> None:
