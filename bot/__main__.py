@@ -280,6 +280,20 @@ def migrate(arguments: argparse.Namespace) -> None:
         db.migrate(engine, after=arguments.after)
 
 
+def init(arguments: argparse.Namespace) -> None:
+    """Writes a configuration file in which every setting stands, with its default and what it means."""
+    from bot.commented import commented
+
+    try:
+        with arguments.file.open("w" if arguments.force else "x", encoding="utf-8") as file:
+            file.write(commented())
+    except FileExistsError:
+        raise Refused(f"{arguments.file} is there already. Name another file, or overwrite it with --force.") from None
+    except OSError as error:
+        raise Refused(f"{arguments.file} cannot be written: {error.strerror}. Name a file that can be.") from None
+    print(f"Wrote {arguments.file}. Name your approvers in it, then look whether all is right: promotion-bot check")
+
+
 def manifest(arguments: argparse.Namespace) -> None:
     """Prints the Slack app manifest."""
     from bot.manifest import manifest as made
@@ -292,6 +306,7 @@ Command = tuple[Callable[[argparse.Namespace], int | None], Callable[[argparse.A
 
 COMMANDS: Mapping[str, Command] = {
     "demo": (demo, options.demo),
+    "init": (init, options.init),
     "run": (run, options.run),
     "adopt": (adopt, options.adopt),
     "measure": (measure, options.measure),

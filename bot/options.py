@@ -5,9 +5,16 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from core.settings import CONFIG_FILE
+
 
 def _config(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=Path, help="configuration file (default: promotion-bot.toml if it exists)")
+
+
+def init(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", nargs="?", type=Path, default=Path(CONFIG_FILE), help="default: %(default)s")
+    parser.add_argument("--force", action="store_true", help="overwrite what is there")
 
 
 def run(parser: argparse.ArgumentParser) -> None:
