@@ -10,7 +10,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from datetime import date
+from datetime import UTC, date, datetime
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -282,7 +282,7 @@ def migrate(arguments: argparse.Namespace) -> None:
 
 def init(arguments: argparse.Namespace) -> None:
     """Writes a configuration file in which every setting stands, with its default and what it means."""
-    from bot.commented import commented
+    from bot.setup.commented import commented
 
     try:
         with arguments.file.open("w" if arguments.force else "x", encoding="utf-8") as file:
@@ -292,6 +292,19 @@ def init(arguments: argparse.Namespace) -> None:
     except OSError as error:
         raise Refused(f"{arguments.file} cannot be written: {error.strerror}. Name a file that can be.") from None
     print(f"Wrote {arguments.file}. Name your approvers in it, then look whether all is right: promotion-bot check")
+
+
+def check(arguments: argparse.Namespace) -> int:
+    """Tells whether all is right for the bot to run, each line that is not with its remedy; writes nothing."""
+    from bot.setup import checks, findings, look
+
+    logging.getLogger("urllib3").setLevel(logging.ERROR)  # MLflow's client, of what the findings say as well
+    found = settings.load(arguments.config)
+    file = arguments.config or Path(settings.CONFIG_FILE)
+    seen = look.look(found, file if file.is_file() else None, lambda: datetime.now(UTC))
+    lines = checks.lines(seen)
+    print(findings.as_json(lines) if arguments.json else findings.report(lines))
+    return 1 if findings.has_faults(lines) else 0
 
 
 def manifest(arguments: argparse.Namespace) -> None:
@@ -307,6 +320,7 @@ Command = tuple[Callable[[argparse.Namespace], int | None], Callable[[argparse.A
 COMMANDS: Mapping[str, Command] = {
     "demo": (demo, options.demo),
     "init": (init, options.init),
+    "check": (check, options.check),
     "run": (run, options.run),
     "adopt": (adopt, options.adopt),
     "measure": (measure, options.measure),

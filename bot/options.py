@@ -17,6 +17,12 @@ def init(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--force", action="store_true", help="overwrite what is there")
 
 
+def check(parser: argparse.ArgumentParser) -> None:
+    _config(parser)
+    parser.epilog = "Ends with 0 where nothing is wrong, 1 where something is, 2 where the configuration has faults."
+    parser.add_argument("--json", action="store_true", help="everything as JSON")
+
+
 def run(parser: argparse.ArgumentParser) -> None:
     _config(parser)
     parser.add_argument("--host", default="127.0.0.1", help="where HTTP mode listens (default %(default)s)")

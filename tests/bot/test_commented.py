@@ -12,7 +12,7 @@ import pytest
 from pydantic import BaseModel
 
 from bot.__main__ import main
-from bot.commented import ENVIRONMENT, commented
+from bot.setup.commented import ENVIRONMENT, commented
 from core import settings
 from core.settings import Section, Settings
 
@@ -74,7 +74,7 @@ def test_every_setting_stands_in_it_and_every_example_is_right(tmp_path: Path) -
     found = settings.load(file)
     known = {section for field in Settings.model_fields.values() for section in sections(field.annotation)}
     missing = {(section, name) for section in known for name in section.model_fields} - set(written(found))
-    assert missing == set(), "add them to PARTS in bot/commented.py"
+    assert missing == set(), "add them to PARTS in bot/setup/commented.py"
     assert found.slack.approvers
     assert len(found.freezes) == 2
 
