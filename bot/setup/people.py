@@ -104,9 +104,9 @@ def lists(seen: Seen) -> Iterator[Finding]:
         yield unknown("Nobody was looked up, since Slack was not asked.")
     elif trouble == seen.slack.groups and trouble.why in CLOSED:
         says = CLOSED_WORDS.get(trouble.why, "Slack does not tell of user groups")
-        yield warning(f"{says}, so only people who are listed themselves count, and {entries} does not.", LIST_THEM)
+        yield warning(f"{says}, so only people who are listed themselves count: not {entries}.", LIST_THEM)
     else:
-        yield unknown(f"{entries} was not looked up: {REASONS.get(trouble.why, trouble.why)}.", LARGE)
+        yield unknown(f"Not looked up: {entries} ({REASONS.get(trouble.why, trouble.why)}).", LARGE)
 
 
 # --- Whether they are enough ----------------------------------------------------------------------------------------
@@ -132,8 +132,8 @@ def _enough(many: int, asked: ApprovalsSection) -> Finding:
     who = f"{many} {'person' if many == 1 else 'people'} can approve"
     if many < usual:
         return fault(f"{who}, and a promotion takes {usual} beside whoever asks.", FEWER)
-    if many <= usual:
-        return warning(f"{who}: where one of them asks, {usual - 1} are left, and a promotion takes {usual}.", FEWER)
+    if many == usual:
+        return warning(f"{who}: a promotion takes {usual} beside whoever asks, so none of them can ask for one.", FEWER)
     if many < most:
         return warning(f"{who}; against the recommendation or the checklist it takes {most}.", FEWER)
     return ok(f"{who}: a promotion takes {usual}, against the recommendation {most}.")
