@@ -160,5 +160,5 @@ def models(uri: str) -> Models | Trouble:
     try:
         return Models(len(registry.models()), version("mlflow-skinny"), registry.server_version())
     except Refused as refused:
-        root = _root(refused)
-        return Trouble(plainly(root if isinstance(root, OSError) else refused.__cause__ or refused))
+        root = _root(refused)  # where an answer is no JSON, MLflow's own words say more
+        return Trouble(plainly(refused.__cause__ or refused if isinstance(root, ValueError) else root))

@@ -224,23 +224,20 @@ def is_current(engine: Engine) -> bool:
     Raises:
         Refused: where a newer release took away what this one needs.
     """
-    revisions = _revisions(_alembic(engine, MIGRATIONS))
-    known = [each.revision for each in revisions]
-    at = _at(engine, known)
-    return at is not None and (at not in known or at in _enough(revisions))
+    return standing(engine) not in ("missing", "behind")
 
 
 Standing = Literal["missing", "behind", "waiting", "current", "newer"]
 """Of the schema, as this program sees it; `waiting`: only what is taken away with `--after` was not run yet."""
 
 
-def standing(engine: Engine) -> Standing:
+def standing(engine: Engine, folder: Path = MIGRATIONS) -> Standing:
     """How the schema stands to this program.
 
     Raises:
         Refused: where a newer release took away what this one needs.
     """
-    revisions = _revisions(_alembic(engine, MIGRATIONS))
+    revisions = _revisions(_alembic(engine, folder))
     known = [each.revision for each in revisions]
     at = _at(engine, known)
     if at is None or at not in known:

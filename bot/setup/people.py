@@ -10,7 +10,7 @@ from bot.people import BARRED, CLOSED
 from bot.setup.facts import Group, Slack, User
 from bot.setup.findings import Finding, fault, ok, unknown, warning
 from bot.setup.seen import Seen, named_people
-from bot.setup.slack import REASONS
+from bot.setup.slack import reason
 from core.condition import Trouble
 from core.settings import ApprovalsSection
 
@@ -106,7 +106,7 @@ def lists(seen: Seen) -> Iterator[Finding]:
         says = CLOSED_WORDS.get(trouble.why, "Slack does not tell of user groups")
         yield warning(f"{says}, so only people who are listed themselves count: not {entries}.", LIST_THEM)
     else:
-        yield unknown(f"Not looked up: {entries} ({REASONS.get(trouble.why, trouble.why)}).", LARGE)
+        yield unknown(f"Not looked up: {entries} ({reason(trouble)}).", LARGE)
 
 
 # --- Whether they are enough ----------------------------------------------------------------------------------------

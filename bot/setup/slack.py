@@ -64,9 +64,14 @@ NETWORK: Final = (
 
 def refusal(about: str, trouble: Trouble, remedy: str) -> Finding:
     """What Slack would not do, or that it does not answer at all."""
-    if trouble.why not in REASONS:
-        return fault(f"{about}: {trouble.why}.", NETWORK)
-    return fault(f"{about}: {REASONS[trouble.why]}.", remedy)
+    if " " in trouble.why:
+        return fault(f"{trouble.why}.", NETWORK)
+    return fault(f"{about}: {reason(trouble)}.", remedy)
+
+
+def reason(trouble: Trouble) -> str:
+    """Why Slack does not tell something, as a part of a sentence."""
+    return REASONS.get(trouble.why, trouble.why)
 
 
 def _identity(seen: Seen) -> Identity | None:
@@ -192,7 +197,7 @@ def channels(seen: Seen) -> Iterator[Finding]:
         elif _identity(seen) is None:
             yield unknown(f"#{name} was not looked at, since Slack was not asked.")
         else:
-            yield unknown(f"#{name} was not looked at: {REASONS.get(there.why, there.why)}.")
+            yield unknown(f"#{name} was not looked at: {reason(there)}.")
 
 
 def _channel(wanted: str, where: str, there: Sequence[Channel]) -> Finding:

@@ -110,7 +110,7 @@ CASES: list[tuple[Seen, str, str, str]] = [
     (
         slack(identity=Trouble("Slack cannot be reached at x: refused")),
         "fault",
-        "reached at x: refused.",
+        "Slack cannot be reached at x: refused.",
         "HTTPS_PROXY",
     ),
     (identity(scopes=frozenset(SCOPES) - {"files:write"}), "fault", "files:write is missing: no pictures", "Reinstall"),
@@ -247,6 +247,11 @@ def test_every_line_that_is_not_well_has_a_remedy() -> None:
         each for seen, *_ in CASES for each in found(seen) if each.level in ("warning", "fault") and not each.remedy
     ]
     assert bare == []
+
+
+def test_a_network_that_fails_is_not_the_token_s_fault() -> None:
+    says = [finding.says for finding in found(slack(identity=Trouble("Slack cannot be reached at x: refused")))]
+    assert "Slack cannot be reached at x: refused." in says
 
 
 def test_what_hangs_hides_nothing_else() -> None:
