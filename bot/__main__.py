@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import re
 import signal
 import sys
 import threading
@@ -311,6 +312,11 @@ def manifest(arguments: argparse.Namespace) -> None:
     """Prints the Slack app manifest."""
     from bot.manifest import manifest as made
 
+    if arguments.http is not None and not re.fullmatch(r"https://[^/\s]+/\S+", arguments.http):
+        raise Refused(
+            "Slack sends its requests to an https address with a path: give --http one like "
+            "https://bot.example/slack/events."
+        )
     command = settings.load(arguments.config).slack.command
     print(json.dumps(made(command, request_url=arguments.http), indent=2))
 
