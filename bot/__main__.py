@@ -299,7 +299,8 @@ def check(arguments: argparse.Namespace) -> int:
     """Tells whether all is right for the bot to run, each line that is not with its remedy; writes nothing."""
     from bot.setup import checks, findings, look
 
-    logging.getLogger("urllib3").setLevel(logging.ERROR)  # MLflow's client, of what the findings say as well
+    for library in ("slack_sdk", "urllib3"):  # they would say what the findings say
+        logging.getLogger(library).setLevel(logging.CRITICAL)
     found = settings.load(arguments.config)
     file = arguments.config or Path(settings.CONFIG_FILE)
     seen = look.look(found, file if file.is_file() else None, lambda: datetime.now(UTC))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ PATIENCE_MS = 4_000
 PATIENCE_S = 3
 LONGEST = 300
 """Letters of an error that are shown; a proxy may answer with a whole page."""
+
+_ERRNO = re.compile(r"^\[Errno -?\d+\] ")
 
 T = TypeVar("T")
 
@@ -64,8 +67,9 @@ class Models:
 
 
 def plainly(error: object) -> str:
-    """The first line of an error, without its full stop."""
+    """The first line of an error, without its number and its full stop."""
     said = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    said = _ERRNO.sub("", said)
     return said.rstrip(".") if len(said) <= LONGEST else f"{said[:LONGEST]} …"
 
 

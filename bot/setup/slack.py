@@ -29,8 +29,7 @@ APP_TOKEN: Final = (
 )
 SECRET: Final = f"{AT_YOUR_APP}Basic Information → Signing Secret; set SLACK_SIGNING_SECRET to it."
 MANIFEST: Final = (
-    f"{AT_YOUR_APP}App Manifest: paste what `promotion-bot manifest` prints and save; then Install App → Reinstall. "
-    "The tokens stay the same."
+    f"{AT_YOUR_APP}App Manifest: paste what `promotion-bot manifest` prints and save; then Install App → Reinstall."
 )
 KINDS: Final[Mapping[str, str]] = {
     "xoxb-": "a bot token",
@@ -150,7 +149,7 @@ def _socket_mode(seen: Seen, token: SecretStr) -> Iterator[Finding]:
     if not has_app_token(seen.settings):
         yield fault(f"SLACK_APP_TOKEN is {_kind(token)}, not the app-level one (xapp-…).", APP_TOKEN)
     elif seen.slack is None or isinstance(seen.slack.identity, Trouble):
-        yield unknown("Socket Mode was not tried, since the bot token cannot be used.")
+        yield unknown("Socket Mode was not tried, since Slack was not asked.")
     elif isinstance(seen.slack.socket, Trouble):
         yield refusal("Slack opens no Socket Mode connection with the app-level token", seen.slack.socket, APP_TOKEN)
     elif _are_apart(token, seen.slack.app_id):

@@ -25,7 +25,7 @@ from bot.setup.people import deciding, directory
 from core.settings import Settings, SlackSection
 from tests.bot.conftest import EVERYBODY, make_sandbox
 from tests.crash.wires import wire
-from tests.workspace import Workspace
+from tests.workspace import Workspace, waits_until
 
 GROUP = {"ml-approvers": ("bob", "carol")}
 READING = {"auth.test", "bots.info", "apps.connections.open", "conversations.list", "usergroups.list", "users.list"}
@@ -167,12 +167,16 @@ def test_the_check_counts_those_whom_the_bot_counts(sandbox: Sandbox, workspace:
     entries = ("@ml-approvers", "@alice", "@nobody", workspace.person("bob").id)
     client = WebClient(token=sandbox.bot_token, base_url=sandbox.api_url, retry_handlers=[])
     people = People(client, Settings(slack=SlackSection(approvers=entries)))
-    people.refresh()
-    people.refresh()
     wanted = facts.Wanted((), entries, None)
     asked = facts.ask(sandbox.api_url, sandbox.bot_token, wanted, lambda: datetime.now(UTC))
-    assert deciding(entries, directory(asked)) == people.roles.approvers
-    assert len(people.roles.approvers) == 2
+    counted = deciding(entries, directory(asked))
+    assert counted == {workspace.person(handle).id for handle in ("alice", "carol")}
+
+    def agrees() -> bool:
+        people.refresh()
+        return people.roles.approvers == counted
+
+    waits_until(agrees, 25, "the bot to know who is barred")
 
 
 def test_a_configuration_with_faults_is_said_whole(environment: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -203,7 +207,7 @@ def test_everything_hangs(environment: Path) -> None:
     lines = checks.lines(seen)
     assert has_faults(lines)
     assert sum("time" in line.finding.says for line in lines if line.finding.level == "fault") == 3, lines
-    assert took < look.WITHIN_S + 10
+    assert took < 30
 
 
 def test_nothing_is_started_or_made_for_a_bot_that_brings_its_own(
