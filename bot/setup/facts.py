@@ -22,7 +22,8 @@ from core.condition import Trouble, plainly
 TIMEOUT_S = 4
 WITHIN_S = 7.0
 """How long channels and people may take together; a large workspace has thousands of them."""
-PAGE = 1_000
+PAGE = 999
+"""The most that Slack gives of a list at once."""
 
 T = TypeVar("T")
 
