@@ -93,7 +93,8 @@ def tables(seen: Seen) -> Iterator[Finding]:
         return
     standing, others = seen.database.standing, seen.database.owned_by_others
     if isinstance(standing, Trouble):
-        yield fault(f"{standing.why}.", ADOPT.format(seen.database.role))
+        says, _, remedy = standing.why.partition(". ")  # of a refusal, what to do is its second sentence
+        yield fault(f"{says}.", f"{remedy}." if remedy else ADOPT.format(seen.database.role))
     else:
         yield STANDINGS[standing]
     if others:

@@ -198,7 +198,12 @@ CASES: list[tuple[Seen, str, str, str]] = [
     (database(standing="waiting"), "warning", "what only the release before needs", "migrate --after"),
     (database(standing="newer"), "warning", "of a newer release", "Run that one"),
     (database(standing="missing"), "ok", "not there yet", ""),
-    (database(standing=Trouble("A newer release took it away")), "fault", "A newer release took it away.", "adopt"),
+    (
+        database(standing=Trouble("A newer release took it away. Start that")),
+        "fault",
+        "A newer release took it away.",
+        "Start that.",
+    ),
     (
         database(owned_by_others=("effects", "ledger")),
         "fault",
