@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from bot.setup.findings import Finding, fault, ok, unknown, warning
-from bot.setup.seen import Seen, named_experiments
+from bot.setup.seen import UNOPENED, Seen, named_experiments
 from bot.setup.slack import APART_S, SET_CLOCK
 from bot.setup.together import SLOW
 from core.condition import Database, Models, Trouble
@@ -129,7 +129,6 @@ def _blocker(sentence: str, remedy: str) -> Finding:
 
 _PASSWORD = re.compile(r"(//[^/@:\s]*):[^/@\s]*@")
 _LOCKED = re.compile(r"\b40[13]\b")
-UNSET: Final = "MLFLOW_TRACKING_URI is not set"
 FIRST: Final = "The first `qualify` shows it: the card says until then that the registry will follow."
 LOGIN: Final = "Set MLflow's own MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN."
 SERVER: Final = "Set MLFLOW_TRACKING_URI to a server that runs and that this machine reaches."
@@ -144,7 +143,10 @@ def registry(seen: Seen) -> Iterator[Finding]:
     """Whether MLflow answers, what it has, and which release it is."""
     there, uri = seen.models, without_password(seen.settings.tracking_uri)
     if there is None:
-        yield ok(f"The bot makes a store of its own in {seen.folder.path}, which is not there yet: {UNSET}.")
+        state = "not set" if seen.settings.mlflow_tracking_uri is None else "set to it"
+        yield ok(f"The bot makes a store of its own, {uri}, which is not there yet (MLFLOW_TRACKING_URI is {state}).")
+    elif there == Trouble(UNOPENED):
+        yield unknown(f"{uri} was not looked at, since such a store may be changed by opening it.")
     elif isinstance(there, Trouble):
         says = "did not answer in time" if there.why == SLOW else f"cannot be used: {without_password(there.why)}"
         yield fault(f"{uri} {says}.", LOGIN if _LOCKED.search(there.why) else SERVER)
@@ -152,7 +154,7 @@ def registry(seen: Seen) -> Iterator[Finding]:
         models = "1 registered model" if there.models == 1 else f"{there.models:,} registered models"
         yield ok(f"{uri} answers: {models}.")
         yield from _releases(there)
-        if seen.settings.mlflow_tracking_uri is not None:
+        if uri.startswith("http"):
             yield unknown("Whether the bot may set tags and aliases there cannot be known without setting one.", FIRST)
 
 

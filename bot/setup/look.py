@@ -11,6 +11,7 @@ from typing import Any
 from bot.setup import facts
 from bot.setup.facts import Slack, Wanted
 from bot.setup.seen import (
+    UNOPENED,
     Folder,
     Seen,
     has_app_token,
@@ -65,12 +66,10 @@ def _database(settings: Settings, now: Callable[[], datetime]) -> Database | Tro
 
 
 def _models(settings: Settings) -> Models | Trouble | None:
-    is_made = settings.mlflow_tracking_uri is not None or _store(settings).exists()
-    return condition.models(settings.tracking_uri) if is_made else None
-
-
-def _store(settings: Settings) -> Path:
-    return settings.promotion_bot_data / "mlflow.db"
+    uri = settings.tracking_uri
+    if uri.startswith("sqlite:///"):
+        return condition.models(uri) if Path(uri.removeprefix("sqlite:///")).exists() else None
+    return condition.models(uri) if uri.startswith("http") else Trouble(UNOPENED)
 
 
 def _folder(settings: Settings) -> Folder:

@@ -9,6 +9,9 @@ from bot.setup.facts import Slack
 from core.condition import Database, Models, Trouble
 from core.settings import Settings
 
+UNOPENED = "unopened"
+"""Of a store of MLflow's that would be changed by opening it: one in a folder or a database makes itself."""
+
 
 @dataclass(frozen=True)
 class Folder:

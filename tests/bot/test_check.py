@@ -214,8 +214,10 @@ def test_nothing_is_started_or_made_for_a_bot_that_brings_its_own(
     environment: Path, asked: Asked, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("DATABASE_URL")
-    monkeypatch.delenv("MLFLOW_TRACKING_URI")
-    ended, said = asked()
-    assert (ended, said["fault"]) == (0, [])
-    assert [line for line in said["ok"] if "of its own in .promotion-bot, which is not there yet" in line][1:]
-    assert sorted(path.name for path in environment.rglob("*")) == ["promotion-bot.toml"]
+    for uri in (None, "sqlite:///own.db", "mlruns"):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri or "")
+        ended, said = asked()
+        assert (ended, said["fault"]) == (0, [])
+        not_there = [line for line in said["ok"] if "of its own" in line and "which is not there yet" in line]
+        assert len(not_there) == (1 if uri == "mlruns" else 2)
+        assert sorted(path.name for path in environment.rglob("*")) == ["promotion-bot.toml"]

@@ -230,6 +230,7 @@ CASES: list[tuple[Seen, str, str, str]] = [
     ),
     (replace(WELL, models=Models(1, "3.5.0", "2.9.2")), "warning", "The server is MLflow 2.9.2", "same major"),
     (replace(WELL, models=None), "ok", "makes a store of its own", ""),
+    (replace(WELL, models=Trouble("unopened")), "unknown", "was not looked at, since such a store may be changed", ""),
     (
         replace(WELL, folder=replace(FOLDER, is_used=True, is_writable=False)),
         "fault",
