@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import re
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from datetime import date
+from datetime import UTC, date, datetime
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import ArgumentError, OperationalError, ProgrammingError
 
+from bot import options
 from core import db, settings
 from core.errors import Refused
 from core.settings import Settings
@@ -279,87 +281,61 @@ def migrate(arguments: argparse.Namespace) -> None:
         db.migrate(engine, after=arguments.after)
 
 
+def init(arguments: argparse.Namespace) -> None:
+    """Writes a configuration file in which every setting stands, with its default and what it means."""
+    from bot.setup.commented import commented
+
+    try:
+        with arguments.file.open("w" if arguments.force else "x", encoding="utf-8") as file:
+            file.write(commented())
+    except FileExistsError:
+        raise Refused(f"{arguments.file} is there already. Name another file, or overwrite it with --force.") from None
+    except OSError as error:
+        raise Refused(f"{arguments.file} cannot be written: {error.strerror}. Name a file that can be.") from None
+    print(f"Wrote {arguments.file}. Name your approvers in it, then look whether all is right: promotion-bot check")
+
+
+def check(arguments: argparse.Namespace) -> int:
+    """Tells whether all is right for the bot to run, each line that is not with its remedy; writes nothing."""
+    from bot.setup import checks, findings, look
+
+    for library in ("slack_sdk", "urllib3"):  # they would say what the findings say
+        logging.getLogger(library).setLevel(logging.CRITICAL)
+    found = settings.load(arguments.config)
+    file = arguments.config or Path(settings.CONFIG_FILE)
+    seen = look.look(found, file if file.is_file() else None, lambda: datetime.now(UTC))
+    lines = checks.lines(seen)
+    print(findings.as_json(lines) if arguments.json else findings.report(lines))
+    return 1 if findings.has_faults(lines) else 0
+
+
 def manifest(arguments: argparse.Namespace) -> None:
     """Prints the Slack app manifest."""
     from bot.manifest import manifest as made
 
+    if arguments.http is not None and not re.fullmatch(r"https://[^/\s]+/\S+", arguments.http):
+        raise Refused(
+            "Slack sends its requests to an https address with a path: give --http one like "
+            "https://bot.example/slack/events."
+        )
     command = settings.load(arguments.config).slack.command
     print(json.dumps(made(command, request_url=arguments.http), indent=2))
-
-
-def _config_option(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--config", type=Path, help="configuration file (default: promotion-bot.toml if it exists)")
-
-
-def _run_options(parser: argparse.ArgumentParser) -> None:
-    _config_option(parser)
-    parser.add_argument("--host", default="127.0.0.1", help="where HTTP mode listens (default %(default)s)")
-    parser.add_argument("--port", type=int, default=3000, help="where HTTP mode listens (default %(default)s)")
-
-
-def _demo_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data-dir", type=Path, default=Path(".promotion-bot/demo"), help="where everything is kept")
-    parser.add_argument("--port", type=int, default=8765, help="of the workspace page; MLflow takes the next one")
-    parser.add_argument("--no-browser", action="store_true", help="do not open the page")
-    parser.add_argument("--reset", action="store_true", help="forget what an earlier demo left and start afresh")
-    parser.add_argument("--seed", type=int, default=7, help="of everything that is simulated (default %(default)s)")
-
-
-def _adopt_options(parser: argparse.ArgumentParser) -> None:
-    _config_option(parser)
-    parser.add_argument("--apply", action="store_true", help="add the schema promotion and record stages, then say so")
-    parser.add_argument("--grants", metavar="ROLE", help="print the SQL that gives a role what the bot needs, no more")
-    parser.add_argument("--all", action="store_true", help="every line of what does not fit, not 20 of a kind")
-    parser.add_argument("--json", action="store_true", help="everything as JSON")
-
-
-def _measure_options(parser: argparse.ArgumentParser) -> None:
-    _config_option(parser)
-    parser.add_argument("what", choices=["rebuild"], help="rebuild: make samples anew from raw events")
-    parser.add_argument("experiment", nargs="?", help="its name (default: all)")
-
-
-def _audit_options(parser: argparse.ArgumentParser) -> None:
-    _config_option(parser)
-    parser.add_argument("what", choices=["verify"], help="verify: look at every row and every hash")
-    parser.add_argument("--head", metavar="HASH", help="from an old digest: has to be found in the chain")
-
-
-def _replay_options(parser: argparse.ArgumentParser) -> None:
-    _config_option(parser)
-    parser.add_argument("id", nargs="+", metavar="ID", help="12 for request #12, or: look 345")
-
-
-def _policy_options(parser: argparse.ArgumentParser) -> None:
-    _config_option(parser)
-    parser.epilog = "Ends with 0 where nothing differs, 1 where a setting or a verdict does, 2 on a fault."
-    parser.add_argument("what", choices=["diff"], help="diff: what another configuration would change")
-    parser.add_argument("new", type=Path, metavar="FILE", help="the other configuration")
-    parser.add_argument("--replay", metavar="LENGTH", help="also judge past days by it: 90d, 12w; nothing is written")
-
-
-def _migrate_options(parser: argparse.ArgumentParser) -> None:
-    _config_option(parser)
-    parser.add_argument("--after", action="store_true", help="no process of the release before runs any more")
-
-
-def _manifest_options(parser: argparse.ArgumentParser) -> None:
-    _config_option(parser)
-    parser.add_argument("--http", metavar="URL", help="for signed HTTP requests to this address, not Socket Mode")
 
 
 Command = tuple[Callable[[argparse.Namespace], int | None], Callable[[argparse.ArgumentParser], None]]
 
 COMMANDS: Mapping[str, Command] = {
-    "demo": (demo, _demo_options),
-    "run": (run, _run_options),
-    "adopt": (adopt, _adopt_options),
-    "measure": (measure, _measure_options),
-    "audit": (audit, _audit_options),
-    "replay": (replay, _replay_options),
-    "policy": (policy, _policy_options),
-    "migrate": (migrate, _migrate_options),
-    "manifest": (manifest, _manifest_options),
+    "demo": (demo, options.demo),
+    "init": (init, options.init),
+    "check": (check, options.check),
+    "run": (run, options.run),
+    "adopt": (adopt, options.adopt),
+    "measure": (measure, options.measure),
+    "audit": (audit, options.audit),
+    "replay": (replay, options.replay),
+    "policy": (policy, options.policy),
+    "migrate": (migrate, options.migrate),
+    "manifest": (manifest, options.manifest),
 }
 
 
@@ -367,10 +343,10 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="promotion-bot", description="The promotion desk for models, in Slack.")
     parser.add_argument("--version", action="version", version=f"%(prog)s {version('promotion-bot')}")
     commands = parser.add_subparsers(dest="command", required=True)
-    for name, (function, options) in COMMANDS.items():
+    for name, (function, add_options) in COMMANDS.items():
         line = (function.__doc__ or "").splitlines()[0]
         made = commands.add_parser(name, help=line, description=line)
-        options(made)
+        add_options(made)
     return parser
 
 

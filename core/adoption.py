@@ -133,6 +133,17 @@ def _has_promotion(session: Session) -> bool:
     return bool(_rows(session, _SCHEMAS)[0]["has_promotion"])
 
 
+def blockers(session: Session) -> list[str]:
+    """What keeps the bot from starting: on the platform's schema, or where it creates everything by itself."""
+    here = _rows(session, _SCHEMAS)[0]
+    if here["has_exp"]:
+        return _blockers(session)
+    needed = {"CREATE": here["may_create"], "TEMPORARY": here["may_have_temporary"]}
+    lacking = ", ".join(right for right, is_given in needed.items() if not is_given)
+    grant = f"GRANT {lacking} ON DATABASE {rights.quoted(here['base'])} TO {rights.quoted(here['role'])};"
+    return [f"The role {here['role']} lacks a right: {grant}"] if lacking else []
+
+
 def _blockers(session: Session) -> list[str]:
     here = _rows(session, _SCHEMAS)[0]
     if not here["has_exp"]:

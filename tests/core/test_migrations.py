@@ -28,8 +28,11 @@ def tables(engine: Engine) -> set[str]:
 def test_the_release_before_works_until_what_it_needs_is_taken_away(empty: Engine, tmp_path: Path) -> None:  # noqa: F811
     newer = releases.migrations(tmp_path / "newer", ADDS, TAKES_AWAY)
     assert not db.is_current(empty)
+    assert db.standing(empty) == "missing"
     db.migrate(empty)
+    assert (db.standing(empty), db.standing(empty, newer)) == ("current", "behind")
     db.migrate(empty, folder=newer)
+    assert (db.standing(empty), db.standing(empty, newer)) == ("newer", "waiting")
     assert tables(empty) == {"more", "messages"}
     db.migrate(empty)  # an old process starts once more
     assert tables(empty) == {"more", "messages"}
@@ -38,7 +41,7 @@ def test_the_release_before_works_until_what_it_needs_is_taken_away(empty: Engin
     assert tables(empty) == {"more"}
     for _ in range(2):
         db.migrate(empty, folder=newer)
-    for work in (db.migrate, db.is_current):
+    for work in (db.migrate, db.is_current, db.standing):
         with pytest.raises(Refused, match=r"newer release \(revision 9002\)"):
             work(empty)
     with empty.connect() as connection:
