@@ -174,7 +174,8 @@ def compare_model(session: Session, name: str, registry: Registry, *, besides: i
     if session.scalar(waiting.limit(1)) is not None:
         return []
     present = {v.version: v.stage for v in there}
-    found = rules.of_model(present, production_alias(there), stages.decided(session, name))
+    is_told = stages.told(session, name).is_known
+    found = rules.of_model(present, production_alias(there), stages.decided(session, name), is_told=is_told)
     return _brought_in_line(session, found, {}, mlflow_model_name=name)
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from mlflow import MlflowClient
 from sqlalchemy import Engine, text
 
 from bot.__main__ import main
-from core import adoption, db, experiments, rights, rollup, steps
+from core import adoption, db, discrepancies, experiments, rights, rollup, steps
 from core.errors import Refused
 from core.registry import Registry
 from core.rules.lifecycle import Stage
@@ -117,6 +118,35 @@ def test_each_thing_that_does_not_fit_is_named_and_nothing_of_theirs_is_changed(
     with db.transaction(empty, patience_ms=30_000) as session:
         assert len(steps.notice(session)) == 3  # shares that do not add up wait
     assert adoption.survey(empty, registry).added == adoption.Added(True, (), {})
+
+
+def test_what_was_there_before_is_no_discrepancy(
+    empty: Engine,  # noqa: F811
+    registry: Registry,
+    client: MlflowClient,
+) -> None:
+    run(empty, PLATFORM, IN_STEP)
+    client.delete_registered_model_alias(MODEL, "production")  # as where a team goes by the tags alone
+    assert adoption.adopt(empty, registry) == 2
+    assert discrepancies_of(empty, registry) == []
+    client.set_model_version_tag(MODEL, "2", "stage", "archived")
+    assert discrepancies_of(empty, registry) == [("tags", {"2": "archived"})]
+
+
+IN_STEP = """
+UPDATE exp.variants SET allocation = 0.9;
+INSERT INTO exp.variants (experiment_id, name, allocation, config)
+SELECT e.id, 'new', 0.1, jsonb_build_object('policy_version_id', v.id)
+  FROM exp.experiments e, exp.policy_versions v WHERE v.version = 3;
+"""
+"""Version 3, which MLflow has as a candidate, gets traffic."""
+
+
+def discrepancies_of(engine: Engine, registry: Registry) -> list[tuple[str, Any]]:
+    """What the comparison of the model finds."""
+    with db.transaction(engine) as session:
+        found = discrepancies.compare_model(session, MODEL, registry)
+        return [(each.kind, each.found) for each in found]
 
 
 ROLE = "promotion_bot_of_tests"

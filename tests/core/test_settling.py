@@ -8,7 +8,7 @@ import pytest
 from mlflow import MlflowClient
 from sqlalchemy import Engine, select, text
 
-from core import db, discrepancies, freezes, settling
+from core import db, discrepancies, freezes, outbox, settling, stages
 from core import steps as allocation_steps
 from core.errors import Refused, RegistryUnavailable
 from core.registry import Registry
@@ -49,6 +49,11 @@ def compare_model(engine: Engine, registry: Registry) -> list[DiscrepancyCard]:
         assert discrepancies.models(session) == [MODEL]
         discrepancies.compare_model(session, MODEL, registry)
     return cards(engine)
+
+
+def deliver_once(engine: Engine, registry: Registry) -> None:
+    handlers = {"registry": lambda session, due: stages.align_registry(session, due, registry)}
+    assert outbox.deliver_next(engine, handlers)
 
 
 def cards(engine: Engine, state: str = "open") -> list[DiscrepancyCard]:
@@ -226,6 +231,33 @@ def test_the_mirror_overwrites_nothing_that_others_set_until_it_is_reverted(
     assert (tags(client)["1"], alias(client)) == ("candidate", "2"), "and so has a tag"
     assert [card.kind for card in compare_model(mirrored, registry)] == ["tags"]
     assert cards(mirrored, "gone") == []
+
+
+def test_what_others_set_while_the_registry_was_away_is_left_alone(
+    mirrored: Engine, registry: Registry, client: MlflowClient
+) -> None:
+    change(mirrored, "rollback", reason="slow")
+    deliver_once(mirrored, Registry("http://127.0.0.1:1", timeout_s=1))
+    client.set_model_version_tag(MODEL, "3", "stage", "production")
+    client.set_registered_model_alias(MODEL, "production", "3")
+    others(mirrored, "UPDATE promotion.effects SET due_at = now()")
+    deliver_registry(mirrored, registry)
+    assert (tags(client)["3"], alias(client)) == ("production", "3")
+    assert [card.kind for card in compare_model(mirrored, registry)] == ["tags", "alias"]
+
+
+@pytest.mark.parametrize("told", [1, 2])
+def test_what_a_broken_off_attempt_wrote_is_nobody_elses(
+    mirrored: Engine, registry: Registry, client: MlflowClient, told: int
+) -> None:
+    change(mirrored, "promote", override=steps.BECAUSE)
+    for version, tag in (("3", "production"), ("2", "archived"))[:told]:  # then the bot was killed
+        client.set_model_version_tag(MODEL, version, "stage", tag)
+    others(mirrored, "UPDATE promotion.effects SET attempts = 1 WHERE kind = 'registry' AND done_at IS NULL")
+    change(mirrored, "rollback", reason="slow")
+    deliver_registry(mirrored, registry)
+    assert (tags(client)["2"], tags(client)["3"], alias(client)) == ("production", "archived", "2")
+    assert compare_model(mirrored, registry) == []
 
 
 def test_a_registry_that_is_away_is_no_discrepancy(mirrored: Engine) -> None:
