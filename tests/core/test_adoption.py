@@ -14,10 +14,11 @@ from sqlalchemy import Engine, text
 from bot.__main__ import main
 from core import adoption, db, discrepancies, experiments, rights, rollup, steps
 from core.errors import Refused
-from core.registry import Registry
+from core.registry import ModelVersion, Registry
 from core.rules.lifecycle import Stage
 from tests.core import steps as desk
 from tests.core.conftest import MODEL
+from tests.core.test_settling import compare, settle
 from tests.core.test_tables import PLATFORM, catalog, empty, run  # noqa: F401 - a fixture
 
 DIRTY = """
@@ -149,6 +150,30 @@ def discrepancies_of(engine: Engine, registry: Registry) -> list[tuple[str, Any]
         return [(each.kind, each.found) for each in found]
 
 
+class Watching(Registry):
+    """Notes at each question who holds a transaction open for the answer."""
+
+    def __init__(self, uri: str, engine: Engine) -> None:
+        super().__init__(uri)
+        self.waiting: list[int] = []
+        self._engine = engine
+
+    def versions(self, name: str) -> list[ModelVersion]:
+        idle = "SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction'"
+        with self._engine.connect() as connection:
+            here = " AND datname = current_database()"
+            self.waiting.append(connection.execute(text(idle + here)).scalar_one())
+        return super().versions(name)
+
+
+def test_no_transaction_waits_for_mlflow(empty: Engine, mlflow_uri: str) -> None:  # noqa: F811
+    run(empty, PLATFORM)
+    registry = Watching(mlflow_uri, empty)
+    adoption.survey(empty, registry)
+    adoption.adopt(empty, registry)
+    assert registry.waiting == [0, 0], "PostgreSQL ends a transaction that is left alone for a minute"
+
+
 ROLE = "promotion_bot_of_tests"
 
 
@@ -185,6 +210,8 @@ def test_a_role_of_least_rights_carries_whole_rollouts(
             override_reason="to try", registry=registry,
         )  # fmt: skip
     desk.change(least, "start", policy_version_id=made.id)
+    run(empty, "UPDATE exp.policy_versions SET status = 'archived' WHERE version = 4")
+    assert "Reverted" in settle(least, compare(least)[0], "revert")
     desk.serve_all(least, 40)
     desk.watch(least)
     desk.change(least, "increase", override=desk.BECAUSE)
