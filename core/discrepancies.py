@@ -35,8 +35,7 @@ from core.variants import find_experiment, linked_version_id
 
 DECIDED_BY: Final = ("bot", "adopted")
 """The sources of steps that somebody decided. Where there is none, nothing was decided that could be other."""
-BY_ITSELF: Final = "It went back by itself."
-DECIDED_ANEW: Final = "It was decided anew meanwhile."
+SETTLED: Final = "Nothing differs from what is decided any more."
 DELETED: Final = "The experiment was deleted."
 
 
@@ -220,19 +219,36 @@ def _brought_in_line(
             redraw(session, row)
         there.append(row)
     for row in known.values():
-        end(session, row, "gone", by=SYSTEM, why=_why_gone(session, row))
+        end(session, row, "gone", by=SYSTEM, why=SETTLED)
     return there
 
 
-def _why_gone(session: Session, row: Discrepancy) -> str:
-    """Whether what was there went back, or became what was decided."""
-    query = select(AllocationStep.id).where(
-        AllocationStep.experiment_id == row.experiment_id,
-        AllocationStep.source.in_(DECIDED_BY),
-        AllocationStep.started_at > row.found_at,
+# --- What was deleted -----------------------------------------------------------------------------------------------
+
+
+def send_back_stranded(session: Session) -> list[PolicyVersion]:
+    """Versions in an experiment whose variant was deleted, alone or with it, become candidates again; returns those.
+
+    They did not fail, and nothing is there any more that could be rolled back or increased.
+    """
+    query = select(PolicyVersion).join(PolicyStage, PolicyStage.policy_version_id == PolicyVersion.id)
+    running = list(session.scalars(query.where(PolicyStage.stage == Stage.EXPERIMENT).order_by(PolicyVersion.id)))
+    served = {linked_version_id(config) for config in session.scalars(select(Variant.config))} if running else set()
+    return [version for version in running if version.id not in served and _send_back(session, version)]
+
+
+def _send_back(session: Session, version: PolicyVersion) -> bool:
+    name, _ = stages.model_of(version)
+    stages.lock(session, name)
+    if stages.of(session, version.id) != Stage.EXPERIMENT:
+        return False
+    stages.move(session, version, Stage.CANDIDATE)
+    entry = ledger.record(
+        session, actor=SYSTEM, action="send back", subject=stages.label(version), after={"stage": Stage.CANDIDATE}
     )
-    is_decided_anew = row.kind in ("shares", "variants") and session.scalar(query.limit(1)) is not None
-    return DECIDED_ANEW if is_decided_anew else BY_ITSELF
+    stages.mirror(session, name, occasion=f"ledger-{entry.id}")
+    outbox.put_notice(session, ledger_id=entry.id)
+    return True
 
 
 # --- Rows -----------------------------------------------------------------------------------------------------------

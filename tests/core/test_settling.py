@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 from sqlalchemy import Engine, select, text
+from sqlalchemy.orm import Session
 
 from core import db, discrepancies, freezes, outbox, settling, stages
 from core import steps as allocation_steps
@@ -15,9 +16,9 @@ from core.registry import Registry
 from core.rules.approval import Actor
 from core.rules.lifecycle import Stage
 from core.settling import DiscrepancyCard, Way
-from core.tables import Discrepancy
+from core.tables import Discrepancy, Experiment
 from tests.core import steps
-from tests.core.conftest import EXPERIMENT, MODEL
+from tests.core.conftest import EXPERIMENT, MODEL, add_variant
 from tests.core.steps import ALICE, BOB, ROLES, TERMS, alias, change, deliver_registry, place, shares, shares_of, tags
 
 
@@ -121,7 +122,7 @@ def test_a_click_counts_for_what_was_shown(running: Engine) -> None:
     assert "changed since the card was drawn" in settle(running, card, "adopt")
     assert cards(running)[0].found["candidate_v3"] == "0.5000"
     others_set(running, control="0.9", candidate_v3="0.1")
-    assert "It went back by itself" in settle(running, cards(running)[0], "revert")
+    assert "Nothing differs from what is decided any more" in settle(running, cards(running)[0], "revert")
     assert [card.state for card in cards(running, "gone")] == ["gone"]
 
 
@@ -130,7 +131,7 @@ def test_a_later_decision_settles_it(running: Engine) -> None:
     compare(running)
     change(running, "rollback", reason="slow")
     assert compare(running) == []
-    assert [card.end_reason for card in cards(running, "gone")] == [discrepancies.DECIDED_ANEW]
+    assert [card.end_reason for card in cards(running, "gone")] == [discrepancies.SETTLED]
 
 
 def test_shares_that_do_not_add_up_can_only_be_put_back(running: Engine) -> None:
@@ -148,11 +149,7 @@ def test_shares_that_do_not_add_up_can_only_be_put_back(running: Engine) -> None
 
 
 def test_a_deleted_variant_leaves_its_share_to_the_baseline(running: Engine) -> None:
-    others(running, "ALTER TABLE exp.variants DISABLE TRIGGER ALL")
-    try:
-        others(running, "DELETE FROM exp.variants WHERE name = 'candidate_v3'")
-    finally:
-        others(running, "ALTER TABLE exp.variants ENABLE TRIGGER ALL")
+    delete_candidate(running)
     (card,) = compare(running)
     assert (card.kind, card.can_adopt, card.can_revert) == ("variants", True, False)
     settle(running, card, "adopt", ALICE)
@@ -186,6 +183,48 @@ def test_a_deleted_experiment_ends_it(running: Engine) -> None:
     others(running, "DELETE FROM exp.experiments")
     assert compare(running) == []
     assert [card.end_reason for card in cards(running, "gone")] == [discrepancies.DELETED]
+
+
+@pytest.mark.parametrize("what", ["experiment", "variant"])
+def test_what_is_deleted_leaves_its_version_a_candidate_that_may_join_again(
+    running: Engine, registry: Registry, client: MlflowClient, what: str
+) -> None:
+    assert send_back(running) == 0
+    if what == "experiment":
+        others(running, "DELETE FROM exp.experiments")
+        with db.transaction(running) as session:
+            add_variant(session, add_experiment(session), "control", "1", steps.version(session, 2))
+    else:
+        delete_candidate(running)
+        settle(running, *compare(running), "adopt")
+    with pytest.raises(Refused, match="is in stage “experiment” already"):
+        change(running, "start")
+    assert [send_back(running), send_back(running)] == [1, 0]
+    deliver_registry(running, registry)
+    assert tags(client)["3"] == "candidate"
+    change(running, "start")
+    assert shares(running) == shares_of(control="0.9", candidate_v3="0.1")
+
+
+def send_back(engine: Engine) -> int:
+    with db.transaction(engine) as session:
+        return len(discrepancies.send_back_stranded(session))
+
+
+def add_experiment(session: Session) -> Experiment:
+    made = Experiment(name=EXPERIMENT, status="active")
+    session.add(made)
+    session.flush()
+    return made
+
+
+def delete_candidate(engine: Engine) -> None:
+    """Somebody deletes a variant with traffic, on a platform that does not keep the sum."""
+    others(engine, "ALTER TABLE exp.variants DISABLE TRIGGER ALL")
+    try:
+        others(engine, "DELETE FROM exp.variants WHERE name = 'candidate_v3'")
+    finally:
+        others(engine, "ALTER TABLE exp.variants ENABLE TRIGGER ALL")
 
 
 # --- The registry ---------------------------------------------------------------------------------------------------
