@@ -7,6 +7,7 @@ import json
 import uuid
 from collections.abc import Collection, Iterable, Mapping
 from decimal import Decimal
+from functools import partial
 from typing import Any, Final
 
 from sqlalchemy import func, select, text
@@ -35,7 +36,7 @@ from core.variants import find_experiment, linked_version_id
 
 DECIDED_BY: Final = ("bot", "adopted")
 """The sources of steps that somebody decided. Where there is none, nothing was decided that could be other."""
-SETTLED: Final = "Nothing differs from what is decided any more."
+SETTLED: Final = "It is not so any more."
 DELETED: Final = "The experiment was deleted."
 
 
@@ -173,8 +174,10 @@ def compare_model(session: Session, name: str, registry: Registry, *, besides: i
     if session.scalar(waiting.limit(1)) is not None:
         return []
     present = {v.version: v.stage for v in there}
-    is_told = stages.told(session, name).is_known
-    found = rules.of_model(present, production_alias(there), stages.decided(session, name), is_told=is_told)
+    look = partial(rules.of_model, present, production_alias(there), stages.decided(session, name))
+    found = look(is_told=True)
+    if found and not stages.told(session, name).is_known:  # asked only where it matters: it may read the whole record
+        found = look(is_told=False)
     return _brought_in_line(session, found, {}, mlflow_model_name=name)
 
 
@@ -234,7 +237,16 @@ def send_back_stranded(session: Session) -> list[PolicyVersion]:
     query = select(PolicyVersion).join(PolicyStage, PolicyStage.policy_version_id == PolicyVersion.id)
     running = list(session.scalars(query.where(PolicyStage.stage == Stage.EXPERIMENT).order_by(PolicyVersion.id)))
     served = {linked_version_id(config) for config in session.scalars(select(Variant.config))} if running else set()
-    return [version for version in running if version.id not in served and _send_back(session, version)]
+    stranded = [version for version in running if version.id not in served and _is_deleted(session, version)]
+    return [version for version in stranded if _send_back(session, version)]
+
+
+def _is_deleted(session: Session, version: PolicyVersion) -> bool:
+    """True where the variant with which a version joined is not there any more, and not only serves another one."""
+    joined = LedgerEntry.evidence["policy_version_id"].as_string() == str(version.id)
+    query = select(LedgerEntry.evidence["variant_id"].as_string()).where(LedgerEntry.action == "start", joined)
+    newest = session.scalar(query.order_by(LedgerEntry.id.desc()).limit(1))
+    return newest is not None and session.get(Variant, uuid.UUID(newest)) is None
 
 
 def _send_back(session: Session, version: PolicyVersion) -> bool:
