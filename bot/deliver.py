@@ -43,6 +43,7 @@ EVENT_TYPE = "promotion_bot_delivery"
 HISTORY_PAGES = 10
 CARD_FIRST_S = 2.0
 GONE = ("message_not_found", "cant_update_message")
+THREAD_GONE = ("thread_not_found", "cannot_reply_to_message", "message_not_found")
 
 
 def _pages(client: WebClient, channel: str, thread: str | None) -> Iterator[Sequence[Mapping[str, Any]]]:
@@ -162,9 +163,10 @@ def notice(client: WebClient, desk: Desk, session: Session, due: Due) -> None:
     place = cards.place_of(session, rollouts.message_key(rollout)) if rollout else None
     if rollout and place is None and outbox.is_under_way(session, rollouts.card_key(rollout.id)):
         raise Later("the card comes first", CARD_FIRST_S)
+    if place:
+        return _in_thread(client, session, place, answer, due)
     channel = desk.settings.channel_of(experiment) if experiment else desk.settings.slack.rollouts_channel
-    where = place.channel if place else desk.channels.id_of(channel)
-    _post(client, session, where, answer, due.key, is_retry=due.is_retry, thread=place.ts if place else None)
+    _post(client, session, desk.channels.id_of(channel), answer, due.key, is_retry=due.is_retry)
 
 
 def glass(client: WebClient, desk: Desk, session: Session, due: Due) -> None:
@@ -209,8 +211,20 @@ def _reply(
     """Answers in the thread of a card, once; without the card there is nothing to answer to."""
     place = cards.place_of(session, key)
     if place is not None:
-        retry, thread = due.is_retry, place.ts
-        _post(client, session, place.channel, answer, due.key, is_retry=retry, thread=thread, is_broadcast=is_broadcast)
+        _in_thread(client, session, place, answer, due, is_broadcast=is_broadcast)
+
+
+def _in_thread(
+    client: WebClient, session: Session, place: cards.Place, answer: Answer, due: Due, *, is_broadcast: bool = False
+) -> None:
+    """Posts in the thread of a card; where somebody deleted the card, in its channel."""
+    post = partial(_post, client, session, place.channel, answer, due.key, is_retry=due.is_retry)
+    try:
+        post(thread=place.ts, is_broadcast=is_broadcast)
+    except SlackApiError as error:
+        if error.response["error"] not in THREAD_GONE:
+            raise
+        post()
 
 
 def digest(client: WebClient, desk: Desk, session: Session, due: Due) -> None:

@@ -139,21 +139,28 @@ def escalate(desk: Desk) -> None:
         alerts.escalate(session, desk.settings.alerts.escalates_after)
 
 
+def _apart(desk: Desk, what: str, work: Callable[[Session], object]) -> None:
+    """Does one of several things in a transaction of its own; one that fails keeps nobody waiting."""
+    if desk.stopping.is_set():
+        return
+    try:
+        with desk.transaction(patience_ms=db.BACKGROUND_MS) as session:
+            work(session)
+    except (NotLeading, RegistryUnavailable):  # then none of the others can be done either
+        raise
+    except Exception:
+        if not desk.stopping.is_set():
+            log.exception("%s could not be looked after; it is tried again at the next time", what)
+
+
 def returns(desk: Desk) -> None:
     """Countdowns of critical alerts begin, end, and return a candidate for which an owner has signed."""
     lasts = 2 * timedelta(minutes=desk.settings.alerts.every_minutes)
     with desk.transaction() as session:
         wanted = countdowns.to_tend(session)
+    tend = partial(countdowns.tend, terms=desk.settings.terms, looks_last=lasts)
     for number in wanted:
-        try:
-            with desk.transaction(patience_ms=db.BACKGROUND_MS) as session:
-                countdowns.tend(session, number, terms=desk.settings.terms, looks_last=lasts)
-        except NotLeading:
-            raise
-        except Exception:  # one that fails must not keep another from its signed return
-            if desk.stopping.is_set():
-                return
-            log.exception("the countdown of alert %s could not be tended; it is tried again within a minute", number)
+        _apart(desk, f"the countdown of alert {number}", partial(tend, alert_id=number))
 
 
 def expire(desk: Desk) -> None:
@@ -163,8 +170,7 @@ def expire(desk: Desk) -> None:
         approvals.remind(session, before)
         overdue = approvals.overdue(session)
     for number in overdue:
-        with desk.transaction(patience_ms=db.BACKGROUND_MS) as session:
-            approvals.expire(session, number)
+        _apart(desk, f"request #{number}", partial(approvals.expire, request_id=number))
 
 
 def follow_freezes(desk: Desk) -> None:
@@ -176,17 +182,16 @@ def follow_freezes(desk: Desk) -> None:
 def reconcile(desk: Desk) -> None:
     """What others changed after it was decided, in the database or in the registry, is noticed and told."""
     with desk.transaction(patience_ms=db.BACKGROUND_MS) as session:
+        discrepancies.send_back_stranded(session)
         experiments, models = discrepancies.suspects(session), discrepancies.models(session)
     for experiment in experiments:
-        with desk.transaction(patience_ms=db.BACKGROUND_MS) as session:
-            discrepancies.compare(session, experiment)
-    for model in models:
-        try:
-            with desk.transaction(patience_ms=db.BACKGROUND_MS) as session:
-                discrepancies.compare_model(session, model, desk.registry)
-        except RegistryUnavailable as away:
-            log.warning("the tags of models are not compared now: %s", away)
-            return
+        _apart(desk, f"experiment {experiment}", partial(discrepancies.compare, experiment_id=experiment))
+    try:
+        for model in models:
+            work = partial(discrepancies.compare_model, name=model, registry=desk.registry)
+            _apart(desk, f"the model {model}", work)
+    except RegistryUnavailable as away:
+        log.warning("the tags of models are not compared now: %s", away)
 
 
 RECONCILES_EVERY: Final = 5

@@ -353,7 +353,8 @@ def break_glass(
     _carry_out(session, place, request, actor.id, terms)
     for where in ANNOUNCED_IN:
         key = f"glass:{request.id}:{where}"
-        outbox.put(session, kind="glass", subject=key, key=key, request=request.id, where=where)
+        number = request.id
+        outbox.put(session, kind="glass", subject=key, key=key, request_id=number, request=number, where=where)
     return Decided("applied", f"Request #{request.id} is carried out. {place.name} is changed.")
 
 
@@ -399,4 +400,5 @@ def remind(session: Session, before: timedelta) -> None:
         Request.state == "open", Request.expires_at > func.now(), Request.expires_at <= func.now() + before
     )
     for number in session.scalars(query.order_by(Request.id)):
-        outbox.put(session, kind="reminder", subject=outbox.card_key(number), key=f"reminder:{number}", request=number)
+        key, lane = f"reminder:{number}", outbox.card_key(number)
+        outbox.put(session, kind="reminder", subject=lane, key=key, request_id=number, request=number)

@@ -289,7 +289,9 @@ def notice(session: Session, ledger_id: int) -> News:
     """One row of the record, for telling it."""
     entry = session.get_one(LedgerEntry, ledger_id)
     place = session.get(Experiment, entry.experiment_id) if isinstance(entry.experiment_id, uuid.UUID) else None
-    request = request_card(session, entry.request_id) if entry.request_id is not None else None
+    # A request goes with its experiment where that is deleted; the record of it stays.
+    asked = session.get(Request, entry.request_id) if entry.request_id is not None else None
+    request = request_card(session, asked.id) if asked else None
     return News(_history_line(entry, place.name if place else None), request)
 
 

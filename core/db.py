@@ -293,6 +293,7 @@ def migrate(engine: Engine, *, after: bool = False, folder: Path = MIGRATIONS) -
     known = [each.revision for each in revisions]
     with engine.connect() as connection:
         connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _MIGRATION_LOCK})
+        connection.commit()  # the lock stays; a server may end a session that is idle in a transaction
         try:
             at = _at(engine, known)
             if at is None or at in known:

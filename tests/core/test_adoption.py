@@ -5,18 +5,20 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from mlflow import MlflowClient
 from sqlalchemy import Engine, text
 
 from bot.__main__ import main
-from core import adoption, db, experiments, rights, rollup, steps
+from core import adoption, db, discrepancies, experiments, rights, rollup, steps
 from core.errors import Refused
-from core.registry import Registry
+from core.registry import ModelVersion, Registry
 from core.rules.lifecycle import Stage
 from tests.core import steps as desk
 from tests.core.conftest import MODEL
+from tests.core.test_settling import compare, settle
 from tests.core.test_tables import PLATFORM, catalog, empty, run  # noqa: F401 - a fixture
 
 DIRTY = """
@@ -119,6 +121,59 @@ def test_each_thing_that_does_not_fit_is_named_and_nothing_of_theirs_is_changed(
     assert adoption.survey(empty, registry).added == adoption.Added(True, (), {})
 
 
+def test_what_was_there_before_is_no_discrepancy(
+    empty: Engine,  # noqa: F811
+    registry: Registry,
+    client: MlflowClient,
+) -> None:
+    run(empty, PLATFORM, IN_STEP)
+    client.delete_registered_model_alias(MODEL, "production")  # as where a team goes by the tags alone
+    assert adoption.adopt(empty, registry) == 2
+    assert discrepancies_of(empty, registry) == []
+    client.set_model_version_tag(MODEL, "2", "stage", "archived")
+    assert discrepancies_of(empty, registry) == [("tags", {"2": "archived"})]
+
+
+IN_STEP = """
+UPDATE exp.variants SET allocation = 0.9;
+INSERT INTO exp.variants (experiment_id, name, allocation, config)
+SELECT e.id, 'new', 0.1, jsonb_build_object('policy_version_id', v.id)
+  FROM exp.experiments e, exp.policy_versions v WHERE v.version = 3;
+"""
+"""Version 3, which MLflow has as a candidate, gets traffic."""
+
+
+def discrepancies_of(engine: Engine, registry: Registry) -> list[tuple[str, Any]]:
+    """What the comparison of the model finds."""
+    with db.transaction(engine) as session:
+        found = discrepancies.compare_model(session, MODEL, registry)
+        return [(each.kind, each.found) for each in found]
+
+
+class Watching(Registry):
+    """Notes at each question who holds a transaction open for the answer."""
+
+    def __init__(self, uri: str, engine: Engine) -> None:
+        super().__init__(uri)
+        self.waiting: list[int] = []
+        self._engine = engine
+
+    def versions(self, name: str) -> list[ModelVersion]:
+        idle = "SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction'"
+        with self._engine.connect() as connection:
+            here = " AND datname = current_database()"
+            self.waiting.append(connection.execute(text(idle + here)).scalar_one())
+        return super().versions(name)
+
+
+def test_no_transaction_waits_for_mlflow(empty: Engine, mlflow_uri: str) -> None:  # noqa: F811
+    run(empty, PLATFORM)
+    registry = Watching(mlflow_uri, empty)
+    adoption.survey(empty, registry)
+    adoption.adopt(empty, registry)
+    assert registry.waiting == [0, 0], "PostgreSQL ends a transaction that is left alone for a minute"
+
+
 ROLE = "promotion_bot_of_tests"
 
 
@@ -155,6 +210,8 @@ def test_a_role_of_least_rights_carries_whole_rollouts(
             override_reason="to try", registry=registry,
         )  # fmt: skip
     desk.change(least, "start", policy_version_id=made.id)
+    run(empty, "UPDATE exp.policy_versions SET status = 'archived' WHERE version = 4")
+    assert "Reverted" in settle(least, compare(least)[0], "revert")
     desk.serve_all(least, 40)
     desk.watch(least)
     desk.change(least, "increase", override=desk.BECAUSE)
