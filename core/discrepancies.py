@@ -158,6 +158,16 @@ def models(session: Session) -> list[str]:
     return sorted({name for name in known if name})
 
 
+_TAKEN_OVER = text("""
+SELECT s.mlflow_model_version FROM promotion.stages s JOIN exp.policy_versions v ON v.id = s.policy_version_id
+  JOIN exp.policies p ON p.id = v.policy_id
+  JOIN promotion.ledger l ON l.action = 'take over' AND l.subject = p.name || ' v' || v.version AND l.at >= s.changed_at
+ WHERE s.mlflow_model_name = :name
+   AND NOT EXISTS (SELECT FROM promotion.ledger m WHERE m.action = :mirror AND m.subject = :name)
+""")
+"""The versions of a model whose stages were there before the bot, as long as it never wrote to the registry of them."""
+
+
 def compare_model(session: Session, name: str, registry: Registry, *, besides: int | None = None) -> list[Discrepancy]:
     """Brings the discrepancies of a model in line with what the registry says; returns the open ones.
 
@@ -174,7 +184,8 @@ def compare_model(session: Session, name: str, registry: Registry, *, besides: i
     if session.scalar(waiting.limit(1)) is not None:
         return []
     present = {v.version: v.stage for v in there}
-    found = rules.of_model(present, production_alias(there), stages.decided(session, name))
+    inferred = set(session.scalars(_TAKEN_OVER, {"name": name, "mirror": stages.MIRROR}))
+    found = rules.of_model(present, production_alias(there), stages.decided(session, name), inferred)
     return _brought_in_line(session, found, {}, mlflow_model_name=name)
 
 

@@ -11,7 +11,7 @@ from mlflow import MlflowClient
 from sqlalchemy import Engine, func, text
 
 from bot.__main__ import main
-from core import adoption, db, experiments, rights, rollup, steps
+from core import adoption, db, discrepancies, experiments, rights, rollup, stages, steps
 from core.errors import Refused
 from core.registry import Registry
 from core.rules.lifecycle import Stage
@@ -140,6 +140,33 @@ def test_what_sends_nothing_and_what_is_tagged_in_other_words(
                          jsonb_build_array(3, jsonb_build_object('experiment_id', id)) FROM exp.experiments
                    UNION ALL SELECT 'plan_generated', 'user', 'u', now(), '{"a": 1}'""")  # fmt: skip
     assert said(empty, registry) == tagged
+
+
+def test_what_mlflow_did_not_say_before_the_bot_came_is_nobodys_doing(
+    empty: Engine,  # noqa: F811
+    registry: Registry,
+    client: MlflowClient,
+) -> None:
+    """A stage that is known by traffic alone, and an alias that was never set, are no discrepancies."""
+
+    def compared() -> list[str]:
+        with db.transaction(empty) as session:
+            return [row.kind for row in discrepancies.compare_model(session, MODEL, registry)]
+
+    run(empty, PLATFORM, "UPDATE exp.variants SET allocation = 0.5",
+        """INSERT INTO exp.variants (experiment_id, name, allocation, config)
+           SELECT e.id, 'b', 0.5, jsonb_build_object('policy_version_id', v.id)
+             FROM exp.experiments e, exp.policy_versions v WHERE v.version = 3""")  # fmt: skip
+    assert adoption.adopt(empty, registry) == 2
+    assert compared() == [], "3 has traffic and is tagged candidate, the alias is on none"
+    client.set_model_version_tag(MODEL, "2", "stage", "archived")
+    assert compared() == ["tags"], "what was read from the tag"
+    with db.transaction(empty) as session:
+        stages.mirror(session, MODEL, occasion="a decision")
+    desk.deliver_registry(empty, registry)
+    assert compared() == []
+    client.set_model_version_tag(MODEL, "3", "stage", "candidate")
+    assert compared() == ["tags"], "what was written since"
 
 
 ROLE = "promotion_bot_of_tests"
