@@ -68,7 +68,7 @@ def list_(desk: Desk, words: Words, actor: Actor) -> Answer:
     list"""
     words.at_most(0)
     with desk.transaction() as session:
-        return screens.experiments(rollout_cards.experiments(session, terms=desk.settings.terms))
+        return screens.experiments(*rollout_cards.experiments(session, terms=desk.settings.terms))
 
 
 def status(desk: Desk, words: Words, actor: Actor) -> Answer:
@@ -83,7 +83,8 @@ def _only_experiment(session: Session) -> str:
     names = choices.experiment_names(session, statuses=("active",))
     if len(names) == 1:
         return names[0]
-    raise Refused(f"Which experiment? There is: {', '.join(names[:10]) or 'none active'}.")
+    more = f" and {len(names) - 10:,} more" if len(names) > 10 else ""
+    raise Refused(f"Which experiment? There is: {', '.join(names[:10]) or 'none active'}{more}.")
 
 
 def recommend(desk: Desk, words: Words, actor: Actor) -> Answer:

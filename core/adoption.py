@@ -161,7 +161,8 @@ def _shape_faults(columns: Sequence[RowMapping]) -> list[str]:
     """Tables and columns that are not there or hold something else."""
     there = {(row["table"], row["column"]): row["type"] for row in columns}
     kinds = {row["table"]: row["kind"] for row in columns}
-    found = [f"exp.{table} is missing." for table in rights.COLUMNS if table not in kinds]
+    missing = [table for table in rights.COLUMNS if table not in kinds]
+    found = [f"exp.{t} is missing. An empty one will do, with {rights.definition(t)}." for t in missing]
     found += [f"exp.{table} is a view or foreign table, not a table." for table in kinds if kinds[table] not in "rp"]
     for table, wanted in rights.COLUMNS.items():
         for column, types in wanted.items() if table in kinds else ():
@@ -205,7 +206,9 @@ def _missing_rights(session: Session, here: RowMapping) -> list[str]:
         short.append(f"ALTER SCHEMA promotion OWNER TO {rights.quoted(role)};")
     if not here["may_have_temporary"]:
         short.append(f"GRANT TEMPORARY ON DATABASE {rights.quoted(here['base'])} TO {rights.quoted(role)};")
-    return [f"The role {role} lacks a right: {statement}" for statement in short]
+    if not short:
+        return []
+    return [f"The role {role} lacks rights. Somebody who may runs this, or all of `adopt --grants {role}`:", *short]
 
 
 # --- What gets in the way -------------------------------------------------------------------------------------------
@@ -218,7 +221,10 @@ def _obstacles(session: Session) -> dict[str, tuple[str, tuple[Misfit, ...]]]:
     is_led = {(row["table"], row["column"]) for row in leading}
     is_unique = {(row["table"], row["column"]) for row in leading if row["is_unique"]}
     unfilled = [
-        Misfit(f"exp.{row['table']}", f"{row['column']} must be filled and has no default")
+        Misfit(
+            f"exp.{row['table']}",
+            f"{row['column']} must be filled and has no default, so {rights.VERBS_OF_ADDING[row['table']]}",
+        )
         for row in columns
         if row["is_needed"] and row["column"] not in rights.GIVEN[row["table"]]
         # What the bot writes NULL to is empty whatever the default.
@@ -228,7 +234,11 @@ def _obstacles(session: Session) -> dict[str, tuple[str, tuple[Misfit, ...]]]:
     is_slow = ("events", "timestamp") not in is_led
     slow = [Misfit("exp.events", "timestamp has no index")] if is_slow else []
     kinds = (
-        ("Columns that the bot does not fill", "Adding such rows fails. Give the column a default.", unfilled),
+        (
+            "Columns that the bot does not fill",
+            "The bot fills only what it knows. Give the column a default.",
+            unfilled,
+        ),
         ("Policies without a unique name", "Making a policy from chat fails. Add a unique index.", nameless),
         ("Events without an index", "Every reading scans the whole table. CREATE INDEX CONCURRENTLY.", slow),
     )
@@ -242,6 +252,20 @@ SELECT CAST(v.id AS text) AS key, p.name AS policy, v.version AS number, v.statu
        v.mlflow_model_version AS model_version
   FROM exp.policy_versions v LEFT JOIN exp.policies p ON p.id = v.policy_id ORDER BY p.name, v.version
 """
+_EXPERIMENTS = """
+WITH heard AS (
+    SELECT DISTINCT x ->> 'experiment_id' AS id
+      FROM exp.events e CROSS JOIN LATERAL jsonb_array_elements(
+           CASE jsonb_typeof(e.experiments) WHEN 'array' THEN e.experiments ELSE '[]' END) x
+     WHERE e.event_type = 'plan_generated' AND e.timestamp > now() - interval '7 days' AND :is_indexed
+)
+SELECT CAST(e.id AS text) AS key, e.name, coalesce(e.status, '') AS status,
+       :is_indexed AND coalesce(e.start_at, e.created_at) < now() - interval '7 days'
+       AND NOT EXISTS (SELECT FROM heard h WHERE h.id = CAST(e.id AS text))
+       AND NOT EXISTS (SELECT FROM exp.metric_aggregates a WHERE a.experiment_id = e.id) AS is_mute
+  FROM exp.experiments e ORDER BY e.name
+"""
+"""Without an index on the time of events nobody is called mute, since it would take minutes to know."""
 _VARIANTS = """
 SELECT CAST(experiment_id AS text) AS experiment, name, allocation AS share, config
   FROM exp.variants ORDER BY created_at, id
@@ -260,12 +284,12 @@ def _tags(registry: Registry, models: Sequence[str]) -> Tags:
 
 def _platform(session: Session, tags: Tags | None) -> tuple[Platform, int]:
     """Everything, by a query for each table, and how many variants have a config of the new shape."""
-    experiments = _rows(session, "SELECT CAST(id AS text) AS key, name, status FROM exp.experiments ORDER BY name")
+    experiments = _rows(session, _EXPERIMENTS, is_indexed=_has_time_index(session))
     versions = [Version(**row) for row in _rows(session, _VERSIONS)]
     known = {version.key for version in versions}
     rows = _rows(session, _VARIANTS)
     platform = Platform(
-        [Experiment(row["key"], row["name"], row["status"] or "") for row in experiments],
+        [Experiment(**row) for row in experiments],
         [_variant(row, known) for row in rows],
         list(session.execute(text("SELECT name FROM exp.policies ORDER BY name")).scalars()),
         versions,
@@ -292,11 +316,10 @@ def _link(config: Any, known: set[str]) -> tuple[Link, str | None]:
 def _found(session: Session, platform: Platform, new_shapes: int) -> Found:
     # What the planner expects; counting a hundred million rows would take minutes.
     plan = session.execute(text("EXPLAIN (FORMAT JSON) SELECT FROM exp.events")).scalar_one()
-    is_indexed = any((row["table"], row["column"]) == ("events", "timestamp") for row in _rows(session, _LEADING))
-    limit = "" if is_indexed else " LIMIT 0"  # without an index it takes as long
+    limit = "" if _has_time_index(session) else " LIMIT 0"  # without an index it takes as long
     span = f"SELECT min(at) AS since, max(at) AS until FROM (SELECT timestamp AS at FROM exp.events{limit}) e"
     events = round(plan[0]["Plan"]["Plan Rows"])
-    tags = [stage or "none" for found in (platform.tags or {}).values() for stage in found.values()]
+    tags = [stage or "" for found in (platform.tags or {}).values() for stage in found.values()]
     return Found(
         experiments=dict(Counter(experiment.status for experiment in platform.experiments)),
         variants=len(platform.variants),
@@ -308,6 +331,10 @@ def _found(session: Session, platform: Platform, new_shapes: int) -> Found:
         events=events,
         **_rows(session, span)[0],
     )
+
+
+def _has_time_index(session: Session) -> bool:
+    return any((row["table"], row["column"]) == ("events", "timestamp") for row in _rows(session, _LEADING))
 
 
 def _recorded(session: Session) -> set[str]:

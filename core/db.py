@@ -89,6 +89,11 @@ SENTENCES: Mapping[str, str] = {
     "one_production_per_model": "Another version of this model went to production just now. Nothing was changed.",
 }
 """What a person is told when the database refuses, by SQLSTATE or by the name of the constraint."""
+FOREIGN: Mapping[str, str] = {
+    "23502": "exp.{table} takes no row without {column}",  # not_null_violation
+    "23514": "exp.{table} does not take this, by its rule {constraint}",  # check_violation
+}
+"""The same for rules of the platform's own tables, which the bot cannot know."""
 CROWDED = "Too much is going on at this moment. Nothing was changed; try again."
 UNREACHABLE = "The database does not answer. Look at the history in a minute: it shows whether this was recorded."
 
@@ -98,8 +103,12 @@ def _sentence(error: DBAPIError) -> str | None:
         isinstance(error, OperationalError) and getattr(error.orig, "sqlstate", None) is None
     ):
         return UNREACHABLE
-    constraint = getattr(getattr(error.orig, "diag", None), "constraint_name", None)
-    return SENTENCES.get(constraint or "") or SENTENCES.get(getattr(error.orig, "sqlstate", None) or "")
+    state, diag = getattr(error.orig, "sqlstate", None) or "", getattr(error.orig, "diag", None)
+    known = SENTENCES.get(getattr(diag, "constraint_name", None) or "") or SENTENCES.get(state)
+    if known is None and state in FOREIGN and diag is not None and diag.schema_name == "exp":
+        where = {"table": diag.table_name, "column": diag.column_name, "constraint": diag.constraint_name}
+        return f"{FOREIGN[state].format(**where)}. Nothing was changed; `promotion-bot adopt` lists what does not fit."
+    return known
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from typing import Final
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -159,12 +160,17 @@ def experiment_card(session: Session, experiment: str, *, terms: Terms, measured
     )
 
 
-def experiments(session: Session, *, terms: Terms) -> list[ExperimentCard]:
-    """Every experiment without measurements, those that run first."""
-    order = {"active": 0, "paused": 1, "draft": 2, "completed": 3}
+LISTED: Final = 45
+"""Experiments in one message."""
+_ORDER: Final = ("active", "paused", "draft", "completed")
+
+
+def experiments(session: Session, *, terms: Terms) -> tuple[list[ExperimentCard], int]:
+    """The first experiments without measurements, those that run before the others, and how many there are in all."""
+    order = {status: n for n, status in enumerate(_ORDER)}
     names = session.execute(select(Experiment.name, Experiment.status)).all()
-    ordered = sorted(names, key=lambda row: (order[row.status], row.name))
-    return [experiment_card(session, row.name, terms=terms, measured=False) for row in ordered]
+    ordered = sorted(names, key=lambda row: (order.get(row.status, len(order)), row.name))[:LISTED]
+    return [experiment_card(session, row.name, terms=terms, measured=False) for row in ordered], len(names)
 
 
 def checklist_card(

@@ -356,7 +356,7 @@ def test_retirement_cards(card: cards.RequestCard, params: dict[str, Any]) -> No
 @quick
 @given(st.lists(experiments, max_size=4))
 def test_experiments(found: list[ExperimentCard]) -> None:
-    check(screens.experiments(found * 75))
+    check(screens.experiments(found * 75, 75))
     for card in found:
         check(screens.experiment(card))
 

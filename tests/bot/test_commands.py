@@ -43,7 +43,8 @@ BAD = {
     "𝓼𝓽𝓪𝓽𝓾𝓼": "Type help to see them all.",
     "status planer_policy_exp": f"There is no experiment planer_policy_exp. Did you mean {EXPERIMENT}?",
     "status zzz": f"There is: {EXPERIMENT}.",
-    "status a b": "I do not know what to do with b. Reasons go after the word because.",
+    "status a b": "I do not know what to do with b. Reasons go after the word because; "
+    'a name with spaces stands in quotes: "my experiment".',
     "list all": "I do not know what to do with all.",
     "history": "Which experiment? Type it like this: /rollout history EXPERIMENT",
     "candidates plannr_model": f"MLflow has no model plannr_model. Registered models: {MODEL}. Did you mean {MODEL}?",

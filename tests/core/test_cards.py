@@ -154,9 +154,9 @@ def test_lists_to_choose_from(desk: Engine) -> None:
         session.flush()
         assert choices.experiment_names(session) == ["exp_draft", "exp_paused", EXPERIMENT]
         assert choices.policy_names(session) == ["planner_policy"]
-        assert [e.name for e in rollout_cards.experiments(session, terms=TERMS)] == [
-            EXPERIMENT, "exp_paused", "exp_draft", "exp_completed",
-        ]  # fmt: skip
+        found, total = rollout_cards.experiments(session, terms=TERMS)
+        assert [e.name for e in found] == [EXPERIMENT, "exp_paused", "exp_draft", "exp_completed"]
+        assert total == 4
         assert [line.label for line in choices.policy_version_lines(session)] == [
             "planner_policy v3", "planner_policy v2", "planner_policy v1",
         ]  # fmt: skip
