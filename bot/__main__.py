@@ -8,6 +8,8 @@ import logging
 import signal
 import sys
 import threading
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import date
@@ -19,6 +21,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy.exc import ArgumentError, OperationalError, ProgrammingError
 
 from core import db, settings
+from core.addresses import health_address
 from core.errors import Refused
 from core.settings import Settings
 
@@ -29,6 +32,9 @@ log = logging.getLogger("promotion-bot")
 
 FOREVER_MS = 0
 """No limit for a statement: making months of samples anew takes as long as it takes."""
+
+HEALTH_S = 3
+"""How long a bot may take to say how it is; it answers within one, whatever the database does."""
 
 
 @contextmanager
@@ -113,6 +119,7 @@ def _as_it_is(found: Settings) -> Iterator[db.Engine]:
 def run(arguments: argparse.Namespace) -> None:
     """Runs the bot against Slack until it is told to stop."""
     from bot import http, running
+    from bot.pulse import Pulse
 
     found = settings.load(arguments.config)
     if found.slack_bot_token is None or (found.slack_app_token is None and found.slack_signing_secret is None):
@@ -121,16 +128,20 @@ def run(arguments: argparse.Namespace) -> None:
             "HTTP. `promotion-bot manifest` prints the app to create at api.slack.com/apps."
         )
     logging.getLogger("bot.leading").setLevel(logging.INFO)
+    pulse = Pulse()
     with _until_told() as told, ExitStack() as stack:
+        stack.enter_context(http.watched(pulse, health_address()))
         engine = _connected(_database(stack, found))
         stack.callback(engine.dispose)
-        made = stack.enter_context(running.running(engine, found))
+        made = stack.enter_context(running.running(engine, found, pulse=pulse))
         if found.slack_app_token is not None:
-            stack.enter_context(running.listening(made, found.slack_app_token.get_secret_value()))
+            stack.enter_context(running.listening(made, found.slack_app_token.get_secret_value(), pulse))
         else:
-            stack.enter_context(http.serving(made, arguments.host, arguments.port))
+            pulse.needs(stack.enter_context(http.serving(http.slack(made, pulse), arguments.host, arguments.port)))
+        pulse.phase = "running"
         print("ready", flush=True)
         told.wait()
+        pulse.phase = "stopping"
 
 
 def demo(arguments: argparse.Namespace) -> None:
@@ -279,6 +290,22 @@ def migrate(arguments: argparse.Namespace) -> None:
         db.migrate(engine, after=arguments.after)
 
 
+def health(arguments: argparse.Namespace) -> int:
+    """Asks the bot that runs on this machine how it is: 0 where it lives, or with --ready where it can do its work."""
+    url = f"{health_address().url}/{'readyz' if arguments.ready else 'healthz'}"
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with direct.open(url, timeout=HEALTH_S) as answered:
+            print(answered.read().decode())
+    except urllib.error.HTTPError as said:
+        print(said.read().decode())
+        return 1
+    except OSError as error:
+        print(f"Nobody answers at {url} ({error}).", file=sys.stderr)
+        return 1
+    return 0
+
+
 def manifest(arguments: argparse.Namespace) -> None:
     """Prints the Slack app manifest."""
     from bot.manifest import manifest as made
@@ -343,6 +370,11 @@ def _migrate_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--after", action="store_true", help="no process of the release before runs any more")
 
 
+def _health_options(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = "Where it asks is PROMOTION_BOT_HEALTH, as for the bot itself."
+    parser.add_argument("--ready", action="store_true", help="whether it can do its work, and each part by its name")
+
+
 def _manifest_options(parser: argparse.ArgumentParser) -> None:
     _config_option(parser)
     parser.add_argument("--http", metavar="URL", help="for signed HTTP requests to this address, not Socket Mode")
@@ -359,6 +391,7 @@ COMMANDS: Mapping[str, Command] = {
     "replay": (replay, _replay_options),
     "policy": (policy, _policy_options),
     "migrate": (migrate, _migrate_options),
+    "health": (health, _health_options),
     "manifest": (manifest, _manifest_options),
 }
 

@@ -14,6 +14,7 @@ from sqlalchemy import Engine
 
 from bot import http, running
 from bot.manifest import manifest
+from bot.pulse import Pulse
 from bot.sandbox import Sandbox
 from core.errors import Refused
 from tests.bot.acts import approve, ask
@@ -44,9 +45,11 @@ def served(desk: Engine, sandbox: Sandbox, mlflow_uri: str, url: str) -> Iterato
         sandbox, slack_app_token=None, slack_signing_secret=sandbox.signing_secret, mlflow_tracking_uri=mlflow_uri
     )
     port = int(url.split(":")[2].split("/")[0])
+    pulse = Pulse()
+    pulse.phase = "running"
     with (
-        running.running(desk, found) as made,
-        http.serving(made, "127.0.0.1", port),
+        running.running(desk, found, pulse=pulse) as made,
+        http.serving(http.slack(made, pulse), "127.0.0.1", port),
         httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client,
     ):
         yield client
@@ -58,6 +61,7 @@ def test_the_same_bot_by_http(served: httpx.Client, workspace: Workspace, desk: 
     assert steps.shares(desk) == steps.shares_of(control="0.9", candidate_v3="0.1")
     assert "Waiting for you" in str(bob.home())
     assert served.get("/healthz").text == "ok"
+    assert served.get("/readyz").text == "ready"
 
 
 @pytest.mark.parametrize(
@@ -87,6 +91,7 @@ def test_what_is_not_signed_or_too_large(served: httpx.Client) -> None:
     assert served.post("/slack/events", content=b"x" * 1_000_001).status_code == 413
     assert served.get("/slack/events").status_code == 405
     assert served.get("/").status_code == 404
+    assert served.get("/metrics").status_code == 404, "that is for whoever runs it, at the other port"
 
 
 def test_a_taken_port_is_said(served: httpx.Client) -> None:
