@@ -156,7 +156,7 @@ def test_the_days_recommendations_and_the_noise_budget(desk: Engine) -> None:
         posted = "SELECT 'rollout:' || id || ':' || posted_on, 'C1', '1' FROM promotion.rollouts"
         connection.execute(text(f"INSERT INTO promotion.messages (key, channel, ts) {posted}"))
     assert (seen(desk).posts_budget, seen(desk).posts_today) == (1, 1)
-    clock.advance(desk, hours=15)
+    clock.advance(desk, hours=14, minutes=30)
     assert seen(desk).posts_today == 0, "it is Tuesday in Berlin"
     assert seen(desk).recommendations == {"hold": 1}, "but Monday in UTC"
     clock.advance(desk, hours=1)
