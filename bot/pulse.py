@@ -18,8 +18,8 @@ from core.vitals import Readiness, Vitals
 
 STUCK_S: Final = 900.0
 """A thread that beats and has been silent for so long will not go on by itself. Nothing that it does takes as long."""
-READY_WITHIN_S: Final = 0.6
-COUNTED_WITHIN_S: Final = 2.0
+READY: Final = {"within_s": 0.6, "fresh_s": 1.0}
+COUNTED: Final = {"within_s": 2.0, "fresh_s": 3.0}
 
 Phase = Literal["starting", "running", "stopping"]
 
@@ -44,8 +44,8 @@ class Pulse:
     @contextmanager
     def of(self, engine: Engine, settings: Settings) -> Iterator[None]:
         """Looks at this database until the end of the block."""
-        ready = Probe(engine, vitals.readiness, within_s=READY_WITHIN_S)
-        counted = Probe(engine, partial(vitals.vitals, schedule_of=settings.schedule_of), within_s=COUNTED_WITHIN_S)
+        ready = Probe(engine, vitals.readiness, **READY)
+        counted = Probe(engine, partial(vitals.vitals, schedule_of=settings.schedule_of), **COUNTED)
         self.connections, self.readiness, self.vitals = partial(db.in_use, engine), ready, counted
         try:
             yield

@@ -11,13 +11,13 @@ from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session
 
 from core import db
-from core.probe import FRESH_S, NoAnswer, Probe
+from core.probe import NoAnswer, Probe
 from tests.core.steps import at_once
 from tests.crash import gates
 from tests.crash.wires import Wire, wire
 from tests.workspace import waits_until
 
-WITHIN_S = 0.5
+WITHIN_S, FRESH_S = 0.5, 1.0
 
 
 def one(session: Session) -> int:
@@ -26,7 +26,7 @@ def one(session: Session) -> int:
 
 @contextmanager
 def probing(engine: Engine, read: Callable[[Session], int] = one) -> Iterator[Probe[int]]:
-    made = Probe(engine, read, within_s=WITHIN_S)
+    made = Probe(engine, read, within_s=WITHIN_S, fresh_s=FRESH_S)
     try:
         yield made
     finally:
