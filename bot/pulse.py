@@ -27,7 +27,8 @@ Phase = Literal["starting", "running", "stopping"]
 class Pulse:
     """Filled in by the parts as they start; asked by whoever watches over the process, at any time."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, stuck_s: float = STUCK_S) -> None:
+        self._stuck_s = stuck_s
         self.meters = Meters()
         self.phase: Phase = "starting"
         self.is_connected: Callable[[], bool] | None = None
@@ -69,5 +70,5 @@ class Pulse:
             return ()
         now, found = time.monotonic(), list(self._threads.items())
         ended = (f"{thread.name} has ended" for thread, _ in found if not thread.is_alive())
-        stuck = (f"{thread.name} hangs" for thread, beat in found if beat is not None and now - beat > STUCK_S)
+        stuck = (f"{thread.name} hangs" for thread, beat in found if beat is not None and now - beat > self._stuck_s)
         return (*ended, *stuck)
