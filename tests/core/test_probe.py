@@ -25,8 +25,10 @@ def one(session: Session) -> int:
 
 
 @contextmanager
-def probing(engine: Engine, read: Callable[[Session], int] = one) -> Iterator[Probe[int]]:
-    made = Probe(engine, read, within_s=WITHIN_S, fresh_s=FRESH_S)
+def probing(
+    engine: Engine, read: Callable[[Session], int] = one, *, fresh_s: float = FRESH_S
+) -> Iterator[Probe[int]]:
+    made = Probe(engine, read, within_s=WITHIN_S, fresh_s=fresh_s)
     try:
         yield made
     finally:
@@ -89,6 +91,18 @@ def test_however_many_ask_it_looks_once(engine: Engine) -> None:
 
     with probing(engine, counted) as probe:
         assert at_once(*[probe.look] * 8) == [1] * 8
+        assert probe.look() == 1
+
+
+def test_what_failed_is_looked_at_again_at_once(engine: Engine) -> None:
+    looks = iter((0, 1, 0))
+
+    def divides(session: Session) -> int:
+        return 1 // next(looks)
+
+    with probing(engine, divides, fresh_s=3_600) as probe:
+        assert why_not(probe) == "The database cannot be read (ZeroDivisionError)."
+        assert probe.look() == 1
         assert probe.look() == 1
 
 
