@@ -9,6 +9,8 @@ import re
 import signal
 import sys
 import threading
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, date, datetime
@@ -21,6 +23,7 @@ from sqlalchemy.exc import ArgumentError, OperationalError, ProgrammingError
 
 from bot import options
 from core import db, settings
+from core.addresses import health_address
 from core.errors import Refused
 from core.settings import Settings
 
@@ -31,6 +34,9 @@ log = logging.getLogger("promotion-bot")
 
 FOREVER_MS = 0
 """No limit for a statement: making months of samples anew takes as long as it takes."""
+
+HEALTH_S = 3
+"""How long a bot may take to say how it is; it answers within one, whatever the database does."""
 
 
 @contextmanager
@@ -115,6 +121,7 @@ def _as_it_is(found: Settings) -> Iterator[db.Engine]:
 def run(arguments: argparse.Namespace) -> None:
     """Runs the bot against Slack until it is told to stop."""
     from bot import http, running
+    from bot.pulse import Pulse
 
     found = settings.load(arguments.config)
     if found.slack_bot_token is None or (found.slack_app_token is None and found.slack_signing_secret is None):
@@ -123,16 +130,20 @@ def run(arguments: argparse.Namespace) -> None:
             "HTTP. `promotion-bot manifest` prints the app to create at api.slack.com/apps."
         )
     logging.getLogger("bot.leading").setLevel(logging.INFO)
+    pulse = Pulse()
     with _until_told() as told, ExitStack() as stack:
+        stack.enter_context(http.watched(pulse, health_address()))
         engine = _connected(_database(stack, found))
         stack.callback(engine.dispose)
-        made = stack.enter_context(running.running(engine, found))
+        made = stack.enter_context(running.running(engine, found, pulse=pulse))
         if found.slack_app_token is not None:
-            stack.enter_context(running.listening(made, found.slack_app_token.get_secret_value()))
+            stack.enter_context(running.listening(made, found.slack_app_token.get_secret_value(), pulse))
         else:
-            stack.enter_context(http.serving(made, arguments.host, arguments.port))
+            pulse.needs(stack.enter_context(http.serving(http.slack(made, pulse), arguments.host, arguments.port)))
+        pulse.phase = "running"
         print("ready", flush=True)
         told.wait()
+        pulse.phase = "stopping"
 
 
 def demo(arguments: argparse.Namespace) -> None:
@@ -309,6 +320,22 @@ def check(arguments: argparse.Namespace) -> int:
     return 1 if findings.has_faults(lines) else 0
 
 
+def health(arguments: argparse.Namespace) -> int:
+    """Asks the bot that runs on this machine how it is: 0 where it lives, or with --ready where it can do its work."""
+    url = f"{health_address().url}/{'readyz' if arguments.ready else 'healthz'}"
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with direct.open(url, timeout=HEALTH_S) as answered:
+            print(answered.read().decode())
+    except urllib.error.HTTPError as said:
+        print(said.read().decode())
+        return 1
+    except OSError as error:
+        print(f"Nobody answers at {url} ({error}).", file=sys.stderr)
+        return 1
+    return 0
+
+
 def manifest(arguments: argparse.Namespace) -> None:
     """Prints the Slack app manifest."""
     from bot.manifest import manifest as made
@@ -335,6 +362,7 @@ COMMANDS: Mapping[str, Command] = {
     "replay": (replay, options.replay),
     "policy": (policy, options.policy),
     "migrate": (migrate, options.migrate),
+    "health": (health, options.health),
     "manifest": (manifest, options.manifest),
 }
 

@@ -37,14 +37,15 @@ OLD_FORM = "This form is not one of mine any more. Open it anew."
 # --- Words for errors -----------------------------------------------------------------------------------------------
 
 
-def _reference() -> str:
+def _reference(desk: Desk) -> str:
     """Notes the exception at hand in the log; the sentence that people get names the note."""
     reference = uuid.uuid4().hex[:8]
     log.exception("unexpected error, reference %s", reference)
+    desk.pulse.meters.erred()
     return f"Something went wrong on my side and nothing was changed. Reference for the log: {reference}"
 
 
-def told(work: Callable[[], Answer]) -> Answer:
+def told(desk: Desk, work: Callable[[], Answer]) -> Answer:
     """What the person is told, whatever happens: the answer, why it was refused, or a reference to the log."""
     try:
         return work()
@@ -53,7 +54,7 @@ def told(work: Callable[[], Answer]) -> Answer:
     except Refused as refused:
         return blocks.literal(f"⚠️ {refused}")
     except Exception:
-        return blocks.literal(f"💥 {_reference()}")
+        return blocks.literal(f"💥 {_reference(desk)}")
 
 
 def _only_ours(context: BoltContext, next: Callable[[], BoltResponse]) -> BoltResponse:
@@ -98,7 +99,7 @@ def _answer(
 
 
 def _draw_home(hands: Hands, desk: Desk, client: WebClient, user: str, said: Answer | None = None) -> None:
-    drawn = told(lambda: Answer("", view=home.view(desk, desk.people.actor(user), said)))
+    drawn = told(desk, lambda: Answer("", view=home.view(desk, desk.people.actor(user), said)))
     view = drawn.view or {"type": "home", "blocks": list(drawn.blocks)}
     hands.tell(lambda: tell.publish(client, user, view))
 
@@ -115,7 +116,7 @@ def _open(hands: Hands, desk: Desk, client: WebClient, body: Body, answer: Answe
 
 
 def _fill(hands: Hands, desk: Desk, client: WebClient, view_id: str, about: str, fill: Callable[[], Block]) -> None:
-    filled = told(lambda: Answer("", view=fill()))
+    filled = told(desk, lambda: Answer("", view=fill()))
     view = filled.view or modals.modal("That did not work", "message", filled.blocks)
     hands.tell(partial(_update, hands, desk, client, view_id, {**view, "private_metadata": about}, filled))
 
@@ -133,7 +134,7 @@ def on_command(hands: Hands, desk: Desk, verbs: commands.Verbs, ack: Ack, body: 
     """Runs a verb. Quick ones answer with the acknowledgement; those that measure or ask the registry follow it."""
     name, words = parse(body.get("text") or "")
     actor = _actor(desk, body)
-    work = partial(told, lambda: commands.run(name, desk, words, actor, verbs))
+    work = partial(told, desk, lambda: commands.run(name, desk, words, actor, verbs))
     if commands.is_slow(name, words, verbs):
         first = commands.first_words(name, words, verbs)
         if first:
@@ -171,7 +172,7 @@ def on_button(
 
     What measures changes nothing before it is asked for, so it may follow the acknowledgement.
     """
-    work = partial(told, partial(press, desk, _value(action), _actor(desk, body)))
+    work = partial(told, desk, partial(press, desk, _value(action), _actor(desk, body)))
     if action["action_id"] in buttons.SLOW:
         ack()
         hands.read(lambda: _answer(hands, desk, client, _where(body), work()))
@@ -270,7 +271,7 @@ def on_form(form: Form, hands: Hands, desk: Desk, ack: Ack, body: Body, view: Bo
     except Refused as refused:
         ack(response_action="errors", errors={form.field: blocks.spelled(str(refused))})
     except Exception:
-        ack(response_action="errors", errors={form.field: _reference()})
+        ack(response_action="errors", errors={form.field: _reference(desk)})
     else:
         ack()
         # A modal has no channel of its own; the address of what opened it still takes an answer.
@@ -293,7 +294,7 @@ def on_policy_form(hands: Hands, desk: Desk, ack: Ack, body: Body, view: Body, c
 
 
 def _create(hands: Hands, desk: Desk, client: WebClient, view: Body, wish: PolicyWish, actor: Actor) -> None:
-    answer = told(lambda: modals.create_policy_version(desk, wish, actor))
+    answer = told(desk, lambda: modals.create_policy_version(desk, wish, actor))
     shown = modals.modal("New policy version", "message", answer.blocks, about=view["private_metadata"])
     hands.tell(partial(_update, hands, desk, client, view["id"], shown, answer))
 

@@ -329,6 +329,12 @@ PAUSE_S = 1.2
 """Slack takes a handful of calls at once, then some 50 edits a minute."""
 
 
+def _counted(desk: Desk, handler: Handler, session: Session, due: Due) -> None:
+    """Each attempt is counted."""
+    with desk.pulse.meters.delivery(due.kind):
+        handler(session, due)
+
+
 def _patient(handler: Handler) -> Handler:
     """Slack says when to come back after too many calls; that is not a failure."""
 
@@ -353,10 +359,10 @@ class Deliverer:
         self._desk = desk
         self._stopping = threading.Event()
         urgent, calm = (
-            {kind: _patient(partial(handler, client, desk)) for kind, handler in table.items()}
+            {kind: partial(_counted, desk, _patient(partial(handler, client, desk))) for kind, handler in table.items()}
             for table in (URGENT, CALM)
         )
-        registry: Mapping[str, Handler] = {"registry": partial(_align, desk)}
+        registry: Mapping[str, Handler] = {"registry": partial(_counted, desk, partial(_align, desk))}
         self._threads = [
             threading.Thread(target=self._work, args=(handlers, pause_s), name=f"deliver-{name}", daemon=True)
             for name, handlers, pause_s in (
@@ -370,6 +376,7 @@ class Deliverer:
         """Starts the threads."""
         for thread in self._threads:
             thread.start()
+            self._desk.pulse.needs(thread)
 
     def stop(self, timeout_s: float = 10) -> None:
         """Finishes the effects at hand, then stops."""
@@ -381,6 +388,7 @@ class Deliverer:
     def _work(self, handlers: Mapping[str, Handler], pause_s: float) -> None:
         at_once = 0
         while not self._stopping.is_set():
+            self._desk.pulse.beat()
             try:
                 is_busy = outbox.deliver_next(self._desk.engine, handlers)
             except Exception:

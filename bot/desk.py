@@ -11,6 +11,7 @@ from datetime import timedelta
 from bot.abilities import Abilities
 from bot.channels import Channels
 from bot.people import People
+from bot.pulse import Pulse
 from core import db
 from core.db import Engine, Session
 from core.registry import Registry
@@ -25,7 +26,7 @@ class Desk:
     """The parts a handler may use.
 
     `wake` rouses the deliverers, so that an effect follows its commit at once; `stopping` ends what takes long;
-    `able` remembers which blocks the workspace does not take; every transaction passes `fence`.
+    `able` remembers which blocks the workspace does not take; `pulse` counts; every transaction passes `fence`.
     """
 
     engine: Engine
@@ -36,6 +37,7 @@ class Desk:
     wake: threading.Condition = field(default_factory=threading.Condition)
     stopping: threading.Event = field(default_factory=threading.Event)
     able: Abilities = field(default_factory=Abilities)
+    pulse: Pulse = field(default_factory=Pulse)
     fence: Callable[[Session], None] | None = None
 
     @property

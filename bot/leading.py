@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from bot.pulse import Pulse
 from core.leader import HEARTBEAT_S, Leadership
 
 log = logging.getLogger(__name__)
@@ -28,13 +29,14 @@ def _beat(lead: Leadership, gained: Callable[[], None]) -> str:
 
 
 @contextmanager
-def leading(lead: Leadership, gained: Callable[[], None]) -> Iterator[None]:
+def leading(lead: Leadership, gained: Callable[[], None], pulse: Pulse) -> Iterator[None]:
     """Tries for the lead and keeps it until the end of the block; `gained` is called each time it is got."""
     stopping = threading.Event()
 
     def hold() -> None:
         known = ""
         while not stopping.is_set():
+            pulse.beat()
             trouble = _beat(lead, gained)
             if trouble and trouble != known:
                 log.warning("this process does not lead: %s", trouble)
@@ -43,6 +45,8 @@ def leading(lead: Leadership, gained: Callable[[], None]) -> Iterator[None]:
 
     thread = threading.Thread(target=hold, name="lead", daemon=True)
     thread.start()
+    pulse.needs(thread)
+    pulse.leads = lambda: lead.is_held
     try:
         yield
     finally:

@@ -13,10 +13,12 @@ from slack_sdk.errors import SlackApiError
 
 from bot import app, commands, schedule
 from bot.channels import Channels
+from bot.client import Client
 from bot.deliver import Deliverer
 from bot.desk import Desk
 from bot.hands import Hands
 from bot.people import People
+from bot.pulse import Pulse
 from bot.socketmode import SocketMode
 from bot.tell import LOST
 from core import ledger, registry
@@ -29,25 +31,32 @@ log = logging.getLogger(__name__)
 SLACK_TIMEOUT_S = 10
 
 
-def _client(settings: Settings) -> WebClient:
+def _client(settings: Settings, pulse: Pulse) -> WebClient:
     """A client that never tries again by itself: a repeated post would be seen twice. The outbox decides that."""
     token = settings.slack_bot_token.get_secret_value() if settings.slack_bot_token else None
-    return WebClient(token=token, base_url=settings.slack_api_url, timeout=SLACK_TIMEOUT_S, retry_handlers=[])
+    about = {"token": token, "base_url": settings.slack_api_url, "timeout": SLACK_TIMEOUT_S}
+    return Client(pulse.meters, **about, retry_handlers=[])
 
 
 @contextmanager
-def running(engine: Engine, settings: Settings, *, verbs: commands.Verbs = commands.VERBS) -> Iterator[App]:
+def running(
+    engine: Engine, settings: Settings, *, verbs: commands.Verbs = commands.VERBS, pulse: Pulse | None = None
+) -> Iterator[App]:
     """A bot that delivers effects and runs its jobs; listening is up to the caller.
 
     Raises:
         Refused: where Slack cannot be reached or does not accept the token.
     """
-    client = _client(settings)
+    pulse = pulse or Pulse()
+    client = _client(settings, pulse)
     people = People(client, settings)
     channels = Channels(client)
-    desk = Desk(engine, registry.at(settings.tracking_uri, settings.mlflow_timeout_s), people, channels, settings)
+    models = registry.at(settings.tracking_uri, settings.mlflow_timeout_s)
+    desk = Desk(engine, models, people, channels, settings, pulse=pulse)
+    pulse.has_registry = lambda: models.is_loaded
     hands = Hands()
     with ExitStack() as stack:
+        stack.enter_context(pulse.of(engine, settings))
         secret = settings.slack_signing_secret
         with _reachable(settings.slack_api_url):
             signed = secret.get_secret_value() if secret else None
@@ -82,13 +91,13 @@ def _named(error: Exception) -> str:
 
 
 @contextmanager
-def listening(made: App, app_token: str) -> Iterator[None]:
+def listening(made: App, app_token: str, pulse: Pulse | None = None) -> Iterator[None]:
     """Listens over Socket Mode until the end of the block.
 
     Raises:
         Refused: where Slack cannot be reached or does not accept the token.
     """
-    slack = SocketMode(made, app_token)
+    slack = SocketMode(made, app_token, pulse)
     with _reachable(made.client.base_url):
         slack.start()
     try:

@@ -235,7 +235,8 @@ def _guarded(job: Job, desk: Desk, lead: Leadership) -> None:
     if not (job.everywhere or lead.is_held):
         return
     try:
-        job.run(desk if job.everywhere else replace(desk, fence=lead.fence))
+        with desk.pulse.meters.job(job.id):
+            job.run(desk if job.everywhere else replace(desk, fence=lead.fence))
     except NotLeading:
         log.info("job %s ends here: another process leads", job.id)
     except Exception:
@@ -264,7 +265,8 @@ def scheduled(desk: Desk) -> Iterator[None]:
         threading.Thread(target=_catch_up, args=(desk, lead), name="catch up", daemon=True).start()
 
     scheduler.start()
-    with leading(lead, gained):
+    desk.pulse.needs(scheduler._thread)
+    with leading(lead, gained, desk.pulse):
         try:
             yield
         finally:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
+import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -23,6 +24,9 @@ from slack_sdk.socket_mode.request import SocketModeRequest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
+from bot.meters import kind_of
+from bot.pulse import Pulse
+
 log = logging.getLogger(__name__)
 
 WORKERS = 10
@@ -35,8 +39,9 @@ PAUSES_S = (0.05, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 class SocketMode:
     """Keeps a connection to Slack open until stopped."""
 
-    def __init__(self, made: App, app_token: str) -> None:
+    def __init__(self, made: App, app_token: str, pulse: Pulse | None = None) -> None:
         self._app = made
+        self._pulse = pulse or Pulse()
         self._app_token = app_token
         self._workers = ThreadPoolExecutor(WORKERS, "socket-mode")
         self._newest: ClientConnection | None = None
@@ -54,6 +59,8 @@ class SocketMode:
         """
         self._connect()
         self._keeper.start()
+        self._pulse.needs(self._keeper)
+        self._pulse.is_connected = lambda: self._newest in self._readers
 
     def stop(self) -> None:
         """Takes nothing more, acknowledges what is held, and closes."""
@@ -116,9 +123,9 @@ class SocketMode:
             self._replace(connection)
         elif "envelope_id" in message:
             with suppress(RuntimeError):  # stopping: Slack tells the person that nobody took it
-                self._workers.submit(self._handle, connection, message)
+                self._workers.submit(self._handle, connection, message, time.monotonic())
 
-    def _handle(self, connection: ClientConnection, message: Mapping[str, Any]) -> None:
+    def _handle(self, connection: ClientConnection, message: Mapping[str, Any], arrived: float) -> None:
         try:
             request = SocketModeRequest.from_dict(dict(message))
             if request is None:
@@ -126,6 +133,7 @@ class SocketMode:
             answered = run_bolt_app(self._app, request)
             if answered.status == 200:
                 self._send(connection, {"envelope_id": request.envelope_id, **_payload(answered)})
+            self._pulse.meters.acknowledged(kind_of(request.payload), answered.status, arrived)
         except Exception:
             log.exception("a message from Slack could not be handled")
 

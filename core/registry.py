@@ -87,6 +87,11 @@ class Registry:
         self._lock = threading.Lock()
         self._client: Any = None
 
+    @property
+    def is_loaded(self) -> bool:
+        """True once MLflow is imported and a client is there."""
+        return self._client is not None
+
     def _connected(self) -> Any:
         with self._lock:
             if self._client is None:
