@@ -22,7 +22,8 @@ from core.errors import Refused
 log = logging.getLogger(__name__)
 
 BODY_LIMIT = 1_000_000
-STOP_S = 10
+FINISH_S = 3
+"""What is not acknowledged by then is too late for Slack."""
 
 
 def asgi(made: App) -> Starlette:
@@ -59,11 +60,12 @@ def serving(made: App, host: str, port: int) -> Iterator[None]:
         listener = socket.create_server((host, port), family=family)
     except OSError as error:
         raise Refused(f"{host}:{port} cannot be listened on ({error}). Choose with --host and --port.") from error
-    server = uvicorn.Server(uvicorn.Config(asgi(made), log_level="warning", access_log=False))
+    config = uvicorn.Config(asgi(made), log_config=None, access_log=False, timeout_graceful_shutdown=FINISH_S)
+    server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, args=([listener],), name="http", daemon=True)
     thread.start()
     try:
         yield
     finally:
         server.should_exit = True
-        thread.join(STOP_S)
+        thread.join(FINISH_S + 1)

@@ -11,7 +11,7 @@ from core.leader import HEARTBEAT_S, Leadership
 
 log = logging.getLogger(__name__)
 
-STOP_S = 5
+STOP_S = 2
 
 
 def _beat(lead: Leadership, gained: Callable[[], None]) -> str:
@@ -28,9 +28,11 @@ def _beat(lead: Leadership, gained: Callable[[], None]) -> str:
 
 
 @contextmanager
-def leading(lead: Leadership, gained: Callable[[], None]) -> Iterator[None]:
-    """Tries for the lead and keeps it until the end of the block; `gained` is called each time it is got."""
-    stopping = threading.Event()
+def leading(lead: Leadership, gained: Callable[[], None], stopping: threading.Event) -> Iterator[None]:
+    """Tries for the lead and keeps it until `stopping` is set, at the latest at the end of the block.
+
+    Then it is let go at once. `gained` is called each time it is got.
+    """
 
     def hold() -> None:
         known = ""
@@ -40,6 +42,9 @@ def leading(lead: Leadership, gained: Callable[[], None]) -> Iterator[None]:
                 log.warning("this process does not lead: %s", trouble)
             known = trouble
             stopping.wait(HEARTBEAT_S)
+        if lead.is_held:
+            log.info("the lead is let go: this process stops")
+        lead.let_go()
 
     thread = threading.Thread(target=hold, name="lead", daemon=True)
     thread.start()
@@ -48,4 +53,3 @@ def leading(lead: Leadership, gained: Callable[[], None]) -> Iterator[None]:
     finally:
         stopping.set()
         thread.join(STOP_S)
-        lead.let_go()
