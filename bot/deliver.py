@@ -328,6 +328,7 @@ def _patient(handler: Handler) -> Handler:
         try:
             handler(session, due)
         except SlackApiError as error:
+            trace.note(slack=error.response["error"])
             if error.response["error"] != "ratelimited":
                 raise
             raise Later("rate limited", float(error.response.headers.get("Retry-After", 1))) from error

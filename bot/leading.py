@@ -42,9 +42,10 @@ def leading(lead: Leadership, gained: Callable[[], None], stopping: threading.Ev
                 log.warning("this process does not lead: %s", trouble)
             known = trouble
             stopping.wait(HEARTBEAT_S)
-        if lead.is_held:
-            log.info("the lead is let go: this process stops")
+        led = lead.is_held
         lead.let_go()
+        if led:
+            log.info("the lead is let go: this process stops")
 
     thread = threading.Thread(target=hold, name="lead", daemon=True)
     thread.start()

@@ -63,7 +63,8 @@ class AsText(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """The same as in JSON, in the same order."""
         found = fields(record)
-        head = f"{found.pop('time')} {found.pop('level')} {found.pop('logger')}: {found.pop('message')}"
+        message = _printed(found.pop("message"))
+        head = f"{found.pop('time')} {found.pop('level')} {found.pop('logger')}: {message}"
         below = found.pop("trace", None)
         more = "".join(f" {key}={_worded(said)}" for key, said in found.items())
         return head + more + (f"\n{below}" if below else "")
@@ -72,7 +73,12 @@ class AsText(logging.Formatter):
 def _worded(said: object) -> str:
     """A value in a line of text; in quotes where it has blanks in it, so that one value never looks like two."""
     plain = str(said)
-    return plain if plain.isprintable() and " " not in plain else json.dumps(plain, ensure_ascii=False)
+    return f'"{_printed(plain)}"' if " " in plain else _printed(plain)
+
+
+def _printed(said: str) -> str:
+    """Without what would move a terminal's cursor, or look like another line."""
+    return said if said.isprintable() else said.encode("unicode_escape").decode()
 
 
 FORMS: Mapping[Form, type[logging.Formatter]] = {"json": AsJson, "text": AsText}

@@ -75,6 +75,7 @@ def running(
         stack.callback(deliverer.stop)
         stack.enter_context(schedule.scheduled(desk))
         stack.callback(hands.finish)
+        stack.callback(desk.stopping.set)
         yield made
 
 

@@ -283,13 +283,12 @@ def scheduled(desk: Desk) -> Iterator[None]:
         pools[1].submit(_catch_up, desk, lead)
 
     scheduler.start()
-    with leading(lead, gained, desk.stopping):
-        try:
+    try:
+        with leading(lead, gained, desk.stopping):
             yield
-        finally:
-            desk.stopping.set()
-            scheduler.pause()
-            until = time.monotonic() + FINISH_S
-            if sum(pool.finish(until) for pool in pools):
-                log.warning("a job was given up in the middle of a batch, of which nothing is kept")
-            scheduler.shutdown(wait=False)
+    finally:
+        scheduler.pause()
+        until = time.monotonic() + FINISH_S
+        if sum(pool.finish(until) for pool in pools):
+            log.warning("a job was given up in the middle of a batch, of which nothing is kept")
+        scheduler.shutdown(wait=False)

@@ -27,7 +27,7 @@ from tests.conftest import a_server, fresh_database
 from tests.core.conftest import make_mlflow_store
 from tests.crash.kills import registry_server
 
-BARE = (sys.executable, "-c", "import slack_bolt; print('ready')")
+BARE = (sys.executable, "-c", "import slack_bolt; print('ready', flush=True); import time; time.sleep(1)")
 RUN = (sys.executable, "-m", "bot", "run")
 
 
@@ -57,8 +57,8 @@ def surroundings() -> Iterator[tuple[dict[str, str], Path]]:
 
 
 @contextmanager
-def started(command: tuple[str, ...], environment: dict[str, str], folder: Path) -> Iterator[tuple[int, float]]:
-    """The process id, and how many milliseconds it took until it said that it is ready."""
+def started(command: tuple[str, ...], environment: dict[str, str], folder: Path) -> Iterator[tuple[int, float, float]]:
+    """The process id, and how many milliseconds it took until it said that it is ready, in all and of the processor."""
     began = time.perf_counter()
     process = subprocess.Popen(
         command, env=os.environ | environment, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
@@ -67,7 +67,9 @@ def started(command: tuple[str, ...], environment: dict[str, str], folder: Path)
         assert process.stdout is not None
         said = process.stdout.readline()
         assert said == "ready\n", said
-        yield process.pid, (time.perf_counter() - began) * 1000
+        took = time.perf_counter() - began
+        worked = psutil.Process(process.pid).cpu_times()
+        yield process.pid, took * 1000, (worked.user + worked.system) * 1000
     finally:
         process.terminate()
         process.communicate()
@@ -81,17 +83,20 @@ def main() -> None:
     chosen = parser.parse_args()
     bare: list[float] = []
     bot: list[float] = []
+    work: list[float] = []
     with surroundings() as (environment, folder):
         for number in range(chosen.starts + 1):
             for command, times in ((BARE, bare), (RUN, bot)):
-                with started(command, environment, folder) as (_, ms):
+                with started(command, environment, folder) as (_, ms, worked_ms):
                     times += [ms] if number else []  # the first one compiles
-        with started(RUN, environment, folder) as (pid, _):
+                    work += [worked_ms] if number and command is RUN else []
+        with started(RUN, environment, folder) as (pid, _, _):
             time.sleep(chosen.rest)
             memory = psutil.Process(pid).memory_full_info()
             threads = psutil.Process(pid).num_threads()
     middle, least = statistics.median(bot), statistics.median(bare)
     print(f"ready after {middle:.0f} ms in the median of {len(bot)} starts ({min(bot):.0f} … {max(bot):.0f})")
+    print(f"of which the processor works {statistics.median(work):.0f} ms")
     print(f"a bare Python with slack_bolt takes {least:.0f} ms: {middle / least:.1f} times")
     print(
         f"at rest for {chosen.rest:.0f} s: {memory.rss / 1e6:.0f} MB resident, "
