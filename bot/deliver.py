@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date
@@ -29,6 +30,7 @@ from core import (
     rollouts,
     settling,
     stages,
+    trace,
 )
 from core.db import Session
 from core.errors import Refused
@@ -39,6 +41,7 @@ log = logging.getLogger(__name__)
 
 IDLE_S = 0.5
 TROUBLE_S = 2.0
+FINISH_S = 3.0
 EVENT_TYPE = "promotion_bot_delivery"
 HISTORY_PAGES = 10
 CARD_FIRST_S = 2.0
@@ -82,6 +85,7 @@ def _post(
     """The ts of the message of this delivery, and whether it was posted just now."""
     posted = _find_posted(client, channel, delivery, thread) if is_retry else None
     if posted is not None:
+        trace.note(did="found as it was posted before", channel=channel)
         return posted, False
     outbox.hold(session)
     response = client.chat_postMessage(
@@ -94,6 +98,7 @@ def _post(
         thread_ts=thread,
         reply_broadcast=is_broadcast or None,
     )
+    trace.note(did="posted", channel=channel)
     return str(response["ts"]), True
 
 
@@ -105,6 +110,7 @@ def _redraw(client: WebClient, place: cards.Place, answer: Answer) -> bool:
         if error.response["error"] in GONE:
             return False
         raise
+    trace.note(did="redrawn", channel=place.channel)
     return True
 
 
@@ -342,6 +348,7 @@ def _patient(handler: Handler) -> Handler:
         try:
             handler(session, due)
         except SlackApiError as error:
+            trace.note(slack=error.response["error"])
             if error.response["error"] != "ratelimited":
                 raise
             raise Later("rate limited", float(error.response.headers.get("Retry-After", 1))) from error
@@ -378,12 +385,13 @@ class Deliverer:
             thread.start()
             self._desk.pulse.needs(thread)
 
-    def stop(self, timeout_s: float = 10) -> None:
-        """Finishes the effects at hand, then stops."""
+    def stop(self) -> None:
+        """Finishes the effects at hand, then stops; one that takes long is given up, and done again by the next bot."""
         self._stopping.set()
         self._desk.rouse()
+        until = time.monotonic() + FINISH_S
         for thread in self._threads:
-            thread.join(timeout_s)
+            thread.join(max(0.0, until - time.monotonic()))
 
     def _work(self, handlers: Mapping[str, Handler], pause_s: float) -> None:
         at_once = 0
@@ -406,6 +414,7 @@ class Deliverer:
 def _align(desk: Desk, session: Session, due: Due) -> None:
     """What others set in the registry is left as it is, and told."""
     found = stages.align_registry(session, due, desk.registry)
+    trace.note(model=due.payload["mlflow_model_name"], tags=found.tags, alias=found.alias)
     if found.spared or found.is_alias_spared:
         name = due.payload["mlflow_model_name"]
         discrepancies.compare_model(session, name, desk.registry, besides=due.id)

@@ -31,7 +31,8 @@ from core.errors import Refused
 log = logging.getLogger(__name__)
 
 BODY_LIMIT = 1_000_000
-STOP_S = 10
+FINISH_S = 3
+"""What is not acknowledged by then is too late for Slack."""
 
 
 def slack(made: App, pulse: Pulse) -> Starlette:
@@ -121,11 +122,12 @@ def serving(
         listener = socket.create_server((host, port), family=family)
     except OSError as error:
         raise Refused(f"{host}:{port} cannot be listened on ({error}). Choose with {choice}.") from error
-    server = uvicorn.Server(uvicorn.Config(served, log_level="warning", access_log=False))
+    config = uvicorn.Config(served, log_config=None, access_log=False, timeout_graceful_shutdown=FINISH_S)
+    server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, args=([listener],), name=name, daemon=True)
     thread.start()
     try:
         yield thread
     finally:
         server.should_exit = True
-        thread.join(STOP_S)
+        thread.join(FINISH_S + 1)

@@ -12,7 +12,7 @@ from core.leader import HEARTBEAT_S, Leadership
 
 log = logging.getLogger(__name__)
 
-STOP_S = 5
+STOP_S = 2
 
 
 def _beat(lead: Leadership, gained: Callable[[], None]) -> str:
@@ -29,9 +29,11 @@ def _beat(lead: Leadership, gained: Callable[[], None]) -> str:
 
 
 @contextmanager
-def leading(lead: Leadership, gained: Callable[[], None], pulse: Pulse) -> Iterator[None]:
-    """Tries for the lead and keeps it until the end of the block; `gained` is called each time it is got."""
-    stopping = threading.Event()
+def leading(lead: Leadership, gained: Callable[[], None], stopping: threading.Event, pulse: Pulse) -> Iterator[None]:
+    """Tries for the lead and keeps it until `stopping` is set, at the latest at the end of the block.
+
+    Then it is let go at once. `gained` is called each time it is got.
+    """
 
     def hold() -> None:
         known = ""
@@ -42,6 +44,10 @@ def leading(lead: Leadership, gained: Callable[[], None], pulse: Pulse) -> Itera
                 log.warning("this process does not lead: %s", trouble)
             known = trouble
             stopping.wait(HEARTBEAT_S)
+        led = lead.is_held
+        lead.let_go()
+        if led:
+            log.info("the lead is let go: this process stops")
 
     thread = threading.Thread(target=hold, name="lead", daemon=True)
     thread.start()
@@ -52,4 +58,3 @@ def leading(lead: Leadership, gained: Callable[[], None], pulse: Pulse) -> Itera
     finally:
         stopping.set()
         thread.join(STOP_S)
-        lead.let_go()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,14 +12,15 @@ from datetime import timedelta
 from functools import partial
 from typing import Final
 
-from apscheduler.executors.pool import ThreadPoolExecutor
+from apscheduler.executors.pool import BasePoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.cron import CronTrigger
 from apscheduler.triggers.interval import IntervalTrigger
 
 from bot.desk import Desk
 from bot.leading import leading
-from core import alerts, approvals, audit, countdowns, db, digests, discrepancies, freezes, rollup, steps
+from bot.pools import Pool
+from core import alerts, approvals, audit, countdowns, db, digests, discrepancies, freezes, rollup, steps, trace
 from core.db import Session
 from core.errors import RegistryUnavailable
 from core.leader import Leadership, NotLeading
@@ -130,6 +131,8 @@ def recommend(desk: Desk) -> None:
     with desk.transaction() as session:
         wanted = digests.due(session, desk.settings.schedule_of)
     _each(desk, wanted, partial(digests.recommend_due, terms=desk.settings.terms))
+    if desk.stopping.is_set():  # a digest tells the whole day
+        return
     seal(desk)
     with desk.transaction() as session:
         digests.put_digests(session)
@@ -219,6 +222,8 @@ JOBS: tuple[Job, ...] = (
     Job("reconcile", every(RECONCILES_EVERY), reconcile),
     Job("sweep", lambda settings: CronTrigger(hour=3, minute=17), sweep),
 )
+FINISH_S = 3.0
+"""How long the batch under way may take when the bot stops."""
 THREADS = 2
 """Jobs that run at once; each holds a connection to the database."""
 
@@ -231,9 +236,24 @@ def run_now(desk: Desk, *ids: str) -> None:
             jobs[each].run(desk)
 
 
+class _Executor(BasePoolExecutor):  # type: ignore[misc]
+    """Has the scheduler run its jobs in a pool of ours."""
+
+    def __init__(self, pool: Pool) -> None:
+        super().__init__(pool)
+
+
 def _guarded(job: Job, desk: Desk, lead: Leadership) -> None:
-    if not (job.everywhere or lead.is_held):
+    if desk.stopping.is_set() or not (job.everywhere or lead.is_held):
         return
+    with trace.begun(job=job.id) as run:
+        began = time.monotonic()
+        _try(job, desk, lead)
+        if run.effects:  # one that found nothing to do is not worth a line
+            log.info("job", extra={"effects": run.effects, "ms": round((time.monotonic() - began) * 1000)})
+
+
+def _try(job: Job, desk: Desk, lead: Leadership) -> None:
     try:
         with desk.pulse.meters.job(job.id):
             job.run(desk if job.everywhere else replace(desk, fence=lead.fence))
@@ -254,21 +274,24 @@ def _catch_up(desk: Desk, lead: Leadership) -> None:
 def scheduled(desk: Desk) -> Iterator[None]:
     """Runs every job at its times until the end of the block; of several processes only one, the leader."""
     late = {"coalesce": True, "max_instances": 1, "misfire_grace_time": None}
-    threads = {"default": ThreadPoolExecutor(THREADS)}
-    scheduler = BackgroundScheduler(timezone="UTC", job_defaults=late, executors=threads)
+    pools = Pool(THREADS, "job"), Pool(1, "catch up")
+    scheduler = BackgroundScheduler(timezone="UTC", job_defaults=late, executors={"default": _Executor(pools[0])})
     lead = Leadership(desk.engine)
     for job in JOBS:
         scheduler.add_job(_guarded, job.trigger(desk.settings), args=(job, desk, lead), id=job.id)
 
     def gained() -> None:
         # Not as jobs of their own: the scheduler stumbles over jobs that end while it is shut down.
-        threading.Thread(target=_catch_up, args=(desk, lead), name="catch up", daemon=True).start()
+        pools[1].submit(_catch_up, desk, lead)
 
     scheduler.start()
     desk.pulse.needs(scheduler._thread)
-    with leading(lead, gained, desk.pulse):
-        try:
+    try:
+        with leading(lead, gained, desk.stopping, desk.pulse):
             yield
-        finally:
-            desk.stopping.set()
-            scheduler.shutdown(wait=False)
+    finally:
+        scheduler.pause()
+        until = time.monotonic() + FINISH_S
+        if sum(pool.finish(until) for pool in pools):
+            log.warning("a job was given up in the middle of a batch, of which nothing is kept")
+        scheduler.shutdown(wait=False)

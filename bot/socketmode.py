@@ -12,7 +12,6 @@ import logging
 import threading
 import time
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
@@ -25,6 +24,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from bot.meters import kind_of
+from bot.pools import Pool
 from bot.pulse import Pulse
 
 log = logging.getLogger(__name__)
@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 WORKERS = 10
 PING_S = 5
 CLOSE_S = 0.5
+FINISH_S = 3.0
+"""What is not acknowledged by then is too late for Slack."""
 PAUSES_S = (0.05, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 """Before the next connection, by how many in a row ended without Slack's hello."""
 
@@ -43,7 +45,7 @@ class SocketMode:
         self._app = made
         self._pulse = pulse or Pulse()
         self._app_token = app_token
-        self._workers = ThreadPoolExecutor(WORKERS, "socket-mode")
+        self._workers = Pool(WORKERS, "socket-mode")
         self._newest: ClientConnection | None = None
         self._in_vain = 0
         self._readers: dict[ClientConnection, threading.Thread] = {}
@@ -66,12 +68,12 @@ class SocketMode:
         """Takes nothing more, acknowledges what is held, and closes."""
         self._stopping.set()
         self._wanted.set()
-        self._workers.shutdown()
+        self._workers.finish(time.monotonic() + FINISH_S)
         if self._keeper.is_alive():
             self._keeper.join(CLOSE_S)  # it may be waiting for an answer of Slack's; then it closes what it opens
         for connection, reader in list(self._readers.items()):
             connection.close()
-            reader.join()
+            reader.join(CLOSE_S)
 
     # --- Connections ------------------------------------------------------------------------------------------------
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import time
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,11 +14,14 @@ from sqlalchemy import Engine, delete, func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import distinct_on, insert
 from sqlalchemy.orm import Session
 
-from core import db
+from core import db, trace
 from core.tables import Effect
+
+log = logging.getLogger(__name__)
 
 LONGEST_PAUSE_S = 300
 ATTEMPTS_WAITED_FOR = 5
+WHY_LIMIT = 300
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,8 @@ class Due:
     request_id: int | None
     payload: Mapping[str, Any]
     is_retry: bool
+    origin: str | None = None
+    """The id of what put it."""
 
 
 Handler = Callable[[Session, Due], None]
@@ -40,8 +47,11 @@ def put(session: Session, *, kind: str, subject: str, key: str, request_id: int 
 
     Effects with the same `subject` are carried out one at a time, so a later look never loses to an earlier one.
     """
+    there = trace.current()
     row = {"kind": kind, "subject": subject, "key": key, "request_id": request_id, "payload": payload}
-    session.execute(insert(Effect).values(row).on_conflict_do_nothing(index_elements=["key"]))
+    made = insert(Effect).values(row | {"origin": there and there.id}).on_conflict_do_nothing(index_elements=["key"])
+    if session.scalar(made.returning(Effect.id)) is not None and there is not None:
+        there.effects += 1
 
 
 def put_latest(session: Session, *, kind: str, subject: str, key: str, **payload: Any) -> None:
@@ -111,6 +121,7 @@ def _claim(session: Session, kinds: list[str]) -> tuple[Due, int] | None:
         request_id=effect.request_id,
         payload=effect.payload,
         is_retry=effect.attempts > 1,
+        origin=effect.origin,
     )
     return due, effect.attempts
 
@@ -124,30 +135,34 @@ def hold(session: Session) -> None:
     session.execute(text("SELECT 1"))
 
 
-def _carry_out(session: Session, due: Due, attempt: int, handler: Handler) -> None:
+def _carry_out(session: Session, due: Due, attempt: int, handler: Handler) -> bool:
+    """False where another process has it, or claimed it since: only the latest claim knows of all attempts."""
     held = session.scalar(
         select(Effect.id)
         .where(Effect.id == due.id, Effect.attempts == attempt, Effect.done_at.is_(None))
         .with_for_update(skip_locked=True)
     )
-    if held is None:  # another process has it, or claimed it since: only the latest claim knows of all attempts
-        return
+    if held is None:
+        return False
     session.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:lane, 0))"), {"lane": due.subject})
     handler(session, due)
     session.execute(update(Effect).where(Effect.id == due.id).values(done_at=func.now(), last_error=None))
+    return True
 
 
-def _postpone(session: Session, due: Due, error: Exception, pause_s: float | None) -> None:
+def _postpone(session: Session, due: Due, error: Exception, pause_s: float | None) -> float:
+    """Returns in how many seconds it is tried again."""
     effect = session.get_one(Effect, due.id, with_for_update=True)
     if effect.done_at is not None:
         # By another process, while this one was frozen: woken up it may have gone on with what it knew before.
         effect.done_at, effect.due_at = None, func.now()
-        return
+        return 0.0
     pause = _pause_s(effect.attempts) if pause_s is None else pause_s
     effect.due_at = func.now() + func.make_interval(0, 0, 0, 0, 0, 0, pause)
     effect.last_error = f"{type(error).__name__}: {error}"[:500]
     if due.request_id is not None and due.kind != "card":
         put_card(session, request_id=due.request_id, why=f"waits-{due.id}")
+    return pause
 
 
 def card_key(request_id: int) -> str:
@@ -191,11 +206,23 @@ def deliver_next(engine: Engine, handlers: Mapping[str, Handler]) -> bool:
     if claimed is None:
         return False
     due, attempt = claimed
+    with trace.begun(due.origin, kind=due.kind, effect=due.key, request=due.request_id):
+        _attempt(engine, due, attempt, handlers[due.kind])
+    return True
+
+
+def _attempt(engine: Engine, due: Due, attempt: int, handler: Handler) -> None:
+    began = time.monotonic()
     try:
         with db.transaction(engine, patience_ms=db.BACKGROUND_MS) as session:
-            _carry_out(session, due, attempt, handlers[due.kind])
+            is_mine = _carry_out(session, due, attempt, handler)
     except Exception as error:
-        pause_s = error.seconds if isinstance(error, Later) else None
+        asked = error.seconds if isinstance(error, Later) else None
         with db.transaction(engine, patience_ms=db.BACKGROUND_MS) as session:
-            _postpone(session, due, error, pause_s)
-    return True
+            pause_s = _postpone(session, due, error, asked)
+        level = logging.INFO if isinstance(error, Later) else logging.WARNING
+        why = f"{type(error).__name__}: {error}".partition("\n")[0][:WHY_LIMIT]
+        log.log(level, "comes later", extra={"attempt": attempt, "why": why, "again_in_s": pause_s})
+    else:
+        if is_mine:
+            log.info("carried out", extra={"attempt": attempt, "ms": round((time.monotonic() - began) * 1000)})

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
 from pydantic import (
@@ -349,6 +349,8 @@ class Settings(BaseSettings):
     mlflow_tracking_uri: str | None = None
     mlflow_timeout_s: Annotated[int, Field(ge=1, le=120)] = 10
     promotion_bot_data: Path = Path(".promotion-bot")
+    log_format: Literal["json", "text"] | None = None
+    """Where unset, text to a terminal and JSON to anything else."""
 
     slack: SlackSection = SlackSection()
     rollout: RolloutSection = RolloutSection()

@@ -139,7 +139,11 @@ def test_run_until_sigterm(
     finally:
         process.kill()
     assert process.returncode == 0
-    assert [line for line in errors.splitlines() if "INFO bot.leading: this process leads" not in line] == []
+    lines = [json.loads(line) for line in errors.splitlines()]
+    assert [line for line in lines if line["level"] != "INFO"] == []
+    assert {"ready", "command", "recorded", "carried out", "told to stop", "stopped"} <= {
+        one["message"] for one in lines
+    }
     assert not workspace.state()["app"]["connected"]
     assert steps.deeds(desk) == ["request"]
 

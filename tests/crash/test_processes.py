@@ -87,8 +87,9 @@ def start(sandbox: Sandbox, database_url: str, mlflow_uri: str, tmp_path: Path) 
     }
     with ExitStack() as stack:
 
-        def begin(name: str, *words: str, release: Path = HERE) -> Process:
-            made = Process(environment | {"PYTHONPATH": str(release)}, tmp_path / name, *(words or ("run",)))
+        def begin(name: str, *words: str, release: Path = HERE, **more: str) -> Process:
+            there = environment | {"PYTHONPATH": str(release)} | more
+            made = Process(there, tmp_path / name, *(words or ("run",)))
             stack.callback(made.running.wait)
             stack.callback(made.running.kill)
             return made
