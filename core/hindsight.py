@@ -203,7 +203,7 @@ class _Again:
         look = looks.restore(self._session, row.look, self._samples)
         without = tuple(m.name for m in self._new.metrics if self._is_unknown(m, then, look))
         metrics = tuple(_unknown(m) if m.name in without else m for m in self._new.metrics)
-        grounds = Grounds(look, self._memory, replace(self._new, metrics=metrics), self._new.rule)
+        grounds = Grounds(look, self._memory, replace(self._new, metrics=metrics))
         found, self._memory = grounds.decide()
         return found.action, found.why, without
 
@@ -226,8 +226,7 @@ class _Again:
 
 def _terms(found: Settings, run: Run) -> Terms:
     """What a look at a run keeps of the terms."""
-    terms = found.terms
-    return looks.restore_terms(looks.keep_terms(terms, terms.rule_of(run.experiment)))
+    return looks.restore_terms(looks.keep_terms(found.terms.of(run.experiment)))
 
 
 def _has(metric: Metric, sample: Sample) -> bool:

@@ -14,7 +14,7 @@ from core import evidence, experiments, promotions, rollouts, stages
 from core.errors import Refused
 from core.recommendations import Standing
 from core.rules import allocation
-from core.rules.decision import CheckRow, Terms
+from core.rules.decision import AllTerms, CheckRow, Terms
 from core.rules.verdict import Action as Advice
 from core.tables import Experiment, Request, Variant
 from core.variants import candidate, find_experiment, find_variant, required_version, shares, what_fails
@@ -71,14 +71,15 @@ class Look:
     standing: Standing
 
 
-def look_at(session: Session, ask: Ask, terms: Terms) -> Look:
+def look_at(session: Session, ask: Ask, terms: AllTerms) -> Look:
     """Measures the candidate that is asked about, before anything is locked."""
     place = find_experiment(session, ask.experiment, lock=False)
     variant = candidate(session, place, ask.variant)
     if variant.allocation == 0:
         raise Refused(f"{variant.name} has no traffic. Start it first.")
-    standing = evidence.standing(session, place, variant, terms)
-    rows = evidence.checklist(session, place, variant, terms, standing)
+    own = terms.of(place.name)
+    standing = evidence.standing(session, place, variant, own)
+    rows = evidence.checklist(session, place, variant, own, standing)
     found = standing.decision
     states = {finding.metric.name: str(finding.state) for finding in found.findings}
     return Look(variant, standing.share, found.action, found.why, rows, states, standing)

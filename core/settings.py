@@ -6,6 +6,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -36,7 +37,7 @@ from core.errors import Refused
 from core.rules import allocation, calendar, metrics
 from core.rules.approval import Quorums
 from core.rules.calendar import Schedule, Weekday
-from core.rules.decision import Rule, Terms
+from core.rules.decision import Rule, Rulebook, Terms
 from core.rules.freezes import MIDNIGHT, Window
 from core.rules.metrics import Collected, Metric, Quantile
 
@@ -319,6 +320,10 @@ class ExperimentSection(Section):
     timezone: Zone | None = None
     weekdays: Weekdays | None = None
 
+    def terms(self, usual: Terms) -> Terms:
+        """The terms of the experiment, where the others have these."""
+        return replace(usual, rule=self.rule or usual.rule)
+
 
 _POLICY = {"slack", "rollout", "metrics", "recommendations", "alerts", "approvals", "experiments", "freezes"}
 """The sections of the file; what only the environment says are addresses and secrets."""
@@ -366,18 +371,18 @@ class Settings(BaseSettings):
         return self.mlflow_tracking_uri or f"sqlite:///{self.promotion_bot_data.absolute() / 'mlflow.db'}"
 
     @property
-    def terms(self) -> Terms:
-        """What rollouts are judged by."""
-        return Terms(
+    def terms(self) -> Rulebook:
+        """What rollouts are judged by and decided on."""
+        usual = Terms(
             self.rollout.steps,
             self.rollout.minimum_samples,
             self.metrics.price_per_1000_tokens,
             metrics=(*metrics.METRICS, *(custom.metric(name) for name, custom in self.metrics.custom.items())),
             rule=self.rollout.rule,
-            rules={name: one.rule for name, one in self.experiments.items() if one.rule is not None},
             quorums=self.approvals.quorums,
             freezes=tuple(one.window(self.recommendations.timezone) for one in self.freezes),
         )
+        return Rulebook(usual, {name: one.terms(usual) for name, one in self.experiments.items()})
 
     def schedule_of(self, experiment: str) -> Schedule:
         """When the recommendation of an experiment is due."""

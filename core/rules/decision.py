@@ -23,22 +23,57 @@ SHORTEST_DAYS = 3
 
 @dataclass(frozen=True)
 class Terms:
-    """The terms on which an installation judges its rollouts and decides on them; the document's by default."""
+    """The terms on which a rollout is judged and decided on; the document's by default."""
 
     steps: tuple[Decimal, ...] = STEPS
     minimum_samples: int = MINIMUM_SAMPLES
     price_per_1000_tokens: Decimal | None = None
     metrics: tuple[Metric, ...] = METRICS
     rule: Rule = "calibrated"
-    rules: Mapping[str, Rule] = field(default_factory=dict)
-    """For the experiments, by name, that are judged by another rule."""
     quorums: Quorums = field(default_factory=Quorums)
     freezes: tuple[Window, ...] = ()
     """When nothing may move on."""
 
-    def rule_of(self, experiment: str) -> Rule:
-        """The rule that decides an experiment."""
-        return self.rules.get(experiment, self.rule)
+    def of(self, experiment: str) -> Terms:
+        """The same for every experiment."""
+        return self
+
+
+class AllTerms(Protocol):
+    """The terms of every experiment: the rulebook of an installation, or `Terms` that hold for all.
+
+    What is done about one experiment takes its `Terms`; whatever finds the experiment first takes these.
+    """
+
+    @property
+    def price_per_1000_tokens(self) -> Decimal | None: ...
+    @property
+    def freezes(self) -> tuple[Window, ...]: ...
+    def of(self, experiment: str) -> Terms:
+        """The terms of one experiment."""
+        ...
+
+
+@dataclass(frozen=True)
+class Rulebook:
+    """The terms of an installation: the usual ones, and those of the experiments, by name, that have their own."""
+
+    usual: Terms = field(default_factory=Terms)
+    own: Mapping[str, Terms] = field(default_factory=dict)
+
+    @property
+    def price_per_1000_tokens(self) -> Decimal | None:
+        """What tokens cost; the same for all experiments."""
+        return self.usual.price_per_1000_tokens
+
+    @property
+    def freezes(self) -> tuple[Window, ...]:
+        """When nothing may move on; each window says in which experiments."""
+        return self.usual.freezes
+
+    def of(self, experiment: str) -> Terms:
+        """The terms of one experiment."""
+        return self.own.get(experiment, self.usual)
 
 
 class Measured(Protocol):

@@ -16,7 +16,7 @@ from core.rules.checks import Concern, History, Traffic
 from core.rules.decision import Judgement, Rule, Terms, minimum_days
 from core.rules.estimates import Comparison, Step
 from core.rules.findings import Finding, difference, findings, from_aggregates, reason
-from core.rules.metrics import METRICS, Metric, VariantMetrics, variant_metrics
+from core.rules.metrics import Metric, VariantMetrics, variant_metrics
 from core.rules.pricing import Price, price
 from core.rules.sequential import Memory
 from core.rules.wording import compared
@@ -84,21 +84,19 @@ class Decision:
     seen_until: datetime
 
 
-def decide(
-    look: Look, memory: Memory, terms: Terms, *, rule: Rule = "calibrated", metrics: Sequence[Metric] = METRICS
-) -> tuple[Decision, Memory]:
+def decide(look: Look, memory: Memory, terms: Terms) -> tuple[Decision, Memory]:
     """The verdict of one look and the memory for the next; the same arguments always give the same answer.
 
     Where the data are not trusted, or between daily looks, the memory comes back unchanged.
     """
-    concerns = _concerns(look, metrics)
+    concerns = _concerns(look, terms.metrics)
     if look.aggregated is not None:
         return _pointwise(look, look.aggregated, concerns, terms), memory
     last = _is_last(look, terms)
     found, after = findings(
         look.steps,
         look.history,
-        metrics,
+        terms.metrics,
         memory,
         days=look.days,
         is_daily=look.is_daily,
@@ -107,11 +105,12 @@ def decide(
     arms = look.steps[-1]
     alone, by_document = _by_document(look, variant_metrics(arms.candidate), variant_metrics(arms.baseline), terms)
     calibrated, why = _calibrated(look, found, concerns, terms, is_last=last)
-    action = calibrated if rule == "calibrated" else by_document
+    is_calibrated = terms.rule == "calibrated"
+    action = calibrated if is_calibrated else by_document
     decided = Decision(
         action=action,
-        why=why if rule == "calibrated" else alone.why,
-        rule=rule,
+        why=why if is_calibrated else alone.why,
+        rule=terms.rule,
         findings=found,
         concerns=concerns,
         alerts=_alerts(look, found),

@@ -54,9 +54,9 @@ def put(engine: Engine, seen: list[Look], found: Settings) -> list[str]:
     memory, previous, said = Memory(), None, []
     with db.transaction(engine, patience_ms=db.BACKGROUND_MS) as session:
         variant, today = steps.variant(session, "candidate_v3"), db.now_of(session).date()
-        kept, terms = looks.keep(session, seen), found.terms
+        kept, terms = looks.keep(session, seen), found.terms.usual
         for n, look in enumerate(seen):
-            decision, memory = verdict.decide(look, memory, terms, metrics=terms.metrics)
+            decision, memory = verdict.decide(look, memory, terms)
             row = Recommendation(
                 experiment_id=variant.experiment_id,
                 variant_id=variant.id,
@@ -66,7 +66,7 @@ def put(engine: Engine, seen: list[Look], found: Settings) -> list[str]:
                 is_daily=True,
                 action=decision.action,
                 why=decision.why,
-                terms=looks.keep_terms(terms, "calibrated"),
+                terms=looks.keep_terms(terms),
                 look=kept[n],
                 previous_id=previous,
                 memory=memory.to_json(),

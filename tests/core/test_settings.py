@@ -40,8 +40,8 @@ def written(text: str, name: str = "promotion-bot.toml") -> Path:
 
 def test_without_anything_the_documents_defaults() -> None:
     found = settings.load()
-    assert found.terms.steps == STEPS
-    assert (found.terms.minimum_samples, found.terms.price_per_1000_tokens) == (1000, None)
+    assert found.terms.usual.steps == STEPS
+    assert (found.terms.usual.minimum_samples, found.terms.price_per_1000_tokens) == (1000, None)
     assert (found.slack.command, found.slack.approvers) == ("/rollout", ())
     assert found.slack_api_url == "https://slack.com/api/"
     assert found.tracking_uri == f"sqlite:///{Path.cwd() / '.promotion-bot' / 'mlflow.db'}"
@@ -63,8 +63,8 @@ def test_the_file() -> None:
     )
     found = settings.load()
     assert (found.slack.command, found.slack.approvers) == ("/promote", ("U2", "@ml-approvers"))
-    assert found.terms.steps == (Decimal("0.05"), Decimal("0.2"), Decimal(1))
-    assert (found.terms.minimum_samples, found.terms.price_per_1000_tokens) == (200, Decimal("0.002"))
+    assert found.terms.usual.steps == (Decimal("0.05"), Decimal("0.2"), Decimal(1))
+    assert (found.terms.usual.minimum_samples, found.terms.price_per_1000_tokens) == (200, Decimal("0.002"))
     assert found.tracking_uri == "http://mlflow:5000"
 
 
@@ -196,7 +196,7 @@ def test_how_many_approve_and_who_owns_what() -> None:
         """
     )
     found = settings.load()
-    assert found.terms.quorums == Quorums(step=1, production=3, against=1, expires_after=timedelta(hours=48))
+    assert found.terms.usual.quorums == Quorums(step=1, production=3, against=1, expires_after=timedelta(hours=48))
     assert (found.slack.operators, found.slack.owners) == (("@ml-engineers",), ("U5",))
     assert found.experiments["planner_policy_exp"].owners == ("@planner-team",)
 
@@ -226,8 +226,8 @@ def test_a_metric_of_ones_own_is_one_line() -> None:
         """
     )
     found = settings.load()
-    added = {metric.name: metric for metric in found.terms.metrics[len(METRICS) :]}
-    assert found.terms.metrics[: len(METRICS)] == METRICS
+    added = {metric.name: metric for metric in found.terms.usual.metrics[len(METRICS) :]}
+    assert found.terms.usual.metrics[: len(METRICS)] == METRICS
     assert added["swaps"].source == Ratio("extra:swaps", "extra:swaps:plans")
     assert (added["swaps"].title, added["swaps"].unit, added["swaps"].required) == ("Swaps", "count", False)
     assert (added["rejected"].title, added["rejected"].unit) == ("Rejections", "share")
@@ -309,8 +309,8 @@ def test_windows_that_are_none(lines: str, says: str) -> None:
 def test_the_rule_of_all_and_of_one() -> None:
     written('[rollout]\nrule = "document"\n[experiments."my exp"]\nrule = "calibrated"')
     terms = settings.load().terms
-    assert (terms.rule_of("my exp"), terms.rule_of("another")) == ("calibrated", "document")
-    assert settings.Settings().terms.rule_of("my exp") == "calibrated"
+    assert (terms.of("my exp").rule, terms.of("another").rule) == ("calibrated", "document")
+    assert settings.Settings().terms.of("my exp").rule == "calibrated"
 
 
 @pytest.mark.parametrize(
