@@ -19,7 +19,7 @@ from bot.hands import Hands
 from bot.people import People
 from bot.socketmode import SocketMode
 from bot.tell import LOST
-from core import ledger, registry
+from core import ledger, policies, registry
 from core.db import BACKGROUND_MS, Engine
 from core.errors import Refused
 from core.settings import Settings
@@ -56,6 +56,8 @@ def running(engine: Engine, settings: Settings, *, verbs: commands.Verbs = comma
             channels.read()
         with desk.transaction(patience_ms=BACKGROUND_MS) as session:
             ledger.record_policy(session, settings.policy)
+            for stranger in policies.strangers(session, settings):
+                log.warning("the configuration: %s", stranger)
         deliverer = Deliverer(desk, client)
         deliverer.start()
         stack.callback(deliverer.stop)

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from core import ledger, measure
 from core.measure import DaySample, Freshness, StepSamples
 from core.rules.checks import History, Traffic
-from core.rules.decision import Terms
+from core.rules.decision import MINIMUM_DAYS, Terms
 from core.rules.estimates import FEWEST_PLANS, Step
 from core.rules.metrics import Metric, Quantile, Ratio, VariantMetrics
 from core.rules.samples import Sample
@@ -350,6 +350,7 @@ def keep_terms(terms: Terms) -> dict[str, Any]:
     return {
         "steps": [str(step) for step in terms.steps],
         "minimum_samples": terms.minimum_samples,
+        "minimum_days": {str(share): days for share, days in terms.minimum_days.items()},
         "rule": terms.rule,
         "metrics": [
             asdict(metric) | {"source": {"kind": type(metric.source).__name__.lower(), **asdict(metric.source)}}
@@ -359,10 +360,12 @@ def keep_terms(terms: Terms) -> dict[str, Any]:
 
 
 def restore_terms(kept: Mapping[str, Any]) -> Terms:
-    """The terms that `keep_terms` kept."""
+    """The terms that `keep_terms` kept; before days could be chosen, they were the document's."""
+    days = {Decimal(share): least for share, least in kept.get("minimum_days", {}).items()}
     return Terms(
         steps=tuple(Decimal(step) for step in kept["steps"]),
         minimum_samples=kept["minimum_samples"],
+        minimum_days=days or MINIMUM_DAYS,
         rule=kept["rule"],
         metrics=tuple(Metric(**{**metric, "source": _source(metric["source"])}) for metric in kept["metrics"]),
     )

@@ -33,7 +33,8 @@ class Ask:
     replaces: bool = False
     """Whether it takes the place of an open request of somebody else."""
     policy_version_id: uuid.UUID | None = None
-    share: Decimal = allocation.INITIAL_LIMIT
+    share: Decimal | None = None
+    """What a candidate joins with; the first of the steps where nobody says."""
     variant: str | uuid.UUID | None = None
     """Its name, as people type it, or its id."""
     baseline: str | None = None
@@ -89,14 +90,15 @@ def _plan_start(session: Session, place: Experiment, ask: Ask, _: Look | None, t
     if ask.policy_version_id is None:
         raise Refused("Say which policy version to start.")
     version = experiments.existing_version(session, ask.policy_version_id)
-    joining = experiments.check_may_join(session, place, version, ask.share)
+    share = terms.steps[0] if ask.share is None else ask.share
+    joining = experiments.check_may_join(session, place, version, share)
     key = str(joining.id) if joining else experiments.candidate_name(version)
-    after = allocation.with_share(_by_id(shares(session, place)), key, ask.share)
-    params = {"policy_version_id": str(version.id), "share": str(ask.share)}
-    rows = evidence.entry_checklist(session, version, ask.share)
+    after = allocation.with_share(_by_id(shares(session, place)), key, share)
+    params = {"policy_version_id": str(version.id), "share": str(share)}
+    rows = evidence.entry_checklist(session, version, share)
     params |= {"variant_id": str(joining.id)} if joining else {}
     is_against = any(row.passed is False for row in rows)
-    return Plan(params, after, rows, share=ask.share, is_against=is_against)
+    return Plan(params, after, rows, share=share, is_against=is_against)
 
 
 def _by_id(after: Mapping[uuid.UUID, Decimal]) -> dict[str, Decimal]:

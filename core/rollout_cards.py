@@ -107,7 +107,7 @@ def candidate_card(experiment: Experiment, look: Standing, terms: Terms) -> Cand
         share=look.share,
         next_step=allocation.next_step(look.share, terms.steps),
         days=look.seen.look.days_in_step,
-        minimum_days=decision.minimum_days(look.share),
+        minimum_days=terms.days_at(look.share),
         looked_at=look.recommended.made_at if look.recommended else None,
     )
 

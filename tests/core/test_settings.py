@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from core import faults, settings
+from core import faults, metric_sections, settings
 from core.errors import Refused
 from core.rules.allocation import STEPS
 from core.rules.approval import Quorums
@@ -136,13 +136,14 @@ def test_a_fault_says_what_to_write(toml: str, says: str) -> None:
 
 
 def test_every_setting_has_a_remedy() -> None:
-    sections = (settings.SlackSection, settings.RolloutSection, settings.CustomMetric, settings.MetricsSection,
-                settings.RecommendationsSection, settings.AlertsSection, settings.ApprovalsSection,
-                settings.ExperimentSection, settings.FreezeSection)  # fmt: skip
+    sections = (settings.SlackSection, settings.RolloutSection, settings.MetricsSection, metric_sections.MetricSection,
+                metric_sections.CustomMetric, settings.RecommendationsSection, settings.AlertsSection,
+                settings.ApprovalsSection, settings.ExperimentSection, settings.FreezeSection)  # fmt: skip
     keys = {field.alias or key for section in sections for key, field in section.model_fields.items()} - {"custom"}
     keys |= settings.Settings.model_fields.keys() - {
         "slack", "rollout", "metrics", "recommendations", "alerts", "approvals", "experiments", "freezes",
     }  # fmt: skip
+    keys -= {"metrics", "approvals", *(metric.name for metric in METRICS)}  # sections within sections
     assert keys - faults.REMEDIES.keys() == set()
 
 
@@ -246,10 +247,20 @@ def test_a_metric_of_ones_own_is_one_line() -> None:
 @pytest.mark.parametrize(
     ("line", "says"),
     [
-        ("x = { tolerance = 0.1 }", "give exactly one of share, count, mean, quantile"),
+        ("x = { tolerance = 0.1 }", "give exactly one of share, count, ratio, mean, quantile"),
         ('x = { share = "a", count = "a", tolerance = 0.1 }', "give exactly one of"),
         ("x = { quantile = 0.9, limit = 9, tolerance = 0.1 }", "give a tolerance against the baseline or an absolute"),
-        ('x = { count = "a", limit = 9, higher_is_better = true }', "a limit is an upper bound"),
+        ('x = { ratio = ["a"], tolerance = 0.1 }', "metrics.custom.x.ratio: name two: what is counted"),
+        ('x = { ratio = ["a b", "c"], tolerance = 0.1 }', "metrics.custom.x.ratio, entry 1: this is not how it is"),
+        ('x = { mean = "a.b", of = "a.b", tolerance = 0.1 }', "of is for a quantile, like quantile = 0.95"),
+        ('x = { quantile = 0.9, of = "latency_ms", limit = 1 }', "metrics.custom.x.of: this is not how it is written"),
+        ("x = { quantile = 0.9, limit = 0 }", "the limit of a quantile has to be more than 0"),
+        ("x = { quantile = 0.9, limit = nan }", "metrics.custom.x.limit: this has to be a number"),
+        ('x = { count = "a", guardrail = false, required = true }', "what is only shown (guardrail = false) cannot be"),
+        (
+            'x = { count = "a", tolerence = 0.1 }',
+            "x.tolerence: this is no setting; remove it or correct its name; the nearest is tolerance",
+        ),
         ('x = { count = "meal_swapped" }', "a guardrail needs a tolerance or a limit"),
         ('x = { count = "meal swapped", tolerance = 0.1 }', "metrics.custom.x.count"),
         ('x = { mean = "token_count", tolerance = 0.1 }', "metrics.custom.x.mean"),

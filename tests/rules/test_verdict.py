@@ -297,7 +297,7 @@ def test_a_price_says_where_it_rests_on_hours(days: float, is_early: bool) -> No
 
 def test_the_price_of_waiting() -> None:
     terms = {"plans": 1_000, "plans_in_step": 1_000, "days_in_step": 2.0, "share": Decimal("0.10"), "boundary": 3.0}
-    more = {"next_share": Decimal("0.25"), "minimum_samples": 1_000}
+    more = {"next_share": Decimal("0.25"), "terms": Terms(minimum_samples=1_000)}
     unsure = Comparison(METRICS[0], z=1.5, is_beyond=True, tolerance_z=1.0, room_z=-0.5)
     found = price([unsure], **terms, **more)
     assert found.plans == 3_000  # the deviate has to double: four times the plans
