@@ -317,6 +317,132 @@ def test_windows_that_are_none(lines: str, says: str) -> None:
     assert says in str(refused.value)
 
 
+def test_how_the_six_are_judged() -> None:
+    written(
+        """
+        [metrics]
+        acceptance_rate = { tolerance = 0.03 }
+        p50_latency = { limit = 900, required = false }
+        p99_latency = { tolerance = 0.5, required = true }
+        [metrics.cost_per_plan]
+        guardrail = false
+        """
+    )
+    found = {metric.name: metric for metric in settings.load().terms.usual.metrics}
+    assert found["avg_edits"] == next(metric for metric in METRICS if metric.name == "avg_edits")
+    assert (found["acceptance_rate"].tolerance, found["acceptance_rate"].higher_is_better) == (0.03, True)
+    p50, p99, cost = (found[name] for name in ("p50_latency", "p99_latency", "cost_per_plan"))
+    assert (p50.tolerance, p50.limit, p50.required) == (None, 900, False)
+    assert (p99.tolerance, p99.limit, p99.required) == (0.5, None, True)
+    assert (cost.tolerance, cost.is_guardrail) == (0.1, False)
+
+
+def test_ratios_and_quantiles_of_ones_own() -> None:
+    written(
+        """
+        [metrics.custom]
+        swaps_per_plan = { ratio = ["meal_swapped", "plan_accepted"], tolerance = 0.10 }
+        revenue = { ratio = ["order_placed.amount", "plan_accepted"], limit = 3.5, higher_is_better = true }
+        p95_tokens = { quantile = 0.95, of = "plan_generated.token_count", tolerance = 0.10 }
+        """
+    )
+    found = settings.load()
+    swaps, revenue, tokens = found.terms.usual.metrics[len(METRICS) :]
+    assert swaps.source == Ratio("extra:swaps_per_plan", "extra:swaps_per_plan:over", counts_plans=False)
+    assert revenue.source == Ratio("extra:revenue", "extra:revenue:over", 1e-9, counts_plans=False)
+    assert tokens.source == Quantile(0.95, "extra:p95_tokens")
+    assert (swaps.unit, revenue.unit, tokens.unit) == ("count", "number", "number")
+    assert (revenue.limit, revenue.higher_is_better) == (3.5, True)
+    assert found.collected == (
+        Collected("swaps_per_plan", "ratio", "meal_swapped", None, ("plan_accepted", None)),
+        Collected("revenue", "ratio", "order_placed", "amount", ("plan_accepted", None)),
+        Collected("p95_tokens", "quantile", "plan_generated", "token_count"),
+    )
+
+
+def test_days_are_those_of_the_steps() -> None:
+    written(
+        "[rollout]\nsteps = [0.05, 0.2, 1]\nminimum_days = [1, 2]\n[experiments.a]\nsteps = [0.1, 0.5, 1]\n"
+        "[experiments.b]\nsteps = [0.1, 1]\nminimum_days = [4]\n[experiments.c]\nminimum_days = [5, 6]"
+    )
+    terms = settings.load().terms
+    found = {name: {str(share): days for share, days in terms.of(name).minimum_days.items()} for name in "abcd"}
+    assert found == {"a": {"0.1": 1, "0.5": 2}, "b": {"0.1": 4}, "c": {"0.05": 5, "0.2": 6}, "d": {"0.05": 1, "0.2": 2}}
+    days = [terms.of("d").days_at(Decimal(share)) for share in ("0.01", "0.05", "0.19", "0.2", "0.9")]
+    assert days == [1, 1, 1, 2, 2]
+    assert settings.Settings().terms.usual.minimum_days == {Decimal("0.10"): 3, Decimal("0.25"): 5, Decimal("0.50"): 7}
+
+
+def test_what_several_settings_have_wrong_is_said_with_all_the_others() -> None:
+    written(
+        """\
+[slack]
+comand = "/rollout"
+[rollout]
+minimum_samples = 0
+minimum_days = [1, 2]
+[metrics.custom]
+swaps = { count = "meal_swapped", tolerance = 0.1 }
+wrong = { count = "meal_swapped", tolerance = 10 }
+shown = { count = "meal_swapped", guardrail = false }
+p90 = { quantile = 0.9, tolerance = 0.1 }
+[[freezes]]
+name = "nights"
+weekdays = ["mon"]
+[[freezes]]
+name = "nights"
+weekdays = ["tue"]
+[experiments.x]
+steps = [0.1, 0.05, 1.0]
+[experiments."y.z"]
+steps = [0.1, 1.0]
+[experiments."y.z".metrics]
+swap = { tolerance = 0.1 }
+wrong = { tolerance = 0.1 }
+shown = { required = true }
+p90 = { limit = 0 }
+acceptance_rate = { required = true, guardrail = false }
+"""
+    )
+    with pytest.raises(Refused) as refused:
+        settings.load()
+    assert {
+        line.split(": ")[0].strip(): line.rpartition("line ")[2].strip(")")
+        for line in str(refused.value).splitlines()[1:]
+    } == {
+        "slack.comand": "2", "rollout.minimum_samples": "4", "rollout.minimum_days": "5",
+        "metrics.custom.wrong.tolerance": "8", "freezes.name, entry 2": "15", "experiments.x.steps": "18",
+        "experiments.y.z.steps": "20", "experiments.y.z.metrics.swap": "22", "experiments.y.z.metrics.shown": "24",
+        "experiments.y.z.metrics.p90": "25", "experiments.y.z.metrics.acceptance_rate": "26",
+    }  # fmt: skip
+    for says in (
+        "slack.comand: this is no setting; remove it or correct its name; the nearest is command (line 2)",
+        "rollout.minimum_days: minimum_days needs one number for each step below 1.0: 3 for these steps, not 2",
+        "experiments.y.z.steps: minimum_days needs one number for each step below 1.0: 1 for these steps, not 2",
+        "metrics.swap: there is no such metric; the nearest is swaps",
+        "metrics.shown: what is only shown (guardrail = false) cannot be required",
+        "metrics.p90: the limit of a quantile has to be more than 0",
+        "freezes.name, entry 2: entry 1 has this name, too; give each its own",
+    ):
+        assert says in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("lines", "nearest"),
+    [
+        ("[metrics]\nacceptance = { tolerance = 0.1 }", "acceptance_rate"),
+        ("[experiments.x]\nstep = [0.1, 1.0]", "steps"),
+        ("[experiments.x.metrics.avg_edits]\ntolerence = 0.1", "tolerance"),
+        ('[[freezes]]\nname = "x"\nweekday = ["mon"]', "weekdays"),
+        ("[approval]\nstep = 2", "approvals"),
+    ],
+)
+def test_a_wrong_name_gets_the_nearest_of_its_section(lines: str, nearest: str) -> None:
+    written(lines)
+    with pytest.raises(Refused, match=f"correct its name; the nearest is {nearest}"):
+        settings.load()
+
+
 def test_the_rule_of_all_and_of_one() -> None:
     written('[rollout]\nrule = "document"\n[experiments."my exp"]\nrule = "calibrated"')
     terms = settings.load().terms
