@@ -16,7 +16,17 @@ import numpy.typing as npt
 
 from core.rules.contrasts import Contrast, contrast, divided, weights
 from core.rules.deviates import SUREST, deviate, gamma_deviate, sequence_z, student, unskewed
-from core.rules.metrics import METRICS, Metric, Quantile, Ratio, counts_plans, value_at
+from core.rules.metrics import (
+    METRICS,
+    Metric,
+    Quantile,
+    Ratio,
+    counts_plans,
+    edge_at,
+    share_above,
+    share_over,
+    value_at,
+)
 from core.rules.samples import BUCKETS, Floats, Sample, edges_of
 
 FEWEST_PLANS: Final = 150
@@ -27,7 +37,6 @@ COVERAGE_GAP: Final = 0.2
 """Where the arms log a metric for shares of their plans further apart than this, they are not comparable."""
 SURELY_SOME: Final = 20.0
 """Where this many were to be expected and none came, the logging is in doubt, not the world."""
-_LOG_RATIO: Final = math.log(1.02)
 _UNBOUNDED: Final = 1e6
 
 
@@ -82,24 +91,6 @@ class Comparison:
         return is_known and self.metric.breaks_limit((best or 0.0) * (self.baseline or 0.0))
 
 
-def _edge(value: float, edges: Floats) -> int:
-    """The index of the bin edge nearest to a value."""
-    at = round(math.log(max(value, 1e-9) / edges[0]) / _LOG_RATIO)
-    return min(max(at, 0), len(edges) - 1)
-
-
-def _share_above(edge: int, by_bin: Floats) -> float:
-    return float(by_bin[edge + 1 :].sum())
-
-
-def _share_over(value: float, by_bin: Floats, edges: Floats) -> float:
-    """The share of a normalised histogram above any value, values spread evenly on the logarithm within a bin."""
-    at = math.log(max(value, 1e-9) / edges[0]) / _LOG_RATIO
-    edge = min(max(math.floor(at), 0), len(edges) - 1)
-    inside = min(max(at - edge, 0.0), 1.0) * float(by_bin[edge + 1])
-    return _share_above(edge, by_bin) - inside
-
-
 @dataclass(frozen=True, eq=False)
 class _Spread:
     """A quantile metric's two weighted histograms, each of sum one, and the edges its contrasts are taken at."""
@@ -115,11 +106,11 @@ class _Spread:
 
     @property
     def edge(self) -> int:
-        return _edge(self.value_c, self.edges)
+        return edge_at(self.value_c, self.edges)
 
     @property
     def bound_edge(self) -> int:
-        return self.edge if self.bound is None else _edge(self.bound, self.edges)
+        return self.edge if self.bound is None else edge_at(self.bound, self.edges)
 
     @property
     def tolerance(self) -> float:
@@ -129,7 +120,7 @@ class _Spread:
         factor = self.bound / self.value_c
         factor = min(factor, 1 / 1.05) if self.metric.higher_is_better else max(factor, 1.05)
         at_bound, at_value = (
-            _share_over(value, self.baseline, self.edges) for value in (self.value_c / factor, self.value_c)
+            share_over(value, self.baseline, self.edges) for value in (self.value_c / factor, self.value_c)
         )
         return abs(at_bound - at_value)
 
@@ -338,7 +329,7 @@ def _ratio_compared(metric: Metric, found: Contrast, row: int) -> Comparison:
 def _spread_compared(spread: _Spread, found: Contrast, row: int, limit_row: int, plans: Sequence[float]) -> Comparison:
     metric = spread.metric
     harm = _Harm.of(found, row, metric, spread.tolerance)
-    beyond_c = _share_above(spread.bound_edge, spread.baseline)
+    beyond_c = share_above(spread.bound_edge, spread.baseline)
     # Nobody beyond the bound so far is no proof that nobody ever is: one plan more than counted.
     at_least = math.sqrt(sum((p := (beyond_c * n + 1) / (n + 2)) * (1 - p) / n for n in plans))
     excess = (spread.upper - beyond_c) * (-1 if metric.higher_is_better else 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,6 +14,7 @@ from core.rules.samples import EDGES_MS, LATENCY, NANO, PLANS, Floats, Sample, e
 MINIMUM_SAMPLES = 1000
 """Plans a candidate must have served before anything is concluded."""
 
+_LOG_RATIO = math.log(1.02)
 Unit = Literal["share", "count", "ms", "money", "number"]
 
 
@@ -185,6 +187,25 @@ def value_at(upper_share: float, by_bin: Floats, edges: Floats = EDGES_MS) -> fl
     inside = float(by_bin[k])
     part = (wanted - float(below[k - 1])) / inside if inside > 0 else 0.0
     return float(edges[k - 1] * (edges[k] / edges[k - 1]) ** part)
+
+
+def edge_at(value: float, edges: Floats) -> int:
+    """The index of the bin edge nearest to a value."""
+    at = round(math.log(max(value, 1e-9) / edges[0]) / _LOG_RATIO)
+    return min(max(at, 0), len(edges) - 1)
+
+
+def share_above(edge: int, by_bin: Floats) -> float:
+    """The share of a normalised histogram above an edge, by its index."""
+    return float(by_bin[edge + 1 :].sum())
+
+
+def share_over(value: float, by_bin: Floats, edges: Floats) -> float:
+    """The share of a normalised histogram above any value, values spread evenly on the logarithm within a bin."""
+    at = math.log(max(value, 1e-9) / edges[0]) / _LOG_RATIO
+    edge = min(max(math.floor(at), 0), len(edges) - 1)
+    inside = min(max(at - edge, 0.0), 1.0) * float(by_bin[edge + 1])
+    return share_above(edge, by_bin) - inside
 
 
 def value_of(metric: Metric, *samples: Sample) -> float | None:
