@@ -7,7 +7,6 @@ import functools
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Literal
 
 from bot import (
@@ -297,7 +296,7 @@ def start(desk: Desk, words: Words, actor: Actor) -> Answer:
     instead, words = words.without("instead")
     name, chosen = words.at_most(4).at(0, "experiment"), words.names[1:]
     policy_name, number, rest = _policy_version(desk, name, chosen)
-    initial = share(rest[0]) if rest else Decimal("0.10")
+    initial = share(rest[0]) if rest else None
     with desk.transaction() as session:
         version = find_policy_version(session, policy_name, number)
         wish = Ask("start", name, reason=words.reason, policy_version_id=version.id, share=initial, replaces=instead)

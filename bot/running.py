@@ -24,7 +24,7 @@ from bot.people import People
 from bot.pulse import Pulse
 from bot.socketmode import SocketMode
 from bot.tell import LOST
-from core import ledger, registry, trace
+from core import ledger, policies, registry, trace
 from core.db import BACKGROUND_MS, Engine
 from core.errors import Refused
 from core.settings import Settings
@@ -77,6 +77,8 @@ def running(
             channels.read()
         with trace.begun(job="start"), desk.transaction(patience_ms=BACKGROUND_MS) as session:
             ledger.record_policy(session, settings.policy)
+            for stranger in policies.strangers(session, settings):
+                log.warning("the configuration: %s", stranger)
         deliverer = Deliverer(desk, client)
         deliverer.start()
         stack.callback(deliverer.stop)

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from core import freezes, ledger, outbox, plans, signatures
 from core.errors import Refused
 from core.freezes import Frozen
-from core.rules.decision import CheckRow, Terms
+from core.rules.decision import AllTerms, CheckRow
 from core.signatures import Signature
 from core.tables import Alert, Approval, Experiment, LedgerEntry, Message, Request
 from core.variants import find_experiment
@@ -173,7 +173,7 @@ def request_card(session: Session, request_id: int) -> RequestCard:
     )
 
 
-def request_frozen(session: Session, request_id: int, *, terms: Terms) -> Frozen | None:
+def request_frozen(session: Session, request_id: int, *, terms: AllTerms) -> Frozen | None:
     """What freezes an open request at the moment; None where nothing does."""
     request = session.get_one(Request, request_id)
     if request.state != "open" or not plans.ACTIONS[request.action].waits_for_thaw:

@@ -11,7 +11,7 @@ from typing import Final, Literal
 import scipy  # type: ignore[import-untyped]  # its parts are loaded when they are used
 
 from core.rules.estimates import COVERAGE_GAP, SURELY_SOME, Comparison, Step, compare
-from core.rules.metrics import Metric, Quantile, value_of
+from core.rules.metrics import Metric, Quantile, counts_plans, value_of
 from core.rules.samples import Sample
 
 MISMATCH_CHANCE: Final = 0.001
@@ -170,12 +170,12 @@ def _has_stopped(metric: Metric, before: Sequence[Sample], day: Sequence[Sample]
         over = each(lambda sample: sample.counts_of(source.histogram).many)
     else:
         over = each(lambda sample: sample.total_of(source.denominator))
-    if over[0] / plans[0] - over[1] / plans[1] > COVERAGE_GAP:
+    if counts_plans(metric) and over[0] / plans[0] - over[1] / plans[1] > COVERAGE_GAP:
         return True
     if isinstance(source, Quantile):
         return False
     total = each(lambda sample: sample.total_of(source.numerator))
-    events = total[0] if source.scale == 1 else over[0]
+    events = total[0] if source.scale == 1 else over[0] * source.denominator_scale
     return total[0] > 0 and total[1] == 0 and over[0] > 0 and events / over[0] * over[1] >= SURELY_SOME
 
 
