@@ -101,7 +101,7 @@ def kept(name: str, png: bytes) -> None:
 def fitted(page: Page, part: Locator) -> bytes:
     """The whole page, just so high that this part of it is seen and nothing is empty."""
     page.mouse.move(0, 0)  # else what is under it is highlighted
-    seen = page.locator(".scroll").bounding_box()
+    seen = page.locator(".conversation .scroll").bounding_box()
     box = part.bounding_box()
     assert seen is not None
     assert box is not None
