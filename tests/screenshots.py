@@ -27,8 +27,8 @@ FOLDER = Path(__file__).parent.parent / ".github"
 PORT = 8940
 COLOURS = 128
 MARGIN = 3
-AROUND = 44
-"""Above a card stands who posted it, below it that it was redrawn."""
+ROOM = 10
+"""Below the last message."""
 LONG_MS = 120_000
 BREAKFAST, PLANNER = "breakfast_policy_exp", "planner_policy_exp"
 DESK, PHONE = 1120, 390
@@ -99,26 +99,26 @@ def kept(name: str, png: bytes) -> None:
 
 
 def fitted(page: Page, part: Locator) -> bytes:
-    """The whole page, just so high that this part of it is seen and nothing is empty."""
+    """The whole page, just so high that the message with this part is seen and nothing else."""
     page.mouse.move(0, 0)  # else what is under it is highlighted
     seen = page.locator(".conversation .scroll").bounding_box()
-    box = part.bounding_box()
+    box = page.get_by_test_id("message").filter(has=part).bounding_box()
     assert seen is not None
     assert box is not None
-    height = TALL - seen["height"] + box["height"] + 2 * AROUND
+    height = TALL - seen["height"] + box["height"] + ROOM
     page.set_viewport_size({"width": page.viewport_size["width"], "height": round(height)})  # type: ignore[index]
     part.scroll_into_view_if_needed()
     return page.screenshot()
 
 
-def cut(part: Locator) -> bytes:
+def cut(part: Locator, margin: int = MARGIN) -> bytes:
     """A part of the page, with its border."""
     part.scroll_into_view_if_needed()
     part.page.mouse.move(0, 0)
     box = part.bounding_box()
     assert box is not None
-    size = {"width": box["width"] + 2 * MARGIN, "height": box["height"] + 2 * MARGIN}
-    return part.page.screenshot(clip={"x": box["x"] - MARGIN, "y": box["y"] - MARGIN, **size})  # type: ignore[typeddict-item]
+    size = {"width": box["width"] + 2 * margin, "height": box["height"] + 2 * margin}
+    return part.page.screenshot(clip={"x": box["x"] - margin, "y": box["y"] - margin, **size})  # type: ignore[typeddict-item]
 
 
 def play(desks: Desks) -> None:
@@ -141,7 +141,7 @@ def play(desks: Desks) -> None:
     alice = desks.opened("alice", "ml-rollouts")
     types(alice, f"/rollout chart {BREAKFAST}")
     card(alice, "candidate_v2 against control")
-    kept("chart", cut(alice.locator(".chart-picture").last))
+    kept("chart", cut(alice.locator("figure.chart").last, margin=10))
 
     types(alice, f"/rollout increase {BREAKFAST}")
     bob = desks.opened("bob", "ml-approvals")
@@ -152,7 +152,7 @@ def play(desks: Desks) -> None:
     carol.get_by_role("button", name="Home", exact=True).click()
     home = carol.get_by_test_id("home-view")
     expect(home).to_contain_text("Decided lately", timeout=LONG_MS)
-    kept("home", cut(home.locator(".blocks")))
+    kept("home", cut(home.locator(".blocks"), margin=14))
 
 
 def main() -> None:
