@@ -180,6 +180,7 @@ def qualify(desk: Desk, words: Words, actor: Actor) -> Answer:
     """Judge a model version by its newest offline evaluation; on a pass it becomes a candidate.
     qualify MODEL VERSION"""
     model, version = words.at_most(2).at(0, "model"), words.at(1, "version of the model")
+    desk.check_may_act(None, desk.people.checked(actor))
     with desk.reading() as session:
         found = candidates.qualify(
             session,
@@ -212,6 +213,7 @@ def policy(desk: Desk, words: Words, actor: Actor) -> Answer:
 
 def _set_status(desk: Desk, words: Words, actor: Actor, status: Literal["active", "paused"]) -> Answer:
     name = words.at_most(1).at(0, "experiment")
+    desk.check_may_act(name, desk.people.checked(actor))
     with desk.transaction() as session:
         place = experiments.set_status(session, experiment=name, status=status, actor=actor.id, reason=words.reason)
         return blocks.plain(f"{screens.STATUS_MARKS[status]} {blocks.name(place.name)} is {status} now.")
@@ -235,6 +237,7 @@ def hold(desk: Desk, words: Words, actor: Actor) -> Answer:
     name, rest = words.at_most(3).at(0, "experiment"), words.names[1:]
     if not rest:
         raise Missing("For how long?")
+    desk.check_may_act(name, desk.people.checked(actor))
     with desk.transaction() as session:
         held = rollouts.hold(
             session,

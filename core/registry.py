@@ -83,6 +83,7 @@ class Registry:
     """
 
     def __init__(self, uri: str, *, timeout_s: int = 10) -> None:
+        settings.keep_to_ourselves()
         self._uri = uri
         self._timeout_s = timeout_s
         self._lock = threading.Lock()

@@ -37,6 +37,8 @@ from core.sections import (
 )
 
 CONFIG_FILE = "promotion-bot.toml"
+SECRETS_FOLDER = "/run/secrets"
+"""Where containers find their secrets as files; the environment's PROMOTION_BOT_SECRETS names another folder."""
 
 
 _POLICY = {"slack", "rollout", "metrics", "recommendations", "alerts", "approvals", "experiments", "freezes"}
@@ -56,7 +58,7 @@ def _flat(nested: dict[str, Any], above: Key = ()) -> Iterator[tuple[Key, Any]]:
 
 
 class Settings(BaseSettings):
-    """Environment first, then the TOML file, then these defaults. Secrets never print."""
+    """Environment first, then files of secrets, then the TOML file, then these defaults. Secrets never print."""
 
     model_config = SettingsConfigDict(extra="forbid", frozen=True, env_ignore_empty=True)
 
@@ -175,7 +177,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+        return init_settings, env_settings, file_secret_settings, TomlConfigSettingsSource(settings_cls)
 
 
 def _again(error: ValidationError) -> list[InitErrorDetails]:
@@ -218,7 +220,7 @@ def _own_metrics(data: Any) -> tuple[str, ...]:
 
 
 def load(config: Path | None = None, **overrides: Any) -> Settings:
-    """Reads the environment and `config` (default: ./promotion-bot.toml where it exists).
+    """Reads the environment, files of secrets and `config` (default: ./promotion-bot.toml where it exists).
 
     Raises:
         Refused: with every fault at once, each naming its key and the remedy.
@@ -230,7 +232,7 @@ def load(config: Path | None = None, **overrides: Any) -> Settings:
         model_config = SettingsConfigDict(toml_file=config or CONFIG_FILE)
 
     try:
-        return FromFile(**overrides)
+        return FromFile(_secrets_dir=_secrets(), **overrides)
     except ValidationError as error:
         file = Path(config or CONFIG_FILE)
         written = file.read_text(encoding="utf-8") if file.is_file() else ""
@@ -240,3 +242,19 @@ def load(config: Path | None = None, **overrides: Any) -> Settings:
         raise Refused(f"The environment has a fault: {error}. Set it to JSON, or leave it to the file.") from None
     except ValueError as error:
         raise Refused(f"{config or CONFIG_FILE} is not valid TOML: {error}") from None
+    except OSError as error:
+        raise Refused(f"{error.filename} cannot be read: {error.strerror}. Let the bot's user read it.") from None
+
+
+def _secrets() -> Path | None:
+    """The folder with a file for each secret, named like the variable: `slack_bot_token`; None where there is none."""
+    named = os.environ.get("PROMOTION_BOT_SECRETS")
+    folder = Path(named or SECRETS_FOLDER)
+    if named and not folder.is_dir():
+        raise Refused(f"There is no folder {folder}. Correct PROMOTION_BOT_SECRETS, or leave it out.")
+    return folder if folder.is_dir() else None
+
+
+def keep_to_ourselves() -> None:
+    """Has MLflow report its use to nobody, which it does unless it is told before it is imported."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")

@@ -482,6 +482,25 @@ def test_a_section_in_the_environment_that_is_no_json(monkeypatch: pytest.Monkey
         settings.load()
 
 
+def test_secrets_may_be_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name, value in SECRETS.items():
+        (tmp_path / name.lower()).write_text(f"{value}\n")
+    monkeypatch.setenv("PROMOTION_BOT_SECRETS", str(tmp_path))
+    found = settings.load()
+    read = {name: getattr(found, name.lower()).get_secret_value() for name in SECRETS}
+    assert read == SECRETS
+    monkeypatch.setenv("SLACK_APP_TOKEN", "xapp-of-the-environment")
+    token = settings.load().slack_app_token
+    assert token is not None
+    assert token.get_secret_value() == "xapp-of-the-environment"
+
+
+def test_a_folder_of_secrets_that_is_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PROMOTION_BOT_SECRETS", str(tmp_path / "none"))
+    with pytest.raises(Refused, match=r"There is no folder .*none\. Correct PROMOTION_BOT_SECRETS"):
+        settings.load()
+
+
 def test_secrets_never_print(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in SECRETS.items():
         monkeypatch.setenv(name, value)
