@@ -13,8 +13,9 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from tests.conftest import fresh_database
 from tests.core import steps
 from tests.core.conftest import EXPERIMENT, MODEL, set_up_desk
 from tests.crash import gates
-from tests.crash.gates import Gates, Passage, Side
+from tests.crash.gates import TICK, Gates, Passage, Side
 from tests.workspace import Person, Refusal, Workspace, text_of, waits_until
 
 LONG_S = 60
@@ -107,9 +108,9 @@ def running(scene: Scene, at: Gates) -> Iterator[multiprocessing.process.BasePro
         }
         process = _STARTS.Process(target=_bot, args=(environment, scene.folder))
         process.start()
-        at.process = process.pid or 0
         try:
-            yield process
+            with at.watching(process.pid or 0):
+                yield process
         finally:
             process.kill()
             process.join()
@@ -161,6 +162,10 @@ class Story:
     prepare: Callable[[Engine], None]
     act: Callable[[Scene], object]
     is_over: Callable[[Scene], bool]
+    gates: Callable[..., Gates] = Gates
+    """What counts as a passage, and whether the bot is told to stop on the way."""
+    like: str | None = None
+    """The story that it is to end like, with or without a kill; None for itself."""
 
 
 def _requests(scene: Scene, state: str) -> int:
@@ -231,13 +236,15 @@ def _digests(scene: Scene) -> int:
     return _count(scene.engine, "SELECT count(*) FROM promotion.messages WHERE key LIKE 'digest:%'")
 
 
+START = Story(_asked, _approve, _is_applied)
+DAY = Story(_days_later, lambda scene: None, lambda scene: _digests(scene) == 1)
 STORIES: Mapping[str, Story] = {
     "ask": Story(
         _served,
         lambda scene: scene.person("alice").types(f"/rollout start {EXPERIMENT} planner_policy 3", ROLLOUTS),
         lambda scene: _requests(scene, "open") == 1,
     ),
-    "start": Story(_asked, _approve, _is_applied),
+    "start": START,
     "promote": Story(_to_promote, _approve, _is_applied),
     "rollback": Story(
         _harmed,
@@ -245,7 +252,10 @@ STORIES: Mapping[str, Story] = {
         lambda scene: _requests(scene, "applied") == 2,
     ),
     "retire": Story(_to_retire, _approve, _is_applied),
-    "day": Story(_days_later, lambda scene: None, lambda scene: _digests(scene) == 1),
+    "day": DAY,
+    "the start of the bot": replace(DAY, gates=partial(Gates, looks=True, ticks=True), like="day"),
+    "a stop at a click": replace(START, gates=partial(Gates, stops_at="approvals", ticks=True), like="start"),
+    "a stop amid effects": replace(START, gates=partial(Gates, stops_at="mlflow", ticks=True), like="start"),
 }
 
 
@@ -301,10 +311,12 @@ class Told:
 
 
 def _goes_on(scene: Scene, story: Story, at: Gates, process: multiprocessing.process.BaseProcess) -> None:
-    """People do their part until everything is done and told, or the bot is killed."""
+    """People do their part until everything is done and told, or the bot is killed or has stopped as it was told to."""
     end, acted, still = time.monotonic() + LONG_S, 0.0, 0
-    while not at.was_killed.is_set() and still < 4:
+    while not at.was_killed.is_set() and (still < 4 or at.is_stopping.is_set()):
         if not process.is_alive() and not at.was_killed.is_set():
+            if at.is_stopping.is_set() and process.exitcode == 0:
+                return
             raise AssertionError(f"the bot ended by itself:\n{(scene.folder / 'log').read_text()}")
         is_over = story.is_over(scene)
         still = still + 1 if is_over and not waiting(scene.engine) else 0
@@ -341,6 +353,17 @@ class World:
     server: str
     registry: str
     folder: Path
+    _told: dict[str, Told] = field(default_factory=dict)
+
+    def undisturbed(self, name: str) -> Told:
+        """A story without a kill, which is told once."""
+        if name not in self._told:
+            self._told[name] = self.tell(name)
+        return self._told[name]
+
+    def wanted(self, name: str) -> Told:
+        """What a story is to end like."""
+        return self.undisturbed(STORIES[name].like or name)
 
     def tell(self, name: str, at: Passage | None = None, side: Side = "before") -> Told:
         """Tells a story from its beginning to its end, with the bot killed at one passage and started again."""
@@ -351,10 +374,10 @@ class World:
             tags_as_at_first(scene.client)
             clock.set_to(scene.engine, EARLY)
             story.prepare(scene.engine)
-            first = Gates(at, side)
+            first = story.gates(at=at, side=side)
             with running(scene, first) as process:
                 _goes_on(scene, story, first, process)
-            if first.was_killed.is_set():
+            if first.was_killed.is_set() or first.is_stopping.is_set():
                 second = Gates()
                 with running(scene, second) as process:
                     _goes_on(scene, story, second, process)
@@ -362,9 +385,9 @@ class World:
 
 
 def sides(seen: Iterable[Passage]) -> list[tuple[Passage, Side]]:
-    """Every kill point of a story: before and after each passage, in the order in which they came."""
+    """Every kill point of a story: before and after each passage, in the order in which they came; ticks have one."""
     both: tuple[Side, ...] = ("before", "after")
-    return [(passage, side) for passage in dict.fromkeys(seen) for side in both]
+    return [(one, side) for one in dict.fromkeys(seen) for side in (both[:1] if one.what == TICK else both)]
 
 
 def differences(undisturbed: Told, told: Told) -> list[str]:
