@@ -1,8 +1,8 @@
 """Gates between a bot and what it talks to: every change passes one, and at one of them the bot is killed.
 
-A passage is a commit that changed tables, or a call that changed Slack or the registry; where it is asked for, what only
-reads and a beat of a clock are passages as well. The bot knows nothing of the gates: they are servers in front of the
-real ones.
+A passage is a commit that changed tables, or a call that changed Slack or the registry; where it is asked for, what
+only reads and the beats of a clock are passages as well. The bot knows nothing of the gates: they are servers in front
+of the real ones.
 """
 
 from __future__ import annotations
