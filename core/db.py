@@ -22,11 +22,14 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
+from core import connections
 from core.errors import Refused
 
 REQUEST_MS = 1_200
 """How long one statement, or one wait for a lock, may take while a person waits for the 3 s acknowledgement."""
 BACKGROUND_MS = 60_000
+SILENT_MS = 500
+"""How much later than the server would give up its client does, in case the server says nothing at all."""
 IDLE_MS = 60_000
 """How long a process may leave a transaction alone at most: one that is frozen does not keep its locks for ever."""
 IDLE_TIMES = 10
@@ -46,7 +49,7 @@ def psycopg_url(url: str) -> URL:
 
 def connect(url: str, *, pool_size: int = 12) -> Engine:
     """An engine on a PostgreSQL URL; times are UTC in every session."""
-    return create_engine(
+    engine = create_engine(
         psycopg_url(url),
         pool_size=pool_size,
         max_overflow=pool_size,
@@ -62,6 +65,8 @@ def connect(url: str, *, pool_size: int = 12) -> Engine:
             "keepalives_idle": 5,
         },
     )
+    connections.install(engine)
+    return engine
 
 
 BUSY = "Somebody else is changing this at this moment. Nothing was changed; try again."
@@ -100,14 +105,15 @@ def _sentence(error: DBAPIError) -> str | None:
 def transaction(engine: Engine, *, patience_ms: int = REQUEST_MS, only_reads: bool = False) -> Iterator[Session]:
     """One transaction: committed at the end, rolled back on any exception.
 
-    `patience_ms` bounds every statement, half of it every wait for a lock. Where it `only_reads`, PostgreSQL refuses
-    to write.
+    `patience_ms` bounds every statement, half of it every wait for a lock; 0 bounds nothing. Where it `only_reads`,
+    PostgreSQL refuses to write.
 
     Raises:
         Refused: where the database is busy, does not answer, or a constraint that people can run into says no.
     """
     try:
         with Session(engine, expire_on_commit=False) as session, session.begin():
+            connections.bound(session.connection(), (patience_ms + SILENT_MS) / 1_000 if patience_ms else None)
             session.execute(
                 _BOUNDS,
                 {

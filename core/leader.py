@@ -13,9 +13,12 @@ from datetime import datetime
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.orm import Session
 
+from core import connections, db
+
 HEARTBEAT_S = 1.0
 HELD_MS = 6_000
 """How long the lock outlives the last heartbeat."""
+LOCK_MS = HELD_MS // 2
 _CLASS = 7_203_442
 _LEAD, _FENCE = 1, 2
 
@@ -73,8 +76,9 @@ class Leadership:
     def _connected(self) -> Connection:
         connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
         connection.detach()  # it is nobody else's, and is never given back
+        connections.bound(connection, (LOCK_MS + db.SILENT_MS) / 1_000)
         connection.execute(text(f"SET idle_session_timeout = {HELD_MS}"))
-        connection.execute(text(f"SET lock_timeout = {HELD_MS // 2}"))
+        connection.execute(text(f"SET lock_timeout = {LOCK_MS}"))
         return connection
 
     def _taken(self, connection: Connection) -> tuple[int, datetime] | None:

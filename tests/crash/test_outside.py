@@ -204,6 +204,7 @@ class Fault:
 FAULTS = {
     "PostgreSQL crashes and restarts": Fault(crashes),
     "PostgreSQL is not there": Fault(_on("database", "cut"), UNREACHABLE),
+    "PostgreSQL never answers": Fault(_on("database", "dead"), UNREACHABLE),
     "PostgreSQL is switched over": Fault(switches_over, NO_CHANGES),
     "PostgreSQL has no connection left": Fault(is_crowded),
     "PostgreSQL has no room left": Fault(is_full, NO_ROOM),
