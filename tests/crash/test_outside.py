@@ -21,7 +21,7 @@ from sqlalchemy.engine import make_url
 from bot.demo import clock
 from core import db
 from core.settings import Settings
-from tests.bot.acts import aloud, ask, notices, redrawn, told
+from tests.bot.acts import Json, aloud, ask, notices, redrawn, told
 from tests.bot.conftest import APPROVALS, ROLLOUTS, Bot, hurry, waiting
 from tests.conftest import a_server
 from tests.core import steps
@@ -301,20 +301,32 @@ def test_one_approval(name: str, bot: Bot, place: Place, alice: Person, bob: Per
             assert fault.says in text_of(answers[0]["blocks"])
         if fault.on_card:
             redrawn(bob, card, fault.on_card)
-    if not _is_applied(place.engine):  # whoever was told to tries again
+    is_done_once(place, bob, card, tag=fault.tag)
+
+
+def is_done_once(place: Place, bob: Person, card: Json, *, tag: str | None = "experiment") -> None:
+    """All that follows from the approval, which bob gives again where he was told to."""
+    if not is_applied(place.engine):
         waits_until(lambda: _clicked(bob, card, place.engine), LONG_S, "an approval that counts")
     assert _all_done(place)
     redrawn(bob, card, ":white_check_mark: MLflow")
     assert steps.shares(place.engine) == steps.shares_of(control="0.9", candidate_v3="0.1")
-    assert steps.tags(place.client).get("3") == fault.tag
+    assert steps.tags(place.client).get("3") == tag
     assert len([one for one in aloud(bob, APPROVALS) if "#1 ·" in text_of(one)]) == 1
     assert len(notices(bob)) == 1
-    with place.engine.connect() as connection:
-        approvals = text("SELECT count(*) FROM promotion.ledger WHERE action = 'approve'")
-        assert connection.execute(approvals).scalar_one() == 1
+    assert approvals(place.engine) == 1
 
 
-def _is_applied(engine: Engine) -> bool:
+def approvals(engine: Engine) -> int:
+    """How many are on record."""
+    with engine.connect() as connection:
+        query = text("SELECT count(*) FROM promotion.ledger WHERE action = 'approve'")
+        return int(connection.execute(query).scalar_one())
+
+
+def is_applied(engine: Engine) -> bool:
+    """Whether the one request is, as soon as the database answers."""
+
     def look() -> list[str]:
         with contextlib.suppress(Exception), engine.connect() as connection:  # it may be restarting still
             return list(connection.execute(text("SELECT state FROM promotion.requests")).scalars())
@@ -323,10 +335,10 @@ def _is_applied(engine: Engine) -> bool:
     return waits_until(look, LONG_S, "the database") == ["applied"]
 
 
-def _clicked(bob: Person, card: dict[str, object], engine: Engine) -> bool:
+def _clicked(bob: Person, card: Json, engine: Engine) -> bool:
     with contextlib.suppress(AssertionError):
         bob.clicks(card, "Approve")
-    return _is_applied(engine)
+    return is_applied(engine)
 
 
 def _all_done(place: Place) -> bool:
