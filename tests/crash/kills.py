@@ -90,6 +90,22 @@ def _bot(environment: Mapping[str, str], folder: Path) -> None:
     sys.exit(main(["run"]))
 
 
+def started(scene: Scene, folder: Path, **elsewhere: str) -> multiprocessing.process.BaseProcess:
+    """A bot in a process of its own, which logs into this folder; `elsewhere` is what it reaches another way."""
+    environment = {
+        "SLACK_BOT_TOKEN": scene.sandbox.bot_token,
+        "SLACK_APP_TOKEN": scene.sandbox.app_token,
+        "SLACK_API_URL": scene.sandbox.api_url,
+        "DATABASE_URL": scene.url,
+        "MLFLOW_TRACKING_URI": scene.registry,
+        "PROMOTION_BOT_DATA": str(scene.folder),
+    } | elsewhere
+    (folder / "promotion-bot.toml").write_text(CONFIGURATION)
+    process = _STARTS.Process(target=_bot, args=(environment, folder))
+    process.start()
+    return process
+
+
 @contextmanager
 def running(scene: Scene, at: Gates) -> Iterator[multiprocessing.process.BaseProcess]:
     """A bot behind gates; at the end of the block it is killed if it still lives."""
@@ -98,16 +114,8 @@ def running(scene: Scene, at: Gates) -> Iterator[multiprocessing.process.BasePro
         gates.http(at, "slack", scene.sandbox.url) as slack,
         gates.http(at, "mlflow", scene.registry) as registry,
     ):
-        environment = {
-            "SLACK_BOT_TOKEN": scene.sandbox.bot_token,
-            "SLACK_APP_TOKEN": scene.sandbox.app_token,
-            "SLACK_API_URL": f"{slack}/api/",
-            "DATABASE_URL": url,
-            "MLFLOW_TRACKING_URI": registry,
-            "PROMOTION_BOT_DATA": str(scene.folder),
-        }
-        process = _STARTS.Process(target=_bot, args=(environment, scene.folder))
-        process.start()
+        elsewhere = {"DATABASE_URL": url, "SLACK_API_URL": f"{slack}/api/", "MLFLOW_TRACKING_URI": registry}
+        process = started(scene, scene.folder, **elsewhere)
         try:
             with at.watching(process.pid or 0):
                 yield process
@@ -181,7 +189,7 @@ def _is_applied(scene: Scene) -> bool:
     return _requests(scene, "applied") == _count(scene.engine, "SELECT count(*) FROM promotion.requests")
 
 
-def _press(scene: Scene, who: str, channel: str, button: str) -> None:
+def press(scene: Scene, who: str, channel: str, button: str) -> None:
     """Presses a button wherever the newest card has it."""
     person = scene.person(who)
     for message in reversed(aloud(person, channel)):
@@ -191,15 +199,16 @@ def _press(scene: Scene, who: str, channel: str, button: str) -> None:
 
 
 def _approve(scene: Scene) -> None:
-    _press(scene, "bob", APPROVALS, "Approve")
+    press(scene, "bob", APPROVALS, "Approve")
 
 
-def _served(engine: Engine) -> None:
+def served(engine: Engine) -> None:
+    """Traffic as usual, with which nothing is wrong."""
     steps.serve(engine, "control", 400)  # or else an alert comes up that no events arrive
 
 
 def _asked(engine: Engine) -> None:
-    _served(engine)
+    served(engine)
     steps.ask(engine, "start")
 
 
@@ -240,7 +249,7 @@ START = Story(_asked, _approve, _is_applied)
 DAY = Story(_days_later, lambda scene: None, lambda scene: _digests(scene) == 1)
 STORIES: Mapping[str, Story] = {
     "ask": Story(
-        _served,
+        served,
         lambda scene: scene.person("alice").types(f"/rollout start {EXPERIMENT} planner_policy 3", ROLLOUTS),
         lambda scene: _requests(scene, "open") == 1,
     ),
@@ -248,7 +257,7 @@ STORIES: Mapping[str, Story] = {
     "promote": Story(_to_promote, _approve, _is_applied),
     "rollback": Story(
         _harmed,
-        lambda scene: _press(scene, "carol", ROLLOUTS, "Confirm rollback"),
+        lambda scene: press(scene, "carol", ROLLOUTS, "Confirm rollback"),
         lambda scene: _requests(scene, "applied") == 2,
     ),
     "retire": Story(_to_retire, _approve, _is_applied),
@@ -333,7 +342,8 @@ def _goes_on(scene: Scene, story: Story, at: Gates, process: multiprocessing.pro
 
 
 @contextmanager
-def _scene(server: str, registry: str, folder: Path) -> Iterator[Scene]:
+def scene_of(server: str, registry: str, folder: Path) -> Iterator[Scene]:
+    """An experiment in a database of its own, tags and alias as at first, and a workspace."""
     with ExitStack() as stack:
         url = stack.enter_context(fresh_database(server))
         engine = db.connect(url)
@@ -343,7 +353,10 @@ def _scene(server: str, registry: str, folder: Path) -> Iterator[Scene]:
         sandbox.start()
         stack.callback(sandbox.stop)
         workspace = stack.enter_context(Workspace(sandbox))
-        yield Scene(engine, url, registry, sandbox, workspace, folder)
+        made = Scene(engine, url, registry, sandbox, workspace, folder)
+        tags_as_at_first(made.client)
+        clock.set_to(engine, EARLY)
+        yield made
 
 
 @dataclass(frozen=True)
@@ -369,10 +382,7 @@ class World:
         """Tells a story from its beginning to its end, with the bot killed at one passage and started again."""
         story, folder = STORIES[name], self.folder / f"{name}-{time.monotonic_ns()}"
         folder.mkdir()
-        (folder / "promotion-bot.toml").write_text(CONFIGURATION)
-        with _scene(self.server, self.registry, folder) as scene:
-            tags_as_at_first(scene.client)
-            clock.set_to(scene.engine, EARLY)
+        with scene_of(self.server, self.registry, folder) as scene:
             story.prepare(scene.engine)
             first = story.gates(at=at, side=side)
             with running(scene, first) as process:
