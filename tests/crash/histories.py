@@ -31,14 +31,14 @@ from tests.bot.acts import aloud
 from tests.bot.conftest import APPROVALS, ROLLOUTS, hurry
 from tests.core import steps
 from tests.core.conftest import EXPERIMENT, MODEL
-from tests.crash.kills import Scene, press, scene_of, served, started
+from tests.crash.kills import Scene, asked, harmed, on_trial, press, scene_of, served, started
 from tests.crash.test_processes import LEADS, LOST
 
 MOVES = 40
 PAUSE_S = 0.5
 SETTLED_S = 120
 """More than what a process that was frozen keeps for itself."""
-BY_ITSELF = "ended by itself"
+BEGINNINGS = (served, asked, on_trial, harmed)
 
 
 # --- Processes ------------------------------------------------------------------------------------------------------
@@ -105,7 +105,7 @@ class Member:
 
     def _signal(self, number: int) -> None:
         if self._process.exitcode is not None:
-            self.faults.append(f"{self.name} {BY_ITSELF}:\n{self._log.read_text() if self._log else ''}")
+            self.faults.append(f"{self.name} ended by itself:\n{self._log.read_text() if self._log else ''}")
             return
         os.kill(self._process.pid, number)
 
@@ -175,10 +175,21 @@ def _traffic(history: History, harm: Callable[..., object]) -> None:
         harm(history.scene.engine)
 
 
-def _on_one(do: Callable[[Member], None], *, there: bool = True, frozen: bool | None = False) -> Move:
+def _one(do: Callable[[Member], None], *, there: bool = True, frozen: bool | None = False) -> Move:
     def move(history: History) -> None:
         found = history.of(there=there, frozen=frozen)
         if found:
+            do(history.chance.choice(found))
+
+    return move
+
+
+def _one_of_many(do: Callable[[Member], None]) -> Move:
+    """Not the last that works, or else nothing would happen any more."""
+
+    def move(history: History) -> None:
+        found = history.of(there=True, frozen=False)
+        if len(found) > 1:
             do(history.chance.choice(found))
 
     return move
@@ -194,11 +205,12 @@ TO_DO: Mapping[str, tuple[int, Move]] = {
     "hours passed": (2, _hours_pass),
     "traffic": (2, partial(_traffic, harm=partial(steps.serve_all, plans_served=2_000))),
     "harm": (1, partial(_traffic, harm=steps.goes_wrong)),
-    "killed": (4, _on_one(Member.kill, frozen=None)),
-    "frozen": (3, _on_one(Member.freeze)),
-    "thawed": (3, _on_one(Member.thaw, frozen=True)),
-    "told to stop": (2, _on_one(Member.term)),
-    "started": (6, _on_one(Member.start, there=False, frozen=None)),
+    "killed": (4, _one_of_many(Member.kill)),
+    "killed while frozen": (1, _one(Member.kill, frozen=True)),
+    "frozen": (3, _one_of_many(Member.freeze)),
+    "thawed": (3, _one(Member.thaw, frozen=True)),
+    "told to stop": (2, _one_of_many(Member.term)),
+    "started": (8, _one(Member.start, there=False, frozen=None)),
 }
 """What may happen next, and how often."""
 
@@ -303,19 +315,20 @@ class Played:
 def _beginning(server: str, registry: str, folder: Path, seed: int) -> Iterator[History]:
     with ExitStack() as stack:
         scene = stack.enter_context(scene_of(server, registry, folder))
-        served(scene.engine)
+        chance = random.Random(seed)
+        chance.choice(BEGINNINGS)(scene.engine)
         crew = tuple(Member(scene, name) for name in ("first", "second", "third"))
         for one in crew:
             stack.callback(one.end)
             one.start()
         people = stack.enter_context(ThreadPoolExecutor(4))
         scene.workspace.waits_until_connected(60)
-        yield History(scene, random.Random(seed), crew, people)
+        yield History(scene, chance, crew, people)
 
 
-def _goes_on(history: History) -> None:
+def _goes_on(history: History, moves: int) -> None:
     weights = [often for often, _ in TO_DO.values()]
-    for _ in range(MOVES):
+    for _ in range(moves):
         (name,) = history.chance.choices([*TO_DO], weights)
         TO_DO[name][1](history)
         history.done[name] += 1
@@ -335,11 +348,11 @@ def _settled(history: History) -> list[str]:
     return found
 
 
-def play(server: str, registry: str, folder: Path, seed: int) -> Played:
+def play(server: str, registry: str, folder: Path, seed: int, *, moves: int = MOVES) -> Played:
     """One history from its beginning to its end."""
     folder.mkdir()
     with _beginning(server, registry, folder, seed) as history:
-        _goes_on(history)
+        _goes_on(history, moves)
         found = _settled(history)
         history.done["requests applied"] = _applied(history.scene)
         return Played([*found, *(fault for one in history.crew for fault in one.faults)], history.done)

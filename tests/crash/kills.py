@@ -207,36 +207,39 @@ def served(engine: Engine) -> None:
     steps.serve(engine, "control", 400)  # or else an alert comes up that no events arrive
 
 
-def _asked(engine: Engine) -> None:
+def asked(engine: Engine) -> None:
+    """A candidate is to join."""
     served(engine)
     steps.ask(engine, "start")
 
 
-def _on_trial(engine: Engine) -> None:
+def on_trial(engine: Engine) -> None:
+    """It has joined, and nobody was told yet."""
     steps.change(engine, "start")
     steps.serve_all(engine, 4_000)
 
 
 def _to_promote(engine: Engine) -> None:
-    _on_trial(engine)
+    on_trial(engine)
     steps.ask(engine, "promote", override=steps.BECAUSE)
 
 
 def _to_retire(engine: Engine) -> None:
-    _on_trial(engine)
+    on_trial(engine)
     number = steps.ask(engine, "rollback", variant="candidate_v3", reason="slow")
     steps.approve(engine, number)
     steps.ask(engine, "retire", reason="it is over")
 
 
-def _harmed(engine: Engine) -> None:
-    _on_trial(engine)
+def harmed(engine: Engine) -> None:
+    """It does harm."""
+    on_trial(engine)
     clock.advance(engine, hours=1)
     steps.goes_wrong(engine)
 
 
 def _days_later(engine: Engine) -> None:
-    _on_trial(engine)
+    on_trial(engine)
     clock.advance(engine, days=2, hours=4)
     steps.serve_all(engine, 4_000)
 
@@ -245,7 +248,7 @@ def _digests(scene: Scene) -> int:
     return _count(scene.engine, "SELECT count(*) FROM promotion.messages WHERE key LIKE 'digest:%'")
 
 
-START = Story(_asked, _approve, _is_applied)
+START = Story(asked, _approve, _is_applied)
 DAY = Story(_days_later, lambda scene: None, lambda scene: _digests(scene) == 1)
 STORIES: Mapping[str, Story] = {
     "ask": Story(
@@ -256,7 +259,7 @@ STORIES: Mapping[str, Story] = {
     "start": START,
     "promote": Story(_to_promote, _approve, _is_applied),
     "rollback": Story(
-        _harmed,
+        harmed,
         lambda scene: press(scene, "carol", ROLLOUTS, "Confirm rollback"),
         lambda scene: _requests(scene, "applied") == 2,
     ),

@@ -1,4 +1,4 @@
-"""A bot that is killed before or after any change leaves nothing half-done: everything ends as if it had not been."""
+"""Bots that are killed before or after any change leave nothing half-done: everything ends as if it had not been."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.core.conftest import mlflow_template  # noqa: F401 - a fixture
+from tests.crash.histories import play
 from tests.crash.kills import STORIES, World, differences, registry_server, sides
 
 TRIED = {name: 1 if name.startswith("a stop") else 2 for name in STORIES}
@@ -30,3 +31,8 @@ def test_whatever_the_moment_it_ends_the_same(name: str, world: World) -> None:
     points, tried = sides(whole.seen), TRIED[name]
     for at, side in points[len(points) // (2 * tried) :: len(points) // tried][:tried]:
         assert differences(wanted, world.tell(name, at, side)) == [], f"killed {side} {at}"
+
+
+def test_three_that_are_killed_and_frozen_while_people_act(world: World) -> None:
+    """`python -m tests.benchmarks.processes` plays more of them."""
+    assert play(world.server, world.registry, world.folder / "history", seed=1, moves=20).wrong == []
