@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 LONGEST_PAUSE_S = 300
 ATTEMPTS_WAITED_FOR = 5
 WHY_LIMIT = 300
+CLAIMED_S = 0.5
+"""How long a claim by itself keeps others away: until the transaction that carries it out has locked the row."""
 
 
 @dataclass(frozen=True)
@@ -94,18 +96,23 @@ def _pause_s(attempts: int) -> int:
     return min(1 << min(attempts, 16), LONGEST_PAUSE_S)
 
 
+def _in_seconds(seconds: float) -> Any:
+    return func.now() + func.make_interval(0, 0, 0, 0, 0, 0, seconds)
+
+
 def _claim(session: Session, kinds: list[str]) -> tuple[Due, int] | None:
     """Notes the attempt in its own commit, so that a crash in the middle of it is known; returns its number too.
 
     Only the first of a lane can be claimed, so while another process carries that out, the whole lane is passed over.
     """
     # What nobody has tried waits for nothing: its time is ahead only where the clock was set back.
-    is_time = or_(Effect.due_at <= func.now(), Effect.attempts == 0)
-    is_due = Effect.kind.in_(kinds), Effect.done_at.is_(None), is_time
-    lanes = select(Effect.id).where(*is_due).order_by(Effect.subject, Effect.due_at, Effect.id)
+    waiting, is_untried = (Effect.kind.in_(kinds), Effect.done_at.is_(None)), Effect.attempts == 0
+    is_begun_or_due = or_(Effect.due_at <= _in_seconds(CLAIMED_S), is_untried)
+    lanes = select(Effect.id).where(*waiting, is_begun_or_due).order_by(Effect.subject, Effect.id)
     effect = session.scalar(
         select(Effect)
-        .where(*is_due, Effect.id.in_(lanes.ext(distinct_on(Effect.subject))))
+        .where(*waiting, or_(Effect.due_at <= func.now(), is_untried))
+        .where(Effect.id.in_(lanes.ext(distinct_on(Effect.subject))))
         .order_by(Effect.due_at, Effect.id)
         .limit(1)
         .with_for_update(skip_locked=True)
@@ -113,6 +120,7 @@ def _claim(session: Session, kinds: list[str]) -> tuple[Due, int] | None:
     if effect is None:
         return None
     effect.attempts += 1
+    effect.due_at = _in_seconds(CLAIMED_S)
     due = Due(
         id=effect.id,
         key=effect.key,
@@ -158,7 +166,7 @@ def _postpone(session: Session, due: Due, error: Exception, pause_s: float | Non
         effect.done_at, effect.due_at = None, func.now()
         return 0.0
     pause = _pause_s(effect.attempts) if pause_s is None else pause_s
-    effect.due_at = func.now() + func.make_interval(0, 0, 0, 0, 0, 0, pause)
+    effect.due_at = _in_seconds(pause)
     effect.last_error = f"{type(error).__name__}: {error}"[:500]
     if due.request_id is not None and due.kind != "card":
         put_card(session, request_id=due.request_id, why=f"waits-{due.id}")
