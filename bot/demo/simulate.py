@@ -147,6 +147,7 @@ class Simulation:
                     break
                 plans += self._passes(desk, began + (part + 1) * A_LOOK)
                 schedule.run_now(desk, *LOOKS)
+        schedule.run_now(desk, "reconcile")  # whoever changes something by hand need not wait for minutes to see it
         now = clock.now(desk.engine)
         with desk.reading() as session:
             lines = _daily_looks(session, began.date())
@@ -269,7 +270,7 @@ def _daily_looks(session: Session, after: date) -> list[str]:
     for place, variant, _, action in session.execute(query):
         found.setdefault((place, variant), Counter())[action] += 1
     return [
-        f"{blocks.name(variant)} in {blocks.name(place)}: {looks.total()} daily looks, "
+        f"{blocks.name(variant)} in {blocks.name(place)}: {looks.total()} daily look{'s' * (looks.total() > 1)}, "
         + ", ".join(f"{action} {count}×" for action, count in looks.items())
         for (place, variant), looks in found.items()
     ]
