@@ -17,7 +17,7 @@ from bot.blocks import Answer
 from bot.commands import Verb
 from bot.demo import clock, history
 from bot.demo.outcomes import AssignmentRow, EventRow, write_assignments, write_events
-from bot.demo.traffic import Running, Traffic
+from bot.demo.traffic import Running, Traffic, new_id
 from bot.desk import Desk
 from bot.words import Missing, Words
 from core import db, recommendations, rollup
@@ -163,7 +163,7 @@ class Simulation:
         plans: Counter[uuid.UUID] = Counter()
         assigned: list[AssignmentRow] = []
         events = self._traffic.overdue(until)
-        since, new_id = clock.now(desk.engine), history.id_maker(self._rng)
+        since = clock.now(desk.engine)
         for here in self._traffic.running():
             times = self._times(desk, here, since, until)
             joined, happening = self._traffic.asked(here, times, pause_s=history.PAUSE_S)
