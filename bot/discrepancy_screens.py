@@ -26,7 +26,7 @@ from core.settling import DiscrepancyCard
 TITLES: Mapping[str, str] = {
     "shares": "The shares of {subject} are other than decided",
     "variants": "A variant of {subject} was deleted",
-    "status": "{subject} was made {found} elsewhere",
+    "status": "{subject} is {found}, which was not decided here",
     "versions": "A policy version that {subject} serves was put out of use",
     "tags": "Tags of {subject} were set by hand",
     "alias": "The alias production of {subject} was set by hand",
