@@ -5,24 +5,31 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import signal
+import re
 import sys
 import threading
+import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from datetime import date
+from contextlib import ExitStack, contextmanager, suppress
+from datetime import UTC, date, datetime
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psutil
 from sqlalchemy.exc import ArgumentError, OperationalError, ProgrammingError
 
+from bot import logs, options, stopping
 from core import db, settings
+from core.addresses import health_address
 from core.errors import Refused
 from core.settings import Settings
 
 if TYPE_CHECKING:
+    from bot.pulse import Pulse
     from core.hindsight import Hindsight
 
 log = logging.getLogger("promotion-bot")
@@ -30,17 +37,8 @@ log = logging.getLogger("promotion-bot")
 FOREVER_MS = 0
 """No limit for a statement: making months of samples anew takes as long as it takes."""
 
-
-@contextmanager
-def _until_told() -> Iterator[threading.Event]:
-    """An event that Ctrl-C or SIGTERM sets."""
-    told = threading.Event()
-    before = {number: signal.signal(number, lambda *_: told.set()) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield told
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+HEALTH_S = 3
+"""How long a bot may take to say how it is; it answers within one, whatever the database does."""
 
 
 def _database(stack: ExitStack, found: Settings) -> str:
@@ -112,39 +110,64 @@ def _as_it_is(found: Settings) -> Iterator[db.Engine]:
 
 def run(arguments: argparse.Namespace) -> None:
     """Runs the bot against Slack until it is told to stop."""
-    from bot import http, running
-
     found = settings.load(arguments.config)
     if found.slack_bot_token is None or (found.slack_app_token is None and found.slack_signing_secret is None):
         raise Refused(
             "Set SLACK_BOT_TOKEN (xoxb-…), and SLACK_APP_TOKEN (xapp-…) for Socket Mode or SLACK_SIGNING_SECRET for "
             "HTTP. `promotion-bot manifest` prints the app to create at api.slack.com/apps."
         )
-    logging.getLogger("bot.leading").setLevel(logging.INFO)
-    with _until_told() as told, ExitStack() as stack:
-        engine = _connected(_database(stack, found))
-        stack.callback(engine.dispose)
-        made = stack.enter_context(running.running(engine, found))
-        if found.slack_app_token is not None:
-            stack.enter_context(running.listening(made, found.slack_app_token.get_secret_value()))
-        else:
-            stack.enter_context(http.serving(made, arguments.host, arguments.port))
-        print("ready", flush=True)
-        told.wait()
+    from bot import http
+    from bot.pulse import Pulse
+
+    logs.set_up(found.log_format, tells=True)
+    pulse = Pulse()
+    with stopping.until_told(stopping.STOP_S) as told:
+        with suppress(KeyboardInterrupt), ExitStack() as stack:
+            stack.enter_context(http.watched(pulse, health_address()))
+            url = _database(stack, found)
+            with told.interrupting():
+                _start(stack, url, found, arguments, told.event, pulse)
+            told.event.wait()
+            pulse.phase = "stopping"
+        stopping.leave()
+
+
+def _start(
+    stack: ExitStack,
+    url: str,
+    found: Settings,
+    arguments: argparse.Namespace,
+    told: threading.Event,
+    pulse: Pulse,
+) -> None:
+    """Everything begins, one after the other, and ends with the stack in reverse."""
+    from bot import http, running
+
+    engine = _connected(url)
+    stack.callback(engine.dispose)
+    made = stack.enter_context(running.running(engine, found, stopping=told, pulse=pulse))
+    if found.slack_app_token is not None:
+        stack.enter_context(running.listening(made, found.slack_app_token.get_secret_value(), pulse))
+    else:
+        pulse.needs(stack.enter_context(http.serving(http.slack(made, pulse), arguments.host, arguments.port)))
+    pulse.phase = "running"
+    print("ready", flush=True)
+    log.info("ready", extra={"ms": round((time.time() - psutil.Process().create_time()) * 1000)})
+    running.load_rest(found)
 
 
 def demo(arguments: argparse.Namespace) -> None:
     """Starts everything on this machine, with a workspace in the browser, until it is told to stop."""
     from bot.demo import show
 
-    with _until_told() as told:
+    with stopping.until_told() as told:
         show.run(
             arguments.data_dir,
             port=arguments.port,
             opens_browser=not arguments.no_browser,
             is_reset=arguments.reset,
             seed=arguments.seed,
-            told=told,
+            told=told.event,
         )
 
 
@@ -279,87 +302,78 @@ def migrate(arguments: argparse.Namespace) -> None:
         db.migrate(engine, after=arguments.after)
 
 
+def init(arguments: argparse.Namespace) -> None:
+    """Writes a configuration file in which every setting stands, with its default and what it means."""
+    from bot.setup.commented import commented
+
+    try:
+        with arguments.file.open("w" if arguments.force else "x", encoding="utf-8") as file:
+            file.write(commented())
+    except FileExistsError:
+        raise Refused(f"{arguments.file} is there already. Name another file, or overwrite it with --force.") from None
+    except OSError as error:
+        raise Refused(f"{arguments.file} cannot be written: {error.strerror}. Name a file that can be.") from None
+    print(f"Wrote {arguments.file}. Name your approvers in it, then look whether all is right: promotion-bot check")
+
+
+def check(arguments: argparse.Namespace) -> int:
+    """Tells whether all is right for the bot to run, each line that is not with its remedy; writes nothing."""
+    from bot.setup import checks, findings, look
+
+    for library in ("slack_sdk", "urllib3"):  # they would say what the findings say
+        logging.getLogger(library).setLevel(logging.CRITICAL)
+    found = settings.load(arguments.config)
+    file = arguments.config or Path(settings.CONFIG_FILE)
+    seen = look.look(found, file if file.is_file() else None, lambda: datetime.now(UTC))
+    lines = checks.lines(seen)
+    print(findings.as_json(lines) if arguments.json else findings.report(lines))
+    return 1 if findings.has_faults(lines) else 0
+
+
+def health(arguments: argparse.Namespace) -> int:
+    """Asks the bot that runs on this machine how it is: 0 where it lives, or with --ready where it can do its work."""
+    url = f"{health_address().url}/{'readyz' if arguments.ready else 'healthz'}"
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with direct.open(url, timeout=HEALTH_S) as answered:
+            print(answered.read().decode())
+    except urllib.error.HTTPError as said:
+        print(said.read().decode())
+        return 1
+    except OSError as error:
+        print(f"Nobody answers at {url} ({error}).", file=sys.stderr)
+        return 1
+    return 0
+
+
 def manifest(arguments: argparse.Namespace) -> None:
     """Prints the Slack app manifest."""
     from bot.manifest import manifest as made
 
+    if arguments.http is not None and not re.fullmatch(r"https://[^/\s]+/\S+", arguments.http):
+        raise Refused(
+            "Slack sends its requests to an https address with a path: give --http one like "
+            "https://bot.example/slack/events."
+        )
     command = settings.load(arguments.config).slack.command
     print(json.dumps(made(command, request_url=arguments.http), indent=2))
-
-
-def _config_option(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--config", type=Path, help="configuration file (default: promotion-bot.toml if it exists)")
-
-
-def _run_options(parser: argparse.ArgumentParser) -> None:
-    _config_option(parser)
-    parser.add_argument("--host", default="127.0.0.1", help="where HTTP mode listens (default %(default)s)")
-    parser.add_argument("--port", type=int, default=3000, help="where HTTP mode listens (default %(default)s)")
-
-
-def _demo_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data-dir", type=Path, default=Path(".promotion-bot/demo"), help="where everything is kept")
-    parser.add_argument("--port", type=int, default=8765, help="of the workspace page; MLflow takes the next one")
-    parser.add_argument("--no-browser", action="store_true", help="do not open the page")
-    parser.add_argument("--reset", action="store_true", help="forget what an earlier demo left and start afresh")
-    parser.add_argument("--seed", type=int, default=7, help="of everything that is simulated (default %(default)s)")
-
-
-def _adopt_options(parser: argparse.ArgumentParser) -> None:
-    _config_option(parser)
-    parser.add_argument("--apply", action="store_true", help="add the schema promotion and record stages, then say so")
-    parser.add_argument("--grants", metavar="ROLE", help="print the SQL that gives a role what the bot needs, no more")
-    parser.add_argument("--all", action="store_true", help="every line of what does not fit, not 20 of a kind")
-    parser.add_argument("--json", action="store_true", help="everything as JSON")
-
-
-def _measure_options(parser: argparse.ArgumentParser) -> None:
-    _config_option(parser)
-    parser.add_argument("what", choices=["rebuild"], help="rebuild: make samples anew from raw events")
-    parser.add_argument("experiment", nargs="?", help="its name (default: all)")
-
-
-def _audit_options(parser: argparse.ArgumentParser) -> None:
-    _config_option(parser)
-    parser.add_argument("what", choices=["verify"], help="verify: look at every row and every hash")
-    parser.add_argument("--head", metavar="HASH", help="from an old digest: has to be found in the chain")
-
-
-def _replay_options(parser: argparse.ArgumentParser) -> None:
-    _config_option(parser)
-    parser.add_argument("id", nargs="+", metavar="ID", help="12 for request #12, or: look 345")
-
-
-def _policy_options(parser: argparse.ArgumentParser) -> None:
-    _config_option(parser)
-    parser.epilog = "Ends with 0 where nothing differs, 1 where a setting or a verdict does, 2 on a fault."
-    parser.add_argument("what", choices=["diff"], help="diff: what another configuration would change")
-    parser.add_argument("new", type=Path, metavar="FILE", help="the other configuration")
-    parser.add_argument("--replay", metavar="LENGTH", help="also judge past days by it: 90d, 12w; nothing is written")
-
-
-def _migrate_options(parser: argparse.ArgumentParser) -> None:
-    _config_option(parser)
-    parser.add_argument("--after", action="store_true", help="no process of the release before runs any more")
-
-
-def _manifest_options(parser: argparse.ArgumentParser) -> None:
-    _config_option(parser)
-    parser.add_argument("--http", metavar="URL", help="for signed HTTP requests to this address, not Socket Mode")
 
 
 Command = tuple[Callable[[argparse.Namespace], int | None], Callable[[argparse.ArgumentParser], None]]
 
 COMMANDS: Mapping[str, Command] = {
-    "demo": (demo, _demo_options),
-    "run": (run, _run_options),
-    "adopt": (adopt, _adopt_options),
-    "measure": (measure, _measure_options),
-    "audit": (audit, _audit_options),
-    "replay": (replay, _replay_options),
-    "policy": (policy, _policy_options),
-    "migrate": (migrate, _migrate_options),
-    "manifest": (manifest, _manifest_options),
+    "demo": (demo, options.demo),
+    "init": (init, options.init),
+    "check": (check, options.check),
+    "run": (run, options.run),
+    "adopt": (adopt, options.adopt),
+    "measure": (measure, options.measure),
+    "audit": (audit, options.audit),
+    "replay": (replay, options.replay),
+    "policy": (policy, options.policy),
+    "migrate": (migrate, options.migrate),
+    "health": (health, options.health),
+    "manifest": (manifest, options.manifest),
 }
 
 
@@ -367,19 +381,17 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="promotion-bot", description="The promotion desk for models, in Slack.")
     parser.add_argument("--version", action="version", version=f"%(prog)s {version('promotion-bot')}")
     commands = parser.add_subparsers(dest="command", required=True)
-    for name, (function, options) in COMMANDS.items():
+    for name, (function, add_options) in COMMANDS.items():
         line = (function.__doc__ or "").splitlines()[0]
         made = commands.add_parser(name, help=line, description=line)
-        options(made)
+        add_options(made)
     return parser
 
 
 def main(words: Sequence[str] | None = None) -> int:
     """Runs one command: 0 if all is well, 1 if a fault or a difference is found, 2 if something has to be put right."""
     arguments = _parser().parse_args(words)
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    # Bolt reads SLACK_BOT_TOKEN by itself and warns that the client, made from the same one, goes first.
-    logging.getLogger("slack_bolt.App").addFilter(lambda record: "`token` will be unused" not in record.getMessage())
+    logs.set_up("text", tells=False)
     try:
         return COMMANDS[arguments.command][0](arguments) or 0
     except Refused as refused:

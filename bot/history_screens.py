@@ -67,6 +67,7 @@ DEEDS = {
     "discrepancy gone": "saw settled:",
     "adopt": "adopted as others changed it:",
     "revert": "put back as it was decided:",
+    "send back": "made a candidate again, as its variant was deleted:",
     "mirror": "brought the registry in line for",
     "take over": "took over",
     "policy": "began to work by another version of",

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-SCOPES = (
-    "channels:history",  # finds a message again that was posted when the connection broke
-    "channels:read",  # names of channels -> ids
-    "chat:write",
-    "commands",
-    "files:write",  # charts as pictures where a workspace takes no charts in messages
-    "groups:history",  # the same two for private channels
-    "groups:read",
-    "im:history",  # finds a direct message again, as in channels
-    "im:write",  # direct messages: to those on call, and charts for somebody where the bot is not in the channel
-    "usergroups:read",  # members of approver groups
-    "users:read",  # handles of approvers -> ids; whether who decides is a guest, a bot or of another workspace
-)
+SCOPES: Mapping[str, str] = {
+    "channels:history": "a message that was posted while the connection broke is not found again",
+    "channels:read": "channels are not found by their names",
+    "chat:write": "nothing can be posted",
+    "commands": "the slash command does not come through",
+    "files:write": "no pictures of charts where the workspace takes no charts in messages",
+    "groups:history": "as channels:history, in private channels",
+    "groups:read": "as channels:read, for private channels",
+    "im:history": "a direct message may come twice",
+    "im:write": "no direct messages: to those on call, nor charts where the bot is not in the channel",
+    "usergroups:read": "members of user groups are not known, so only people who are listed themselves count",
+    "users:read": "handles are not found, and whoever decides may be a guest or a bot",
+}
+"""Each scope, and what is missing without it."""
 
+NAME = "Promotion Bot"
 HINT = "status EXPERIMENT · start · increase EXPERIMENT · help"
 
 
@@ -27,7 +30,7 @@ def manifest(command: str = "/rollout", *, request_url: str | None = None, hint:
     return {
         "_metadata": {"major_version": 2},
         "display_information": {
-            "name": "Promotion Bot",
+            "name": NAME,
             "description": "Takes models from trained to production, with people approving.",
         },
         "features": {
@@ -36,7 +39,7 @@ def manifest(command: str = "/rollout", *, request_url: str | None = None, hint:
                 "messages_tab_enabled": True,
                 "messages_tab_read_only_enabled": True,
             },
-            "bot_user": {"display_name": "Promotion Bot", "always_online": True},
+            "bot_user": {"display_name": NAME, "always_online": True},
             "slash_commands": [
                 {
                     "command": command,

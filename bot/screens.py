@@ -20,6 +20,7 @@ from bot.blocks import (
     person,
     plain,
     section,
+    unbroken,
 )
 from core.candidates import Evaluated
 from core.choices import VersionLine
@@ -48,7 +49,7 @@ def check_mark(row: CheckRow) -> str:
 
 def check_lines(rows: Iterable[CheckRow]) -> str:
     """The checklist, a line a row."""
-    return "\n".join(f"{check_mark(row)} *{row.title}*  {escaped(cut(row.detail, 250))}" for row in rows)
+    return "\n".join(f"{check_mark(row)} *{row.title}*  {unbroken(cut(row.detail, 250))}" for row in rows)
 
 
 def frozen_line(frozen: Frozen) -> str:

@@ -15,7 +15,7 @@ from core import db, ledger, rights
 from core.errors import Refused
 from core.registry import Registry
 from core.rules import adoption
-from core.rules.adoption import Experiment, Link, Misfit, Platform, Variant, Version
+from core.rules.adoption import Experiment, Link, Misfit, Platform, Tags, Variant, Version
 from core.rules.lifecycle import Stage
 from core.variants import is_baseline_name, is_new_shape, linked_version_id, written_link
 
@@ -69,17 +69,19 @@ class Survey:
 
 
 def survey(engine: Engine, registry: Registry | None) -> Survey:
-    """Reads everything once, in a transaction that can write nothing.
+    """Reads everything once, in transactions that can write nothing.
 
     Raises:
         RegistryUnavailable: where MLflow does not answer.
     """
-    with db.transaction(engine, patience_ms=PATIENCE_MS) as session:
-        session.execute(text("SET TRANSACTION READ ONLY"))
+    with db.transaction(engine, patience_ms=PATIENCE_MS, only_reads=True) as session:
         blockers = _blockers(session)
         if blockers:
             return Survey(tuple(blockers))
-        platform, new_shapes = _platform(session, registry)
+        models = _models(session)
+    tags = _tags(registry, models) if registry else None
+    with db.transaction(engine, patience_ms=PATIENCE_MS, only_reads=True) as session:
+        platform, new_shapes = _platform(session, tags)
         recorded = _recorded(session)
         labels = {version.key: version.label for version in platform.versions}
         reached = {labels[key]: stage for key, stage in adoption.reached(platform).items() if key not in recorded}
@@ -131,6 +133,17 @@ def _rows(session: Session, query: str, **values: Any) -> list[RowMapping]:
 
 def _has_promotion(session: Session) -> bool:
     return bool(_rows(session, _SCHEMAS)[0]["has_promotion"])
+
+
+def blockers(session: Session) -> list[str]:
+    """What keeps the bot from starting: on the platform's schema, or where it creates everything by itself."""
+    here = _rows(session, _SCHEMAS)[0]
+    if here["has_exp"]:
+        return _blockers(session)
+    needed = {"CREATE": here["may_create"], "TEMPORARY": here["may_have_temporary"]}
+    lacking = ", ".join(right for right, is_given in needed.items() if not is_given)
+    grant = f"GRANT {lacking} ON DATABASE {rights.quoted(here['base'])} TO {rights.quoted(here['role'])};"
+    return [f"The role {here['role']} lacks a right: {grant}"] if lacking else []
 
 
 def _blockers(session: Session) -> list[str]:
@@ -259,19 +272,28 @@ SELECT CAST(experiment_id AS text) AS experiment, name, allocation AS share, con
 """
 
 
-def _platform(session: Session, registry: Registry | None) -> tuple[Platform, int]:
+def _models(session: Session) -> list[str]:
+    named = "SELECT DISTINCT mlflow_model_name FROM exp.policy_versions WHERE mlflow_model_name <> '' ORDER BY 1"
+    return list(session.execute(text(named)).scalars())
+
+
+def _tags(registry: Registry, models: Sequence[str]) -> Tags:
+    """What MLflow says of some models. With a thousand of them it takes a minute, for which no transaction waits."""
+    return {name: {v.version: v.stage for v in registry.versions(name)} for name in models}
+
+
+def _platform(session: Session, tags: Tags | None) -> tuple[Platform, int]:
     """Everything, by a query for each table, and how many variants have a config of the new shape."""
     experiments = _rows(session, _EXPERIMENTS, is_indexed=_has_time_index(session))
     versions = [Version(**row) for row in _rows(session, _VERSIONS)]
     known = {version.key for version in versions}
     rows = _rows(session, _VARIANTS)
-    models = sorted({version.model for version in versions if version.model})
     platform = Platform(
         [Experiment(**row) for row in experiments],
         [_variant(row, known) for row in rows],
         list(session.execute(text("SELECT name FROM exp.policies ORDER BY name")).scalars()),
         versions,
-        {name: {v.version: v.stage for v in registry.versions(name)} for name in models} if registry else None,
+        tags,
     )
     return platform, sum(is_new_shape(row["config"]) for row in rows)
 
@@ -351,10 +373,12 @@ def adopt(engine: Engine, registry: Registry) -> int:
     """
     with db.transaction(engine, patience_ms=PATIENCE_MS) as session:
         blockers = _blockers(session)
-    if blockers:
-        raise Refused("\n".join(blockers))
+        if blockers:
+            raise Refused("\n".join(blockers))
+        models = _models(session)
     db.migrate(engine)
+    tags = _tags(registry, models)
     with db.transaction(engine, patience_ms=PATIENCE_MS) as session:
-        reached = adoption.reached(_platform(session, registry)[0])
+        reached = adoption.reached(_platform(session, tags)[0])
         values = {"keys": list(reached), "stages": [stage.value for stage in reached.values()], "actor": ledger.BOT}
         return int(getattr(session.execute(text(_RECORD), values), "rowcount"))  # noqa: B009 - untyped there

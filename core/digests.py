@@ -16,7 +16,7 @@ from core import audit, db, ledger, outbox, recommendations, rollouts
 from core.rollouts import NEEDS_SOMEBODY, Talk
 from core.rules import calendar
 from core.rules.calendar import Schedule
-from core.rules.decision import Terms
+from core.rules.decision import AllTerms
 from core.tables import Alert, AllocationStep, DailyRecommendation, Experiment, Request, Rollout, Variant
 from core.variants import find_experiment
 
@@ -74,7 +74,7 @@ def due(session: Session, schedule_of: Callable[[str], Schedule]) -> Names:
     return [(row.id, row.name) for row, day in found if day is not None and (row.day is None or row.day < day.day)]
 
 
-def recommend_due(session: Session, talks: Mapping[uuid.UUID, Talk], *, terms: Terms) -> int:
+def recommend_due(session: Session, talks: Mapping[uuid.UUID, Talk], *, terms: AllTerms) -> int:
     """Makes the recommendations of the latest day whose time has come, where they are not made yet; returns how many.
 
     Days that were slept through are not made up for, but the latest of them is, marked late. Two schedulers at once
@@ -86,7 +86,7 @@ def recommend_due(session: Session, talks: Mapping[uuid.UUID, Talk], *, terms: T
     for row in begun:
         place = find_experiment(session, row.experiment_id)
         standings = rollouts.valid(session, place, found[place.id])
-        told = rollouts.tell(session, place, standings, terms, talks[place.id], is_daily=True)
+        told = rollouts.tell(session, place, standings, terms.of(place.name), talks[place.id], is_daily=True)
         row.rollouts = [rollout.id for rollout in told]
     session.flush()
     return len(begun)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,6 +25,7 @@ _NO_SUCH_NAME = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 """MLflow's answers to a name that it does not have, or that no model can have."""
 _VERSION = re.compile(r"[1-9][0-9]{0,8}")
 """How MLflow writes a version number; it would also read `03`, or the digits of other scripts."""
+_RELEASE = re.compile(r"\d+\.\d+[.\w]{0,20}$")
 STAGE_TAG = "stage"
 PRODUCTION_ALIAS = "production"
 
@@ -81,10 +83,16 @@ class Registry:
     """
 
     def __init__(self, uri: str, *, timeout_s: int = 10) -> None:
+        settings.keep_to_ourselves()
         self._uri = uri
         self._timeout_s = timeout_s
         self._lock = threading.Lock()
         self._client: Any = None
+
+    @property
+    def is_loaded(self) -> bool:
+        """True once MLflow is imported and a client is there."""
+        return self._client is not None
 
     def _connected(self) -> Any:
         with self._lock:
@@ -94,7 +102,12 @@ class Registry:
                 environment_variables.MLFLOW_HTTP_REQUEST_TIMEOUT.set(self._timeout_s)
                 environment_variables.MLFLOW_HTTP_REQUEST_MAX_RETRIES.set(1)
                 self._client = MlflowClient(tracking_uri=self._uri, registry_uri=self._uri)
+                _log_as_all_do()
             return self._client
+
+    def load(self) -> None:
+        """Loads the client, which takes seconds, before it is needed."""
+        self._connected()
 
     @contextmanager
     def _answering(self) -> Iterator[Any]:
@@ -110,6 +123,20 @@ class Registry:
                 f"The model registry did not answer ({type(error).__name__}). "
                 "Nothing was changed; try again in a minute."
             ) from error
+
+    def server_version(self) -> str | None:
+        """What an MLflow server says of its release; None of a store without a server, or where it does not say."""
+        if not self._uri.startswith("http"):
+            return None
+        with self._answering():
+            from mlflow.utils.credentials import get_default_host_creds
+            from mlflow.utils.rest_utils import http_request
+
+            answer = http_request(
+                get_default_host_creds(self._uri), "/version", "GET", timeout=self._timeout_s, raise_on_status=False
+            )
+        found = str(answer.text).strip()
+        return found if answer.status_code == 200 and _RELEASE.match(found) else None
 
     def models(self) -> list[str]:
         """Names of all registered models."""
@@ -171,6 +198,15 @@ class Registry:
             if points_to is None and holder is not None:
                 client.delete_registered_model_alias(name, PRODUCTION_ALIAS)
         return Alignment({v: present[v] for v in changed}, changed, holder, points_to, spared, is_alias_spared)
+
+
+def _log_as_all_do() -> None:
+    """MLflow writes to the log in a form of its own, and has Alembic and SQLAlchemy do so."""
+    for name in ("mlflow", "alembic", "huey", "sqlalchemy.engine"):
+        logger = logging.getLogger(name)
+        logger.handlers.clear()
+        logger.propagate = True
+        logger.setLevel(logging.WARNING)
 
 
 def production_alias(versions: Sequence[ModelVersion]) -> str | None:

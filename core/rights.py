@@ -134,6 +134,7 @@ RIGHTS: tuple[Right, ...] = (
     ),
     Right("UPDATE", "variants", ("name", "allocation"), "shares; archived names"),
     Right("UPDATE", "experiments", ("status",), "pause, resume; to lock an experiment while it is changed"),
+    Right("UPDATE", "policy_versions", ("status",), "only to revert that others put one out of use"),
     Right("UPDATE", "policies", ("description",), "only to lock a policy while its next version gets a number"),
     Right("REFERENCES", "experiments", ("id",), "steps and requests go where their experiment is deleted"),
     Right("REFERENCES", "policy_versions", ("id",), "so do stages with their policy version"),

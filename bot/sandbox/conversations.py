@@ -32,7 +32,7 @@ def members(call: Call) -> Json:
     """conversations.members"""
     channel = call.channel()
     call.need_for(channel, "read")
-    people, cursor = call.page([{"id": member} for member in channel["members"]], 100, 1_000)
+    people, cursor = call.page([{"id": member} for member in channel["members"]], 100)
     return {"members": [person["id"] for person in people], "response_metadata": {"next_cursor": cursor}}
 
 
@@ -145,7 +145,7 @@ def _listed(call: Call, channels: list[Json]) -> Json:
         and (not channel["private"] or call.ws.bot_user_id in channel["members"])
         and not (call.flag("exclude_archived") and channel["archived"])
     ]
-    found, cursor = call.page(known, 100, 1_000)
+    found, cursor = call.page(known, 100)
     return {
         "channels": [as_slack(call.ws, channel) for channel in found],
         "response_metadata": {"next_cursor": cursor},

@@ -50,10 +50,11 @@ async def _answered(site: Site, request: Request, name: str, fault: Fault | None
     if kind == "drop_before":
         cut(request)
         return Response(), {"ok": False, "error": "drop_before"}
-    answer = run(site, name, token_of(request, args), args)
+    token = token_of(request, args)
+    answer = run(site, name, token, args)
     if kind == "drop_after":
         cut(request)
-    return JSONResponse(answer), answer
+    return JSONResponse(answer, headers={"x-oauth-scopes": ",".join(scopes_of(site.ws, token))}), answer
 
 
 def run(site: Site, name: str, token: str, args: Json) -> Json:
@@ -69,6 +70,11 @@ def run(site: Site, name: str, token: str, args: Json) -> Json:
         site.limits.count_post(_posted_to(site.ws, str(args.get("channel"))))
     with site.ws.store.together():
         return {"ok": True, **method.run(Call(site.ws, args))}
+
+
+def scopes_of(ws: Workspace, token: str) -> list[str]:
+    """What a token was given; Slack says it with every answer."""
+    return {ws.bot_token: sorted(ws.manifest.scopes), ws.app_token: ["connections:write"]}.get(token, [])
 
 
 def _posted_to(ws: Workspace, channel: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Literal
@@ -73,23 +73,18 @@ def _of_versions(decided: Decided, found: Found) -> list[Discrepancy]:
     ]
 
 
-def of_model(
-    present: Tags, holder: str | None, stages: Mapping[str, Stage], inferred: Collection[str] = ()
-) -> list[Discrepancy]:
+def of_model(present: Tags, holder: str | None, stages: Mapping[str, Stage], *, is_told: bool) -> list[Discrepancy]:
     """Where the tags of a model, or the version that has the alias `production`, are other than the stages say.
 
-    The stages of `inferred` versions were read from traffic (experiment) or from the tag (production), and nothing was
-    written about them yet: there is no decision that a tag or the alias respectively could be other than.
+    Before the registry `is_told` anything, its tags are as old as the model: only those about production count.
     """
     wanted = mirroring.wanted_tags(present, stages)
-    other = sorted(
-        v for v, stage in wanted.items() if present[v] != stage and not (v in inferred and stage == Stage.EXPERIMENT)
-    )
-    alias = mirroring.wanted_alias(present.keys(), stages, holder)
-    if alias in inferred:
-        alias = holder
+    changed = [v for v, stage in wanted.items() if present[v] != stage]
+    other = sorted(v for v in changed if is_told or Stage.PRODUCTION in (present[v], wanted[v]))
     tags = [Discrepancy("tags", {v: wanted[v] for v in other}, {v: present[v] for v in other})] if other else []
-    return [*tags, *([Discrepancy("alias", {"production": alias}, {"production": holder})] if alias != holder else [])]
+    alias = mirroring.wanted_alias(present.keys(), stages, holder)
+    is_moved = is_told and alias != holder
+    return [*tags, *([Discrepancy("alias", {"production": alias}, {"production": holder})] if is_moved else [])]
 
 
 # --- What can be done -----------------------------------------------------------------------------------------------

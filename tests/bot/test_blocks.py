@@ -153,7 +153,7 @@ def decisions() -> tuple[Decision, ...]:
         verdict(fine, share="0.50", days=31, in_step=21),
         verdict(fine, traffic=Traffic(120.0, 0)),
         verdict(empty),
-        decide(look(fine), Memory(), Terms(), metrics=(*METRICS, odd))[0],
+        decide(look(fine), Memory(), Terms(metrics=(*METRICS, odd)))[0],
         verdict(empty, aggregated=Aggregates(point, point, 0.5, 1.0)),
     )
     assert {d.action for d in found} == {"increase", "promote", "wait", "rollback", "hold"}

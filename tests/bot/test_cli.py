@@ -16,16 +16,19 @@ from sqlalchemy import Engine, text
 
 import bot as package
 from bot.__main__ import main
-from bot.manifest import SCOPES
+from bot.manifest import SCOPES, manifest
 from bot.sandbox import Sandbox
 from bot.sandbox.methods import METHODS
+from bot.sandbox.seed import read_manifest
 from tests.bot.acts import answer, ask
 from tests.core import steps
 from tests.workspace import Person, Workspace
 
+HISTORY = {"channels:history", "groups:history", "im:history"}
 BY_KIND = {
     "conversations.list": {"channels:read", "groups:read"},
-    "conversations.history": {"channels:history", "groups:history", "im:history"},
+    "conversations.history": HISTORY,
+    "conversations.replies": HISTORY,
 }
 """Methods whose scope depends on what kind of conversation it is."""
 HELPERS = {"files_upload_v2": "files.completeUploadExternal"}
@@ -35,7 +38,8 @@ HELPERS = {"files_upload_v2": "files.completeUploadExternal"}
 def called() -> set[str]:
     """The Web API methods that the bot calls, by the names of slack_sdk's functions."""
     by_function = {name.replace(".", "_"): name for name in METHODS} | HELPERS
-    sources = [path.read_text() for path in Path(package.__path__[0]).glob("*.py")]
+    here = Path(package.__path__[0])
+    sources = [path.read_text() for path in (*here.glob("*.py"), *here.glob("setup/*.py"))]
     used = [node.attr for source in sources for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Attribute)]
     return {by_function[name] for name in used if name in by_function}
 
@@ -44,6 +48,15 @@ def test_the_manifest_asks_for_exactly_the_scopes_that_are_used() -> None:
     assert {"chat.postMessage", "chat.update", "views.open", "users.list", "conversations.history"} < called()
     needed = {scope for name in called() for scope in BY_KIND.get(name, {METHODS[name].scope})}
     assert needed - {""} | {"commands"} == set(SCOPES)
+    assert manifest()["oauth_config"]["scopes"] == {"bot": list(SCOPES)}
+
+
+def test_the_manifest_keeps_within_slack_s_limits() -> None:
+    for made in (manifest(), manifest("/" + 31 * "x", request_url="https://bot.example/slack/events")):
+        read = read_manifest(made)
+        assert (read.interactivity, read.home_tab, read.events) == (True, True, {"app_home_opened"})
+        assert read.socket_mode == ("request_url" not in made["settings"]["interactivity"])
+        assert [len(each.command) <= 32 for each in read.commands] == [True]
 
 
 def test_the_manifest_is_printed(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -56,6 +69,9 @@ def test_the_manifest_is_printed(capsys: pytest.CaptureFixture[str], tmp_path: P
     assert printed["settings"]["socket_mode_enabled"] is False
     assert main(["manifest"]) == 0
     assert json.loads(capsys.readouterr().out)["settings"]["socket_mode_enabled"] is True
+    for address in ("http://bot.example/slack/events", "https://bot.example", "bot.example/slack/events"):
+        assert main(["manifest", "--http", address]) == 2
+        assert "like https://bot.example/slack/events" in capsys.readouterr().err
 
 
 @pytest.fixture
@@ -123,7 +139,11 @@ def test_run_until_sigterm(
     finally:
         process.kill()
     assert process.returncode == 0
-    assert [line for line in errors.splitlines() if "INFO bot.leading: this process leads" not in line] == []
+    lines = [json.loads(line) for line in errors.splitlines()]
+    assert [line for line in lines if line["level"] != "INFO"] == []
+    assert {"ready", "command", "recorded", "carried out", "told to stop", "stopped"} <= {
+        one["message"] for one in lines
+    }
     assert not workspace.state()["app"]["connected"]
     assert steps.deeds(desk) == ["request"]
 

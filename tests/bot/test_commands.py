@@ -207,7 +207,7 @@ def test_a_running_candidate_is_measured_and_judged(bot: Bot, alice: Person, des
     said = answer(alice, f"checklist {EXPERIMENT}")
     assert "of 10 passed" in said
     assert ":x: *Acceptance*  40." in said
-    assert ":hourglass_flowing_sand: *Minimum duration*  10 %: 4.0 d, 3 needed, 25 %: 0.0 of 5 d" in said
+    assert ":hourglass_flowing_sand: *Minimum duration*  10\u00a0%: 4.0 d, 3 needed, 25\u00a0%: 0.0 of 5 d" in said
     said = answer(alice, f"promote {EXPERIMENT} candidate_v3")
     assert "Not yet:\n•" in said
     assert "add “because” and your reason" in said

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow import MlflowClient
 from sqlalchemy import Engine, func, select, text
 
 from bot import schedule
@@ -16,11 +17,11 @@ from bot.desk import Desk
 from bot.people import People
 from core import db, registry
 from core.settings import CustomMetric, MetricsSection, Settings
-from core.tables import Alert, AllocationStep, Effect, Recommendation
+from core.tables import Alert, AllocationStep, Discrepancy, Effect, Recommendation
 from tests.bot.acts import answer
 from tests.bot.conftest import Bot
 from tests.core import steps
-from tests.core.conftest import EXPERIMENT
+from tests.core.conftest import EXPERIMENT, MODEL
 from tests.workspace import Person
 
 SWAPS = MetricsSection(custom={"swaps": CustomMetric(count="meal_swapped", tolerance=0.1)})
@@ -181,6 +182,24 @@ def test_one_experiment_that_cannot_be_looked_at_does_not_keep_the_others_from_i
     schedule.watch(table)
     assert "a broken one" in caplog.text
     assert [action for action, _ in recommendations(desk)] == ["rollback"]
+
+
+def test_a_model_that_cannot_be_compared_does_not_keep_the_others_from_it(
+    desk: Engine, table: Desk, client: MlflowClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    with desk.begin() as connection:
+        connection.execute(
+            text("""
+            WITH made AS (INSERT INTO exp.policy_versions (policy_id, version, mlflow_model_name, mlflow_model_version)
+                          SELECT id, 9, 'a''both"quotes', '1' FROM exp.policies RETURNING *)
+            INSERT INTO promotion.stages (policy_version_id, mlflow_model_name, mlflow_model_version, stage)
+            SELECT id, mlflow_model_name, mlflow_model_version, 'production' FROM made""")
+        )
+    client.set_model_version_tag(MODEL, "2", "stage", "archived")
+    schedule.reconcile(table)
+    assert 'both"quotes could not be looked after' in caplog.text
+    with db.transaction(desk) as session:
+        assert session.scalars(select(Discrepancy.mlflow_model_name)).all() == [MODEL]
 
 
 def test_measure_rebuild_from_the_command_line(

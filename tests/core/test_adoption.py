@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from mlflow import MlflowClient
@@ -13,11 +14,12 @@ from sqlalchemy import Engine, func, text
 from bot.__main__ import main
 from core import adoption, db, discrepancies, experiments, rights, rollup, stages, steps
 from core.errors import Refused
-from core.registry import Registry
+from core.registry import ModelVersion, Registry
 from core.rules.lifecycle import Stage
 from core.tables import Event
 from tests.core import steps as desk
 from tests.core.conftest import MODEL
+from tests.core.test_settling import compare, settle
 from tests.core.test_tables import PLATFORM, catalog, empty, run  # noqa: F401 - a fixture
 
 DIRTY = """
@@ -123,6 +125,65 @@ def test_each_thing_that_does_not_fit_is_named_and_nothing_of_theirs_is_changed(
     assert adoption.survey(empty, registry).added == adoption.Added(True, (), {})
 
 
+def test_what_was_there_before_is_no_discrepancy(
+    empty: Engine,  # noqa: F811
+    registry: Registry,
+    client: MlflowClient,
+) -> None:
+    run(empty, PLATFORM, IN_STEP)
+    client.delete_registered_model_alias(MODEL, "production")  # as where a team goes by the tags alone
+    assert adoption.adopt(empty, registry) == 2
+    assert discrepancies_of(empty, registry) == []
+    client.set_model_version_tag(MODEL, "2", "stage", "archived")
+    assert discrepancies_of(empty, registry) == [("tags", {"2": "archived"})]
+    with db.transaction(empty) as session:
+        stages.mirror(session, MODEL, occasion="a decision")
+    desk.deliver_registry(empty, registry)
+    assert discrepancies_of(empty, registry) == []
+    client.set_model_version_tag(MODEL, "3", "stage", "candidate")  # other than what was written
+    assert discrepancies_of(empty, registry) == [("tags", {"3": "candidate"})]
+
+
+IN_STEP = """
+UPDATE exp.variants SET allocation = 0.9;
+INSERT INTO exp.variants (experiment_id, name, allocation, config)
+SELECT e.id, 'new', 0.1, jsonb_build_object('policy_version_id', v.id)
+  FROM exp.experiments e, exp.policy_versions v WHERE v.version = 3;
+"""
+"""Version 3, which MLflow has as a candidate, gets traffic."""
+
+
+def discrepancies_of(engine: Engine, registry: Registry) -> list[tuple[str, Any]]:
+    """What the comparison of the model finds."""
+    with db.transaction(engine) as session:
+        found = discrepancies.compare_model(session, MODEL, registry)
+        return [(each.kind, each.found) for each in found]
+
+
+class Watching(Registry):
+    """Notes at each question who holds a transaction open for the answer."""
+
+    def __init__(self, uri: str, engine: Engine) -> None:
+        super().__init__(uri)
+        self.waiting: list[int] = []
+        self._engine = engine
+
+    def versions(self, name: str) -> list[ModelVersion]:
+        idle = "SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction'"
+        with self._engine.connect() as connection:
+            here = " AND datname = current_database()"
+            self.waiting.append(connection.execute(text(idle + here)).scalar_one())
+        return super().versions(name)
+
+
+def test_no_transaction_waits_for_mlflow(empty: Engine, mlflow_uri: str) -> None:  # noqa: F811
+    run(empty, PLATFORM)
+    registry = Watching(mlflow_uri, empty)
+    adoption.survey(empty, registry)
+    adoption.adopt(empty, registry)
+    assert registry.waiting == [0, 0], "PostgreSQL ends a transaction that is left alone for a minute"
+
+
 def test_what_sends_nothing_and_what_is_tagged_in_other_words(
     empty: Engine,  # noqa: F811
     registry: Registry,
@@ -140,33 +201,6 @@ def test_what_sends_nothing_and_what_is_tagged_in_other_words(
                          jsonb_build_array(3, jsonb_build_object('experiment_id', id)) FROM exp.experiments
                    UNION ALL SELECT 'plan_generated', 'user', 'u', now(), '{"a": 1}'""")  # fmt: skip
     assert said(empty, registry) == tagged
-
-
-def test_what_mlflow_did_not_say_before_the_bot_came_is_nobodys_doing(
-    empty: Engine,  # noqa: F811
-    registry: Registry,
-    client: MlflowClient,
-) -> None:
-    """A stage that is known by traffic alone, and an alias that was never set, are no discrepancies."""
-
-    def compared() -> list[str]:
-        with db.transaction(empty) as session:
-            return [row.kind for row in discrepancies.compare_model(session, MODEL, registry)]
-
-    run(empty, PLATFORM, "UPDATE exp.variants SET allocation = 0.5",
-        """INSERT INTO exp.variants (experiment_id, name, allocation, config)
-           SELECT e.id, 'b', 0.5, jsonb_build_object('policy_version_id', v.id)
-             FROM exp.experiments e, exp.policy_versions v WHERE v.version = 3""")  # fmt: skip
-    assert adoption.adopt(empty, registry) == 2
-    assert compared() == [], "3 has traffic and is tagged candidate, the alias is on none"
-    client.set_model_version_tag(MODEL, "2", "stage", "archived")
-    assert compared() == ["tags"], "what was read from the tag"
-    with db.transaction(empty) as session:
-        stages.mirror(session, MODEL, occasion="a decision")
-    desk.deliver_registry(empty, registry)
-    assert compared() == []
-    client.set_model_version_tag(MODEL, "3", "stage", "candidate")
-    assert compared() == ["tags"], "what was written since"
 
 
 ROLE = "promotion_bot_of_tests"
@@ -205,6 +239,8 @@ def test_a_role_of_least_rights_carries_whole_rollouts(
             override_reason="to try", registry=registry,
         )  # fmt: skip
     desk.change(least, "start", policy_version_id=made.id)
+    run(empty, "UPDATE exp.policy_versions SET status = 'archived' WHERE version = 4")
+    assert "Reverted" in settle(least, compare(least)[0], "revert")
     desk.serve_all(least, 40)
     desk.watch(least)
     desk.change(least, "increase", override=desk.BECAUSE)

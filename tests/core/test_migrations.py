@@ -28,8 +28,11 @@ def tables(engine: Engine) -> set[str]:
 def test_the_release_before_works_until_what_it_needs_is_taken_away(empty: Engine, tmp_path: Path) -> None:  # noqa: F811
     newer = releases.migrations(tmp_path / "newer", ADDS, TAKES_AWAY)
     assert not db.is_current(empty)
+    assert db.standing(empty) == "missing"
     db.migrate(empty)
+    assert (db.standing(empty), db.standing(empty, newer)) == ("current", "behind")
     db.migrate(empty, folder=newer)
+    assert (db.standing(empty), db.standing(empty, newer)) == ("newer", "waiting")
     assert tables(empty) == {"more", "messages"}
     db.migrate(empty)  # an old process starts once more
     assert tables(empty) == {"more", "messages"}
@@ -38,7 +41,7 @@ def test_the_release_before_works_until_what_it_needs_is_taken_away(empty: Engin
     assert tables(empty) == {"more"}
     for _ in range(2):
         db.migrate(empty, folder=newer)
-    for work in (db.migrate, db.is_current):
+    for work in (db.migrate, db.is_current, db.standing):
         with pytest.raises(Refused, match=r"newer release \(revision 9002\)"):
             work(empty)
     with empty.connect() as connection:
@@ -69,6 +72,16 @@ def test_nobody_queues_up_behind_a_migration_that_waits(empty: Engine, tmp_path:
         finally:
             long.rollback()
         migrating.result(timeout=40)
+
+
+def test_a_server_that_ends_idle_transactions_ends_no_migration(empty: Engine, tmp_path: Path) -> None:  # noqa: F811
+    db.migrate(empty)
+    with empty.begin() as connection:
+        limit = f"ALTER DATABASE {empty.url.database} SET idle_in_transaction_session_timeout = '200ms'"
+        connection.execute(text(limit))
+    empty.dispose()
+    db.migrate(empty, folder=releases.migrations(tmp_path / "newer", "SELECT pg_sleep(0.6)", ADDS))
+    assert "more" in tables(empty)
 
 
 def columns(connection: Connection) -> Columns:

@@ -283,6 +283,8 @@ def test_tokens_are_checked_by_kind_and_state(sandbox: Sandbox, ws: Workspace) -
     assert error_of(bot, "auth.test") == "account_inactive"
     ws.admin("restore_token")
     assert bot.auth_test()["ok"]
+    assert bot.auth_test().headers["x-oauth-scopes"] == ",".join(sorted(manifest()["oauth_config"]["scopes"]["bot"]))
+    assert app.apps_connections_open(app_token=sandbox.app_token).headers["x-oauth-scopes"] == "connections:write"
 
 
 def test_every_method_with_a_scope_refuses_an_app_without(make_sandbox: MakeSandbox) -> None:
