@@ -6,25 +6,30 @@ import argparse
 import json
 import logging
 import re
-import signal
 import sys
 import threading
+import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, date, datetime
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psutil
 from sqlalchemy.exc import ArgumentError, OperationalError, ProgrammingError
 
-from bot import options
+from bot import logs, options, stopping
 from core import db, settings
+from core.addresses import health_address
 from core.errors import Refused
 from core.settings import Settings
 
 if TYPE_CHECKING:
+    from bot.pulse import Pulse
     from core.hindsight import Hindsight
 
 log = logging.getLogger("promotion-bot")
@@ -32,17 +37,8 @@ log = logging.getLogger("promotion-bot")
 FOREVER_MS = 0
 """No limit for a statement: making months of samples anew takes as long as it takes."""
 
-
-@contextmanager
-def _until_told() -> Iterator[threading.Event]:
-    """An event that Ctrl-C or SIGTERM sets."""
-    told = threading.Event()
-    before = {number: signal.signal(number, lambda *_: told.set()) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield told
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+HEALTH_S = 3
+"""How long a bot may take to say how it is; it answers within one, whatever the database does."""
 
 
 def _database(stack: ExitStack, found: Settings) -> str:
@@ -114,39 +110,64 @@ def _as_it_is(found: Settings) -> Iterator[db.Engine]:
 
 def run(arguments: argparse.Namespace) -> None:
     """Runs the bot against Slack until it is told to stop."""
-    from bot import http, running
-
     found = settings.load(arguments.config)
     if found.slack_bot_token is None or (found.slack_app_token is None and found.slack_signing_secret is None):
         raise Refused(
             "Set SLACK_BOT_TOKEN (xoxb-…), and SLACK_APP_TOKEN (xapp-…) for Socket Mode or SLACK_SIGNING_SECRET for "
             "HTTP. `promotion-bot manifest` prints the app to create at api.slack.com/apps."
         )
-    logging.getLogger("bot.leading").setLevel(logging.INFO)
-    with _until_told() as told, ExitStack() as stack:
-        engine = _connected(_database(stack, found))
-        stack.callback(engine.dispose)
-        made = stack.enter_context(running.running(engine, found))
-        if found.slack_app_token is not None:
-            stack.enter_context(running.listening(made, found.slack_app_token.get_secret_value()))
-        else:
-            stack.enter_context(http.serving(made, arguments.host, arguments.port))
-        print("ready", flush=True)
-        told.wait()
+    from bot import http
+    from bot.pulse import Pulse
+
+    logs.set_up(found.log_format, tells=True)
+    pulse = Pulse()
+    with stopping.until_told(stopping.STOP_S) as told:
+        with suppress(KeyboardInterrupt), ExitStack() as stack:
+            stack.enter_context(http.watched(pulse, health_address()))
+            url = _database(stack, found)
+            with told.interrupting():
+                _start(stack, url, found, arguments, told.event, pulse)
+            told.event.wait()
+            pulse.phase = "stopping"
+        stopping.leave()
+
+
+def _start(
+    stack: ExitStack,
+    url: str,
+    found: Settings,
+    arguments: argparse.Namespace,
+    told: threading.Event,
+    pulse: Pulse,
+) -> None:
+    """Everything begins, one after the other, and ends with the stack in reverse."""
+    from bot import http, running
+
+    engine = _connected(url)
+    stack.callback(engine.dispose)
+    made = stack.enter_context(running.running(engine, found, stopping=told, pulse=pulse))
+    if found.slack_app_token is not None:
+        stack.enter_context(running.listening(made, found.slack_app_token.get_secret_value(), pulse))
+    else:
+        pulse.needs(stack.enter_context(http.serving(http.slack(made, pulse), arguments.host, arguments.port)))
+    pulse.phase = "running"
+    print("ready", flush=True)
+    log.info("ready", extra={"ms": round((time.time() - psutil.Process().create_time()) * 1000)})
+    running.load_rest(found)
 
 
 def demo(arguments: argparse.Namespace) -> None:
     """Starts everything on this machine, with a workspace in the browser, until it is told to stop."""
     from bot.demo import show
 
-    with _until_told() as told:
+    with stopping.until_told() as told:
         show.run(
             arguments.data_dir,
             port=arguments.port,
             opens_browser=not arguments.no_browser,
             is_reset=arguments.reset,
             seed=arguments.seed,
-            told=told,
+            told=told.event,
         )
 
 
@@ -309,6 +330,22 @@ def check(arguments: argparse.Namespace) -> int:
     return 1 if findings.has_faults(lines) else 0
 
 
+def health(arguments: argparse.Namespace) -> int:
+    """Asks the bot that runs on this machine how it is: 0 where it lives, or with --ready where it can do its work."""
+    url = f"{health_address().url}/{'readyz' if arguments.ready else 'healthz'}"
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with direct.open(url, timeout=HEALTH_S) as answered:
+            print(answered.read().decode())
+    except urllib.error.HTTPError as said:
+        print(said.read().decode())
+        return 1
+    except OSError as error:
+        print(f"Nobody answers at {url} ({error}).", file=sys.stderr)
+        return 1
+    return 0
+
+
 def manifest(arguments: argparse.Namespace) -> None:
     """Prints the Slack app manifest."""
     from bot.manifest import manifest as made
@@ -335,6 +372,7 @@ COMMANDS: Mapping[str, Command] = {
     "replay": (replay, options.replay),
     "policy": (policy, options.policy),
     "migrate": (migrate, options.migrate),
+    "health": (health, options.health),
     "manifest": (manifest, options.manifest),
 }
 
@@ -353,9 +391,7 @@ def _parser() -> argparse.ArgumentParser:
 def main(words: Sequence[str] | None = None) -> int:
     """Runs one command: 0 if all is well, 1 if a fault or a difference is found, 2 if something has to be put right."""
     arguments = _parser().parse_args(words)
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    # Bolt reads SLACK_BOT_TOKEN by itself and warns that the client, made from the same one, goes first.
-    logging.getLogger("slack_bolt.App").addFilter(lambda record: "`token` will be unused" not in record.getMessage())
+    logs.set_up("text", tells=False)
     try:
         return COMMANDS[arguments.command][0](arguments) or 0
     except Refused as refused:

@@ -8,9 +8,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 
 from core.adoption import Added, Found, Survey
+from core.rules.lifecycle import Stage
 
 LINES = 20
 """Of each kind, where not all are asked for."""
+FEW = 3
+"""Names in one line, where not all are asked for."""
 
 
 def as_json(survey: Survey) -> str:
@@ -28,7 +31,7 @@ def report(survey: Survey, *, everything: bool = False) -> str:
             *_found(survey.found),
             "",
             "Will be added",
-            *_added(survey.added),
+            *_added(survey.added, everything),
             "",
             *_misfits(survey, everything),
         ]
@@ -36,7 +39,19 @@ def report(survey: Survey, *, everything: bool = False) -> str:
 
 
 def _counted(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{many:,} {what or 'without a word'}" for what, many in sorted(counts.items())) or "none"
+    ordered = sorted(counts.items(), key=lambda one: (not one[0], one[0]))
+    return ", ".join(f"{many:,} {_plain(what) or 'without'}" for what, many in ordered) or "none"
+
+
+def _plain(name: str) -> str:
+    """A name on one line, whatever characters somebody gave it."""
+    return "".join(each if each.isprintable() else "�" for each in name)
+
+
+def _some(names: Iterable[str], *, everything: bool) -> str:
+    known = [_plain(name) for name in names]
+    shown = known if everything else known[:FEW]
+    return ", ".join([*shown, *([f"{len(known) - len(shown):,} more"] if len(known) > len(shown) else [])])
 
 
 def _of(many: int, what: str) -> str:
@@ -57,7 +72,7 @@ def _found(found: Found) -> Iterable[str]:
     yield f"  about {_of(found.events, 'event')}{span}"
 
 
-def _added(added: Added) -> Iterable[str]:
+def _added(added: Added, everything: bool) -> Iterable[str]:
     if not added.migrations:
         yield "  nothing to the schemas: promotion is up to date"
     else:
@@ -65,19 +80,28 @@ def _added(added: Added) -> Iterable[str]:
         yield from (f"    {sentence}" for sentence in added.migrations if not sentence.startswith("The platform's"))
         yield "  nothing in exp: no table, column, index, trigger or row is made or changed. Foreign keys of promotion"
         yield "    point to experiments and policy_versions; where one of those is deleted, the bot's rows about it go."
-    stages = Counter(str(stage) for stage in added.stages.values())
-    yield f"  stages on record: {_counted(stages)} (by MLflow's tags and by who has traffic; MLflow is not changed)"
+    yield from _stages(added.stages, everything)
     yield "  first steps: recorded by the bot within a minute of its start, from who was assigned when"
+
+
+def _stages(added: Mapping[str, Stage], everything: bool) -> Iterable[str]:
+    if not added:
+        yield "  no stages: what can be known of MLflow's tags and of traffic is on record"
+        return
+    yield "  stages, by MLflow's tags and by who has traffic (MLflow is not changed):"
+    for stage, many in sorted(Counter(added.values()).items()):
+        names = sorted(name for name, its in added.items() if its == stage)
+        yield f"    {many:,} {stage}: {_some(names, everything=everything)}"
 
 
 def _misfits(survey: Survey, everything: bool) -> Iterable[str]:
     if not survey.misfits:
         yield "Everything fits."
         return
-    yield "Does not fit"
+    yield "Does not fit (completed experiments are left out; drafts, too, but for their variants' policy versions)"
     for name, (remedy, found) in survey.misfits.items():
         yield f"  {name} ({len(found):,}). {remedy}"
         shown = found if everything else found[:LINES]
-        yield from (f"    {misfit.where}: {misfit.what}" for misfit in shown)
+        yield from (f"    {_plain(misfit.where)}: {_plain(misfit.what)}" for misfit in shown)
         if len(found) > len(shown):
             yield f"    and {len(found) - len(shown):,} more (--all)"

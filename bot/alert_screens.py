@@ -202,7 +202,9 @@ def line(shown: AlertCard) -> str:
     rests = " · :sleeping: snoozed" if shown.snoozed_until else ""
     ends = _counts(shown)
     counts = f" · :stopwatch: returns by itself {moment(ends)}" if ends else ""
-    return f"{_title(shown)} {name(shown.experiment)} · alert {shown.id}{rests}{counts}\n{escaped(cut(shown.why, 200))}"
+    return (
+        f"{_title(shown)} {name(shown.experiment)} · alert {shown.id}{rests}{counts}\n{unbroken(cut(shown.why, 200))}"
+    )
 
 
 def listed(found: Sequence[AlertCard], quiet: Sequence[AlertCard], where: str) -> Answer:

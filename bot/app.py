@@ -6,10 +6,10 @@ import json
 import logging
 import re
 import secrets
-import uuid
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, wraps
 from typing import Any
 
 from slack_bolt import Ack, App, BoltContext, BoltResponse
@@ -21,6 +21,7 @@ from bot.desk import Desk
 from bot.hands import Hands
 from bot.modals import Faulty, PolicyWish, Values
 from bot.words import parse
+from core import trace
 from core.errors import Refused
 from core.freezes import IsFrozen
 from core.plans import Ask
@@ -37,23 +38,26 @@ OLD_FORM = "This form is not one of mine any more. Open it anew."
 # --- Words for errors -----------------------------------------------------------------------------------------------
 
 
-def _reference() -> str:
-    """Notes the exception at hand in the log; the sentence that people get names the note."""
-    reference = uuid.uuid4().hex[:8]
+def _reference(desk: Desk) -> str:
+    """Notes the exception at hand in the log; the sentence that people get names the id that its line has."""
+    reference = trace.current_id() or trace.fresh()
     log.exception("unexpected error, reference %s", reference)
+    desk.pulse.meters.erred()
     return f"Something went wrong on my side and nothing was changed. Reference for the log: {reference}"
 
 
-def told(work: Callable[[], Answer]) -> Answer:
+def told(desk: Desk, work: Callable[[], Answer]) -> Answer:
     """What the person is told, whatever happens: the answer, why it was refused, or a reference to the log."""
     try:
         return work()
     except IsFrozen as refused:
+        log.info("refused: frozen")
         return screens.is_frozen(refused.frozen)
     except Refused as refused:
+        log.info("refused")
         return blocks.literal(f"⚠️ {refused}")
     except Exception:
-        return blocks.literal(f"💥 {_reference()}")
+        return blocks.literal(f"💥 {_reference(desk)}")
 
 
 def _only_ours(context: BoltContext, next: Callable[[], BoltResponse]) -> BoltResponse:
@@ -98,7 +102,7 @@ def _answer(
 
 
 def _draw_home(hands: Hands, desk: Desk, client: WebClient, user: str, said: Answer | None = None) -> None:
-    drawn = told(lambda: Answer("", view=home.view(desk, desk.people.actor(user), said)))
+    drawn = told(desk, lambda: Answer("", view=home.view(desk, desk.people.actor(user), said)))
     view = drawn.view or {"type": "home", "blocks": list(drawn.blocks)}
     hands.tell(lambda: tell.publish(client, user, view))
 
@@ -115,7 +119,7 @@ def _open(hands: Hands, desk: Desk, client: WebClient, body: Body, answer: Answe
 
 
 def _fill(hands: Hands, desk: Desk, client: WebClient, view_id: str, about: str, fill: Callable[[], Block]) -> None:
-    filled = told(lambda: Answer("", view=fill()))
+    filled = told(desk, lambda: Answer("", view=fill()))
     view = filled.view or modals.modal("That did not work", "message", filled.blocks)
     hands.tell(partial(_update, hands, desk, client, view_id, {**view, "private_metadata": about}, filled))
 
@@ -132,8 +136,9 @@ def _update(hands: Hands, desk: Desk, client: WebClient, view_id: str, view: Blo
 def on_command(hands: Hands, desk: Desk, verbs: commands.Verbs, ack: Ack, body: Body, client: WebClient) -> None:
     """Runs a verb. Quick ones answer with the acknowledgement; those that measure or ask the registry follow it."""
     name, words = parse(body.get("text") or "")
+    trace.note(command=name if name in verbs else "unknown")
     actor = _actor(desk, body)
-    work = partial(told, lambda: commands.run(name, desk, words, actor, verbs))
+    work = partial(told, desk, lambda: commands.run(name, desk, words, actor, verbs))
     if commands.is_slow(name, words, verbs):
         first = commands.first_words(name, words, verbs)
         if first:
@@ -158,6 +163,12 @@ def _value(action: Body) -> str:
     return str(action["selected_option"]["value"] if "selected_option" in action else action["value"])
 
 
+def _number(value: str) -> int | None:
+    """What a button is about, for the log; nothing else that it may carry."""
+    number = value.partition(":")[0]
+    return int(number) if re.fullmatch(r"[0-9]{1,18}", number) else None
+
+
 def on_button(
     press: Callable[[Desk, str, Actor], Answer],
     hands: Hands,
@@ -171,7 +182,8 @@ def on_button(
 
     What measures changes nothing before it is asked for, so it may follow the acknowledgement.
     """
-    work = partial(told, partial(press, desk, _value(action), _actor(desk, body)))
+    trace.note(button=action["action_id"], on=_number(_value(action)))
+    work = partial(told, desk, partial(press, desk, _value(action), _actor(desk, body)))
     if action["action_id"] in buttons.SLOW:
         ack()
         hands.read(lambda: _answer(hands, desk, client, _where(body), work()))
@@ -262,15 +274,17 @@ def _about(view: Body) -> Where:
 
 def on_form(form: Form, hands: Hands, desk: Desk, ack: Ack, body: Body, view: Body, client: WebClient) -> None:
     """Does what a form asks, or shows what is wrong with it under the field, with everything typed still there."""
+    trace.note(form=view["callback_id"])
     try:
         about = _about(view)
         answer = form.submit(desk, view["state"]["values"], about, _actor(desk, body))
     except Faulty as faulty:
         ack(response_action="errors", errors=faulty.faults)
     except Refused as refused:
+        log.info("refused")
         ack(response_action="errors", errors={form.field: blocks.spelled(str(refused))})
     except Exception:
-        ack(response_action="errors", errors={form.field: _reference()})
+        ack(response_action="errors", errors={form.field: _reference(desk)})
     else:
         ack()
         # A modal has no channel of its own; the address of what opened it still takes an answer.
@@ -279,6 +293,7 @@ def on_form(form: Form, hands: Hands, desk: Desk, ack: Ack, body: Body, view: Bo
 
 def on_policy_form(hands: Hands, desk: Desk, ack: Ack, body: Body, view: Body, client: WebClient) -> None:
     """Creates a policy version; the view says that MLflow is asked, then what came of it."""
+    trace.note(form=view["callback_id"])
     try:
         _about(view)
         wish = modals.read_policy(view["state"]["values"])
@@ -293,7 +308,7 @@ def on_policy_form(hands: Hands, desk: Desk, ack: Ack, body: Body, view: Body, c
 
 
 def _create(hands: Hands, desk: Desk, client: WebClient, view: Body, wish: PolicyWish, actor: Actor) -> None:
-    answer = told(lambda: modals.create_policy_version(desk, wish, actor))
+    answer = told(desk, lambda: modals.create_policy_version(desk, wish, actor))
     shown = modals.modal("New policy version", "message", answer.blocks, about=view["private_metadata"])
     hands.tell(partial(_update, hands, desk, client, view["id"], shown, answer))
 
@@ -301,11 +316,34 @@ def _create(hands: Hands, desk: Desk, client: WebClient, view: Body, wish: Polic
 # --- Home -----------------------------------------------------------------------------------------------------------
 
 
-def on_home(hands: Hands, desk: Desk, event: Body, client: WebClient) -> None:
+def on_home(hands: Hands, desk: Desk, body: Body, client: WebClient) -> None:
     """Draws the Home tab for the person who opened it."""
-    if event.get("tab") != "home":
-        return
-    hands.read(partial(_draw_home, hands, desk, client, event["user"]))
+    if body["event"].get("tab") == "home":
+        hands.read(partial(_draw_home, hands, desk, client, body["event"]["user"]))
+
+
+# --- The log --------------------------------------------------------------------------------------------------------
+
+
+def _who(body: Body) -> str:
+    """The user id of whoever typed, clicked, submitted or opened something."""
+    found = body.get("user_id") or body.get("user") or body.get("event", {}).get("user")
+    return str(found.get("id") if isinstance(found, dict) else found)
+
+
+def _logged(what: str, listener: Callable[..., None]) -> Callable[..., None]:
+    """The same listener, with an id on its line in the log and on all that comes of it."""
+
+    @wraps(listener)  # Bolt looks at the names of what it takes
+    def listened(**given: Any) -> None:
+        with trace.begun(actor=_who(given["body"])):
+            began = time.monotonic()
+            try:
+                listener(**given)
+            finally:
+                log.info(what, extra={"ms": round((time.monotonic() - began) * 1000)})
+
+    return listened
 
 
 # --- The table ------------------------------------------------------------------------------------------------------
@@ -326,12 +364,12 @@ def build(
         listener_executor=hands.listeners,
     )
     app.use(_only_ours)
-    app.command(desk.command)(partial(on_command, hands, desk, verbs))
+    app.command(desk.command)(_logged("command", partial(on_command, hands, desk, verbs)))
     for action_id, press in buttons.BUTTONS.items():
-        app.action(action_id)(partial(on_button, press, hands, desk))
+        app.action(action_id)(_logged("click", partial(on_button, press, hands, desk)))
     for callback_id, form in FORMS.items():
-        app.view(callback_id)(partial(on_form, form, hands, desk))
-    app.view("policy")(partial(on_policy_form, hands, desk))
-    app.event("app_home_opened")(partial(on_home, hands, desk))
-    app.action(re.compile(".*"))(partial(on_unknown, hands, desk))
+        app.view(callback_id)(_logged("form", partial(on_form, form, hands, desk)))
+    app.view("policy")(_logged("form", partial(on_policy_form, hands, desk)))
+    app.event("app_home_opened")(_logged("home", partial(on_home, hands, desk)))
+    app.action(re.compile(".*"))(_logged("unknown click", partial(on_unknown, hands, desk)))
     return app

@@ -27,6 +27,7 @@ from core.plans import Ask
 from core.promotions import Scope
 from core.rules import calendar
 from core.rules.approval import Actor
+from core.variants import find_experiment
 
 GONE = "This button is not one of mine any more. Ask for the change anew."
 
@@ -148,8 +149,10 @@ def hold_form(desk: Desk, value: str, actor: Actor) -> Answer:
 
 def hold(desk: Desk, value: str, length: timedelta, reason: str, actor: Actor) -> Answer:
     """Put a rollout on hold, or lift it."""
+    sure = desk.people.checked(actor)
     with desk.transaction() as session:
         found = rollouts.one(session, _number(value))
+        desk.check_may_act(find_experiment(session, found.experiment_id).name, sure)
         until = db.now_of(session) + length
         held = rollouts.hold(
             session,
@@ -197,9 +200,11 @@ def alert_snooze(desk: Desk, value: str, actor: Actor) -> Answer:
     if key not in alert_screens.SNOOZES:
         raise Refused(GONE)
     _, length = alert_screens.SNOOZES[key]
+    sure = desk.people.checked(actor)
     with desk.transaction() as session:
         now = db.now_of(session)
         _, place = alerts.open_one(session, _number(number))
+        desk.check_may_act(place.name, sure)
         until = now + length if length else calendar.next_morning(desk.settings.schedule_of(place.name), now)
         alerts.snooze(session, _number(number), by=actor.id, until=until)
     return blocks.plain(
@@ -209,14 +214,19 @@ def alert_snooze(desk: Desk, value: str, actor: Actor) -> Answer:
 
 def dismiss_form(desk: Desk, value: str, actor: Actor) -> Answer:
     """The form that asks why an alert is no reason to act."""
+    sure = desk.people.checked(actor)
     with desk.transaction() as session:
-        alerts.open_one(session, _number(value))
+        _, place = alerts.open_one(session, _number(value))
+        desk.check_may_act(place.name, sure)
     return Answer("", view=modals.dismiss(value))
 
 
 def dismiss(desk: Desk, value: str, reason: str, actor: Actor) -> Answer:
     """End an alert as no reason to act."""
+    sure = desk.people.checked(actor)
     with desk.transaction() as session:
+        _, place = alerts.open_one(session, _number(value))
+        desk.check_may_act(place.name, sure)
         alerts.dismiss(session, _number(value), by=actor.id, reason=reason)
     return blocks.plain(f":no_bell: Alert {value} is dismissed. The same cause stays quiet for a day at these shares.")
 

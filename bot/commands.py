@@ -7,7 +7,6 @@ import functools
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Literal
 
 from bot import (
@@ -68,7 +67,7 @@ def list_(desk: Desk, words: Words, actor: Actor) -> Answer:
     list"""
     words.at_most(0)
     with desk.transaction() as session:
-        return screens.experiments(rollout_cards.experiments(session, terms=desk.settings.terms))
+        return screens.experiments(*rollout_cards.experiments(session, terms=desk.settings.terms))
 
 
 def status(desk: Desk, words: Words, actor: Actor) -> Answer:
@@ -83,7 +82,8 @@ def _only_experiment(session: Session) -> str:
     names = choices.experiment_names(session, statuses=("active",))
     if len(names) == 1:
         return names[0]
-    raise Refused(f"Which experiment? There is: {', '.join(names[:10]) or 'none active'}.")
+    more = f" and {len(names) - 10:,} more" if len(names) > 10 else ""
+    raise Refused(f"Which experiment? There is: {', '.join(names[:10]) or 'none active'}{more}.")
 
 
 def recommend(desk: Desk, words: Words, actor: Actor) -> Answer:
@@ -180,6 +180,7 @@ def qualify(desk: Desk, words: Words, actor: Actor) -> Answer:
     """Judge a model version by its newest offline evaluation; on a pass it becomes a candidate.
     qualify MODEL VERSION"""
     model, version = words.at_most(2).at(0, "model"), words.at(1, "version of the model")
+    desk.check_may_act(None, desk.people.checked(actor))
     with desk.reading() as session:
         found = candidates.qualify(
             session,
@@ -212,6 +213,7 @@ def policy(desk: Desk, words: Words, actor: Actor) -> Answer:
 
 def _set_status(desk: Desk, words: Words, actor: Actor, status: Literal["active", "paused"]) -> Answer:
     name = words.at_most(1).at(0, "experiment")
+    desk.check_may_act(name, desk.people.checked(actor))
     with desk.transaction() as session:
         place = experiments.set_status(session, experiment=name, status=status, actor=actor.id, reason=words.reason)
         return blocks.plain(f"{screens.STATUS_MARKS[status]} {blocks.name(place.name)} is {status} now.")
@@ -235,6 +237,7 @@ def hold(desk: Desk, words: Words, actor: Actor) -> Answer:
     name, rest = words.at_most(3).at(0, "experiment"), words.names[1:]
     if not rest:
         raise Missing("For how long?")
+    desk.check_may_act(name, desk.people.checked(actor))
     with desk.transaction() as session:
         held = rollouts.hold(
             session,
@@ -296,7 +299,7 @@ def start(desk: Desk, words: Words, actor: Actor) -> Answer:
     instead, words = words.without("instead")
     name, chosen = words.at_most(4).at(0, "experiment"), words.names[1:]
     policy_name, number, rest = _policy_version(desk, name, chosen)
-    initial = share(rest[0]) if rest else Decimal("0.10")
+    initial = share(rest[0]) if rest else None
     with desk.transaction() as session:
         version = find_policy_version(session, policy_name, number)
         wish = Ask("start", name, reason=words.reason, policy_version_id=version.id, share=initial, replaces=instead)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date
@@ -29,6 +30,7 @@ from core import (
     rollouts,
     settling,
     stages,
+    trace,
 )
 from core.db import Session
 from core.errors import Refused
@@ -39,10 +41,12 @@ log = logging.getLogger(__name__)
 
 IDLE_S = 0.5
 TROUBLE_S = 2.0
+FINISH_S = 3.0
 EVENT_TYPE = "promotion_bot_delivery"
 HISTORY_PAGES = 10
 CARD_FIRST_S = 2.0
 GONE = ("message_not_found", "cant_update_message")
+THREAD_GONE = ("thread_not_found", "cannot_reply_to_message", "message_not_found")
 
 
 def _pages(client: WebClient, channel: str, thread: str | None) -> Iterator[Sequence[Mapping[str, Any]]]:
@@ -81,6 +85,7 @@ def _post(
     """The ts of the message of this delivery, and whether it was posted just now."""
     posted = _find_posted(client, channel, delivery, thread) if is_retry else None
     if posted is not None:
+        trace.note(did="found as it was posted before", channel=channel)
         return posted, False
     outbox.hold(session)
     response = client.chat_postMessage(
@@ -93,6 +98,7 @@ def _post(
         thread_ts=thread,
         reply_broadcast=is_broadcast or None,
     )
+    trace.note(did="posted", channel=channel)
     return str(response["ts"]), True
 
 
@@ -104,6 +110,7 @@ def _redraw(client: WebClient, place: cards.Place, answer: Answer) -> bool:
         if error.response["error"] in GONE:
             return False
         raise
+    trace.note(did="redrawn", channel=place.channel)
     return True
 
 
@@ -162,9 +169,10 @@ def notice(client: WebClient, desk: Desk, session: Session, due: Due) -> None:
     place = cards.place_of(session, rollouts.message_key(rollout)) if rollout else None
     if rollout and place is None and outbox.is_under_way(session, rollouts.card_key(rollout.id)):
         raise Later("the card comes first", CARD_FIRST_S)
+    if place:
+        return _in_thread(client, session, place, answer, due)
     channel = desk.settings.channel_of(experiment) if experiment else desk.settings.slack.rollouts_channel
-    where = place.channel if place else desk.channels.id_of(channel)
-    _post(client, session, where, answer, due.key, is_retry=due.is_retry, thread=place.ts if place else None)
+    _post(client, session, desk.channels.id_of(channel), answer, due.key, is_retry=due.is_retry)
 
 
 def glass(client: WebClient, desk: Desk, session: Session, due: Due) -> None:
@@ -209,8 +217,20 @@ def _reply(
     """Answers in the thread of a card, once; without the card there is nothing to answer to."""
     place = cards.place_of(session, key)
     if place is not None:
-        retry, thread = due.is_retry, place.ts
-        _post(client, session, place.channel, answer, due.key, is_retry=retry, thread=thread, is_broadcast=is_broadcast)
+        _in_thread(client, session, place, answer, due, is_broadcast=is_broadcast)
+
+
+def _in_thread(
+    client: WebClient, session: Session, place: cards.Place, answer: Answer, due: Due, *, is_broadcast: bool = False
+) -> None:
+    """Posts in the thread of a card; where somebody deleted the card, in its channel."""
+    post = partial(_post, client, session, place.channel, answer, due.key, is_retry=due.is_retry)
+    try:
+        post(thread=place.ts, is_broadcast=is_broadcast)
+    except SlackApiError as error:
+        if error.response["error"] not in THREAD_GONE:
+            raise
+        post()
 
 
 def digest(client: WebClient, desk: Desk, session: Session, due: Due) -> None:
@@ -315,6 +335,12 @@ PAUSE_S = 1.2
 """Slack takes a handful of calls at once, then some 50 edits a minute."""
 
 
+def _counted(desk: Desk, handler: Handler, session: Session, due: Due) -> None:
+    """Each attempt is counted."""
+    with desk.pulse.meters.delivery(due.kind):
+        handler(session, due)
+
+
 def _patient(handler: Handler) -> Handler:
     """Slack says when to come back after too many calls; that is not a failure."""
 
@@ -322,6 +348,7 @@ def _patient(handler: Handler) -> Handler:
         try:
             handler(session, due)
         except SlackApiError as error:
+            trace.note(slack=error.response["error"])
             if error.response["error"] != "ratelimited":
                 raise
             raise Later("rate limited", float(error.response.headers.get("Retry-After", 1))) from error
@@ -339,10 +366,10 @@ class Deliverer:
         self._desk = desk
         self._stopping = threading.Event()
         urgent, calm = (
-            {kind: _patient(partial(handler, client, desk)) for kind, handler in table.items()}
+            {kind: partial(_counted, desk, _patient(partial(handler, client, desk))) for kind, handler in table.items()}
             for table in (URGENT, CALM)
         )
-        registry: Mapping[str, Handler] = {"registry": partial(_align, desk)}
+        registry: Mapping[str, Handler] = {"registry": partial(_counted, desk, partial(_align, desk))}
         self._threads = [
             threading.Thread(target=self._work, args=(handlers, pause_s), name=f"deliver-{name}", daemon=True)
             for name, handlers, pause_s in (
@@ -356,17 +383,20 @@ class Deliverer:
         """Starts the threads."""
         for thread in self._threads:
             thread.start()
+            self._desk.pulse.needs(thread)
 
-    def stop(self, timeout_s: float = 10) -> None:
-        """Finishes the effects at hand, then stops."""
+    def stop(self) -> None:
+        """Finishes the effects at hand, then stops; one that takes long is given up, and done again by the next bot."""
         self._stopping.set()
         self._desk.rouse()
+        until = time.monotonic() + FINISH_S
         for thread in self._threads:
-            thread.join(timeout_s)
+            thread.join(max(0.0, until - time.monotonic()))
 
     def _work(self, handlers: Mapping[str, Handler], pause_s: float) -> None:
         at_once = 0
         while not self._stopping.is_set():
+            self._desk.pulse.beat()
             try:
                 is_busy = outbox.deliver_next(self._desk.engine, handlers)
             except Exception:
@@ -384,6 +414,7 @@ class Deliverer:
 def _align(desk: Desk, session: Session, due: Due) -> None:
     """What others set in the registry is left as it is, and told."""
     found = stages.align_registry(session, due, desk.registry)
+    trace.note(model=due.payload["mlflow_model_name"], tags=found.tags, alias=found.alias)
     if found.spared or found.is_alias_spared:
         name = due.payload["mlflow_model_name"]
         discrepancies.compare_model(session, name, desk.registry, besides=due.id)

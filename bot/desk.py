@@ -11,10 +11,13 @@ from datetime import timedelta
 from bot.abilities import Abilities
 from bot.channels import Channels
 from bot.people import People
+from bot.pulse import Pulse
 from core import db
 from core.db import Engine, Session
+from core.errors import Refused
 from core.registry import Registry
 from core.rollouts import Talk
+from core.rules.approval import Actor, acting_objection
 from core.settings import Settings
 
 READING_MS = 20_000
@@ -25,7 +28,7 @@ class Desk:
     """The parts a handler may use.
 
     `wake` rouses the deliverers, so that an effect follows its commit at once; `stopping` ends what takes long;
-    `able` remembers which blocks the workspace does not take; every transaction passes `fence`.
+    `able` remembers which blocks the workspace does not take; `pulse` counts; every transaction passes `fence`.
     """
 
     engine: Engine
@@ -36,6 +39,7 @@ class Desk:
     wake: threading.Condition = field(default_factory=threading.Condition)
     stopping: threading.Event = field(default_factory=threading.Event)
     able: Abilities = field(default_factory=Abilities)
+    pulse: Pulse = field(default_factory=Pulse)
     fence: Callable[[Session], None] | None = None
 
     @property
@@ -57,6 +61,15 @@ class Desk:
         settings = self.settings
         every = timedelta(minutes=settings.alerts.every_minutes)
         return Talk(settings.channel_of(experiment), settings.schedule_of(experiment), every)
+
+    def check_may_act(self, experiment: str | None, actor: Actor) -> None:
+        """Lets those through who may do what takes no approval, in an experiment or in none.
+
+        Raises:
+            Refused: everybody else, with why.
+        """
+        if against := acting_objection(experiment, actor=actor, roles=self.people.roles):
+            raise Refused(against)
 
     @contextmanager
     def transaction(self, *, patience_ms: int = db.REQUEST_MS) -> Iterator[Session]:

@@ -12,6 +12,7 @@ from core.errors import Refused
 from core.hindsight import Change, Hindsight
 from core.policies import Difference
 from core.rules.decision import percent
+from core.rules.metrics import METRICS
 from core.settings import Key
 
 LONGEST_DAYS = 3650
@@ -45,12 +46,15 @@ UNSET: Mapping[str, str] = {
     "until": "midnight",
     "first": "any day",
     "last": "any day",
+    "minimum_days": "the document's",
 }
 """By the last word of a key: what it means to leave it out."""
 SAYS: Mapping[str, Callable[[Any], str]] = {
     "steps": lambda steps: ", ".join(map(percent, steps)),
     "tolerance": percent,
     "minimum_samples": lambda plans: f"{plans:,} plans",
+    "minimum_days": lambda days: f"{', '.join(map(str, days))} days",
+    "ratio": " / ".join,
     "expires_hours": lambda hours: f"{hours} h",
     "remind_hours": lambda hours: f"{hours} h",
 }
@@ -76,10 +80,16 @@ def line(found: Difference) -> str:
 
 def said(key: Key, value: Any) -> str:
     """A setting in plain words; None where it is not set."""
-    if value is None:
-        unset = UNSET.get(key[-1], "none")
-        return AS_FOR_ALL if key[0] == "experiments" and key[-1] != "owners" else unset
-    return SAYS.get(key[-1], _plain)(value)
+    if value is None and key[0] == "experiments" and key[-1] != "owners":
+        return AS_FOR_ALL
+    found = _of_document(key) if value is None else value
+    return UNSET.get(key[-1], "none") if found is None else SAYS.get(key[-1], _plain)(found)
+
+
+def _of_document(key: Key) -> Any:
+    """How the document judges one of its six metrics; None for any other key."""
+    metric = next((metric for metric in METRICS if key[:-1] == ("metrics", metric.name)), None)
+    return metric and getattr(metric, {"guardrail": "is_guardrail"}.get(key[-1], key[-1]))
 
 
 def _plain(value: Any) -> str:

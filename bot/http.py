@@ -1,12 +1,17 @@
-"""Signed HTTP requests from Slack instead of a socket, for installations behind a load balancer."""
+"""What the bot serves: signed requests from Slack where there is no socket, and on a port of its own how it is.
+
+The second port is apart because the first is reachable for the whole internet through the load balancer: there it says
+no more than whether it lives and is ready.
+"""
 
 from __future__ import annotations
 
 import logging
 import socket
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import uvicorn
 from slack_bolt import App
@@ -14,42 +19,100 @@ from slack_bolt.adapter.starlette.handler import to_bolt_request, to_starlette_r
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from bot import health, metrics
+from bot.meters import kind_of
+from bot.pulse import Pulse
+from core.addresses import HealthAddress
 from core.errors import Refused
 
 log = logging.getLogger(__name__)
 
 BODY_LIMIT = 1_000_000
-STOP_S = 10
+FINISH_S = 3
+"""What is not acknowledged by then is too late for Slack."""
 
 
-def asgi(made: App) -> Starlette:
-    """The ASGI application: POST /slack/events takes everything, GET /healthz tells that it lives."""
+def slack(made: App, pulse: Pulse) -> Starlette:
+    """What Slack and a load balancer ask: POST /slack/events takes everything; /healthz and /readyz give no details."""
 
     async def events(request: Request) -> Response:
+        began, kind = time.monotonic(), "other"
         body = b""
         async for part in request.stream():  # given up as soon as it is too large, signed or not
             body += part
             if len(body) > BODY_LIMIT:
+                pulse.meters.acknowledged(kind, 413, began)
                 return PlainTextResponse("too large", status_code=413, headers={"connection": "close"})
         try:
-            answered = await run_in_threadpool(made.dispatch, to_bolt_request(request, body))
+            asked = to_bolt_request(request, body)
+            kind = kind_of(asked.body)
+            answered = await run_in_threadpool(made.dispatch, asked)
         except (ValueError, TypeError, AttributeError, LookupError) as error:  # what Bolt cannot even parse
             log.warning("a request that cannot be read: %s", type(error).__name__)
+            pulse.meters.acknowledged(kind, 400, began)
             return PlainTextResponse("not understood", status_code=400)
+        pulse.meters.acknowledged(kind, answered.status, began)
         return to_starlette_response(answered)
 
-    async def alive(_: Request) -> Response:
-        return PlainTextResponse("ok")
+    def ready(_: Request) -> Response:
+        is_ready = health.is_ready(health.parts(pulse))
+        return PlainTextResponse("ready" if is_ready else "not ready", status_code=200 if is_ready else 503)
 
-    return Starlette(routes=[Route("/slack/events", events, methods=["POST"]), Route("/healthz", alive)])
+    def alive(_: Request) -> Response:
+        is_alive = not health.liveness(pulse)
+        return PlainTextResponse("ok" if is_alive else "not alive", status_code=200 if is_alive else 503)
+
+    routes = [Route("/slack/events", events, methods=["POST"]), Route("/healthz", alive), Route("/readyz", ready)]
+    return Starlette(routes=routes)
+
+
+def watch(pulse: Pulse) -> Starlette:
+    """What those ask who run the bot: /healthz, /readyz and /metrics, with all details."""
+
+    def alive(_: Request) -> Response:
+        fault = health.liveness(pulse)
+        return PlainTextResponse(fault or "ok", status_code=503 if fault else 200)
+
+    def ready(_: Request) -> Response:
+        found = health.parts(pulse)
+        return JSONResponse(health.told(found), status_code=200 if health.is_ready(found) else 503)
+
+    def counted(request: Request) -> Response:
+        content, content_type = metrics.page(pulse, request.headers.get("accept", ""))
+        return Response(content, headers={"content-type": content_type})
+
+    metrics.exposed(pulse)
+    return Starlette(routes=[Route("/healthz", alive), Route("/readyz", ready), Route("/metrics", counted)])
 
 
 @contextmanager
-def serving(made: App, host: str, port: int) -> Iterator[None]:
-    """Serves until the end of the block.
+def watched(pulse: Pulse, address: HealthAddress) -> Iterator[None]:
+    """Says how the process is until the end of the block.
+
+    A port that nobody chose may be another bot's on this machine: then the log says so, and this one runs without.
+
+    Raises:
+        Refused: where the port was chosen and cannot be had.
+    """
+    with ExitStack() as stack:
+        try:
+            where = serving(watch(pulse), address.host, address.port, name="health", choice="PROMOTION_BOT_HEALTH")
+            stack.enter_context(where)
+        except Refused as refused:
+            if address.is_chosen:
+                raise
+            log.warning("without /healthz, /readyz and /metrics: %s", refused)
+        yield
+
+
+@contextmanager
+def serving(
+    served: Starlette, host: str, port: int, *, name: str = "http", choice: str = "--host and --port"
+) -> Iterator[threading.Thread]:
+    """Serves until the end of the block, in this thread; what it holds then is finished.
 
     Raises:
         Refused: where the port cannot be had.
@@ -58,12 +121,13 @@ def serving(made: App, host: str, port: int) -> Iterator[None]:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         listener = socket.create_server((host, port), family=family)
     except OSError as error:
-        raise Refused(f"{host}:{port} cannot be listened on ({error}). Choose with --host and --port.") from error
-    server = uvicorn.Server(uvicorn.Config(asgi(made), log_level="warning", access_log=False))
-    thread = threading.Thread(target=server.run, args=([listener],), name="http", daemon=True)
+        raise Refused(f"{host}:{port} cannot be listened on ({error}). Choose with {choice}.") from error
+    config = uvicorn.Config(served, log_config=None, access_log=False, timeout_graceful_shutdown=FINISH_S)
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, args=([listener],), name=name, daemon=True)
     thread.start()
     try:
-        yield
+        yield thread
     finally:
         server.should_exit = True
-        thread.join(STOP_S)
+        thread.join(FINISH_S + 1)

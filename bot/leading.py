@@ -7,11 +7,12 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from bot.pulse import Pulse
 from core.leader import HEARTBEAT_S, Leadership
 
 log = logging.getLogger(__name__)
 
-STOP_S = 5
+STOP_S = 2
 
 
 def _beat(lead: Leadership, gained: Callable[[], None]) -> str:
@@ -28,24 +29,32 @@ def _beat(lead: Leadership, gained: Callable[[], None]) -> str:
 
 
 @contextmanager
-def leading(lead: Leadership, gained: Callable[[], None]) -> Iterator[None]:
-    """Tries for the lead and keeps it until the end of the block; `gained` is called each time it is got."""
-    stopping = threading.Event()
+def leading(lead: Leadership, gained: Callable[[], None], stopping: threading.Event, pulse: Pulse) -> Iterator[None]:
+    """Tries for the lead and keeps it until `stopping` is set, at the latest at the end of the block.
+
+    Then it is let go at once. `gained` is called each time it is got.
+    """
 
     def hold() -> None:
         known = ""
         while not stopping.is_set():
+            pulse.beat()
             trouble = _beat(lead, gained)
             if trouble and trouble != known:
                 log.warning("this process does not lead: %s", trouble)
             known = trouble
             stopping.wait(HEARTBEAT_S)
+        led = lead.is_held
+        lead.let_go()
+        if led:
+            log.info("the lead is let go: this process stops")
 
     thread = threading.Thread(target=hold, name="lead", daemon=True)
     thread.start()
+    pulse.needs(thread)
+    pulse.leads = lambda: lead.is_held
     try:
         yield
     finally:
         stopping.set()
         thread.join(STOP_S)
-        lead.let_go()

@@ -407,6 +407,7 @@ def read_policy(values: Values) -> PolicyWish:
 
 def create_policy_version(desk: Desk, wish: PolicyWish, actor: Actor) -> Answer:
     """Creates it and says what comes next. Reads MLflow."""
+    desk.check_may_act(None, desk.people.checked(actor))
     with desk.reading() as session:
         made = experiments.create_policy_version(
             session,

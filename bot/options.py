@@ -75,6 +75,11 @@ def migrate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--after", action="store_true", help="no process of the release before runs any more")
 
 
+def health(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = "Where it asks is PROMOTION_BOT_HEALTH, as for the bot itself."
+    parser.add_argument("--ready", action="store_true", help="whether it can do its work, and each part by its name")
+
+
 def manifest(parser: argparse.ArgumentParser) -> None:
     _config(parser)
     parser.add_argument("--http", metavar="URL", help="for signed HTTP requests to this address, not Socket Mode")

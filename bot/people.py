@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 from slack_sdk import WebClient
 from slack_sdk.errors import SlackApiError
 
+from bot.pools import Pool
 from core.rules.approval import Actor, Roles
 from core.settings import Settings
 
@@ -74,12 +75,16 @@ class People:
         self._one_at_a_time = threading.Lock()
         self._home: tuple[str | None, str | None] = (None, None)
         self._barred: dict[str, tuple[float, str | None]] = {}
-        self._asking = ThreadPoolExecutor(4, "people")
+        self._asking = Pool(4, "people")
 
     @property
     def _wanted(self) -> tuple[str, ...]:
         owners = (entry for entries in self._owners_of.values() for entry in entries)
         return (*self._approvers, *self._operators, *self._owners, *owners, *self._on_call)
+
+    def close(self) -> None:
+        """Asks nothing more."""
+        self._asking.give_up()
 
     # --- What is known ----------------------------------------------------------------------------------------------
 

@@ -22,6 +22,7 @@ from bot.blocks import (
     person,
     quoted,
     section,
+    unbroken,
 )
 from bot.screens import MARKS, check_lines, frozen_line, signature_line
 from core.cards import Change, Progress, RequestCard
@@ -105,7 +106,7 @@ def _request_body(card: RequestCard) -> list[Block]:
 def _verdict(card: RequestCard) -> str:
     """What the engine said of what is asked for, on the measurements that the card shows."""
     action = card.params["verdict"]
-    return f"{verdicts.MARKS[action]} Verdict: *{verdicts.WORDS[action]}*\n{escaped(cut(card.params['why'], 400))}"
+    return f"{verdicts.MARKS[action]} Verdict: *{verdicts.WORDS[action]}*\n{unbroken(cut(card.params['why'], 400))}"
 
 
 def _card_buttons(card: RequestCard, *, has_owners: bool) -> Block:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
@@ -13,13 +16,15 @@ from slack_sdk.errors import SlackApiError
 
 from bot import app, commands, schedule
 from bot.channels import Channels
+from bot.client import Client
 from bot.deliver import Deliverer
 from bot.desk import Desk
 from bot.hands import Hands
 from bot.people import People
+from bot.pulse import Pulse
 from bot.socketmode import SocketMode
 from bot.tell import LOST
-from core import ledger, registry
+from core import ledger, policies, registry, trace
 from core.db import BACKGROUND_MS, Engine
 from core.errors import Refused
 from core.settings import Settings
@@ -29,38 +34,57 @@ log = logging.getLogger(__name__)
 SLACK_TIMEOUT_S = 10
 
 
-def _client(settings: Settings) -> WebClient:
+def _client(settings: Settings, pulse: Pulse) -> WebClient:
     """A client that never tries again by itself: a repeated post would be seen twice. The outbox decides that."""
     token = settings.slack_bot_token.get_secret_value() if settings.slack_bot_token else None
-    return WebClient(token=token, base_url=settings.slack_api_url, timeout=SLACK_TIMEOUT_S, retry_handlers=[])
+    about = {"token": token, "base_url": settings.slack_api_url, "timeout": SLACK_TIMEOUT_S}
+    return Client(pulse.meters, **about, retry_handlers=[])
 
 
 @contextmanager
-def running(engine: Engine, settings: Settings, *, verbs: commands.Verbs = commands.VERBS) -> Iterator[App]:
+def running(
+    engine: Engine,
+    settings: Settings,
+    *,
+    verbs: commands.Verbs = commands.VERBS,
+    stopping: threading.Event | None = None,
+    pulse: Pulse | None = None,
+) -> Iterator[App]:
     """A bot that delivers effects and runs its jobs; listening is up to the caller.
+
+    As soon as `stopping` is set, jobs end at their next batch and the lead is let go, while people are still answered.
+    At the end of the block the answers and effects at hand are finished, within some seconds.
 
     Raises:
         Refused: where Slack cannot be reached or does not accept the token.
     """
-    client = _client(settings)
+    pulse = pulse or Pulse()
+    client = _client(settings, pulse)
     people = People(client, settings)
     channels = Channels(client)
-    desk = Desk(engine, registry.at(settings.tracking_uri, settings.mlflow_timeout_s), people, channels, settings)
+    models = registry.at(settings.tracking_uri, settings.mlflow_timeout_s)
+    desk = Desk(engine, models, people, channels, settings, pulse=pulse, stopping=stopping or threading.Event())
+    pulse.has_registry = lambda: models.is_loaded
     hands = Hands()
     with ExitStack() as stack:
+        stack.enter_context(pulse.of(engine, settings))
+        stack.callback(people.close)
         secret = settings.slack_signing_secret
         with _reachable(settings.slack_api_url):
             signed = secret.get_secret_value() if secret else None
             made = app.build(desk, hands, client, signing_secret=signed, verbs=verbs)
             people.refresh()
             channels.read()
-        with desk.transaction(patience_ms=BACKGROUND_MS) as session:
+        with trace.begun(job="start"), desk.transaction(patience_ms=BACKGROUND_MS) as session:
             ledger.record_policy(session, settings.policy)
+            for stranger in policies.strangers(session, settings):
+                log.warning("the configuration: %s", stranger)
         deliverer = Deliverer(desk, client)
         deliverer.start()
         stack.callback(deliverer.stop)
         stack.enter_context(schedule.scheduled(desk))
         stack.callback(hands.finish)
+        stack.callback(desk.stopping.set)
         yield made
 
 
@@ -82,16 +106,32 @@ def _named(error: Exception) -> str:
 
 
 @contextmanager
-def listening(made: App, app_token: str) -> Iterator[None]:
+def listening(made: App, app_token: str, pulse: Pulse | None = None) -> Iterator[None]:
     """Listens over Socket Mode until the end of the block.
 
     Raises:
         Refused: where Slack cannot be reached or does not accept the token.
     """
-    slack = SocketMode(made, app_token)
+    slack = SocketMode(made, app_token, pulse)
     with _reachable(made.client.base_url):
         slack.start()
     try:
         yield
     finally:
         slack.stop()
+
+
+def load_rest(settings: Settings) -> None:
+    """Loads beside the work what takes seconds and some answers need; whoever needs it sooner waits for it."""
+    threading.Thread(target=_load_rest, args=(settings,), name="load", daemon=True).start()
+
+
+def _load_rest(settings: Settings) -> None:
+    began = time.monotonic()
+    try:
+        importlib.import_module("scipy.special")
+        registry.at(settings.tracking_uri, settings.mlflow_timeout_s).load()
+    except Exception:
+        log.exception("not everything could be loaded; it is tried again when it is needed")
+    else:
+        log.info("all is loaded", extra={"ms": round((time.monotonic() - began) * 1000)})

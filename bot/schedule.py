@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,14 +12,15 @@ from datetime import timedelta
 from functools import partial
 from typing import Final
 
-from apscheduler.executors.pool import ThreadPoolExecutor
+from apscheduler.executors.pool import BasePoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.cron import CronTrigger
 from apscheduler.triggers.interval import IntervalTrigger
 
 from bot.desk import Desk
 from bot.leading import leading
-from core import alerts, approvals, audit, countdowns, db, digests, discrepancies, freezes, rollup, steps
+from bot.pools import Pool
+from core import alerts, approvals, audit, countdowns, db, digests, discrepancies, freezes, rollup, steps, trace
 from core.db import Session
 from core.errors import RegistryUnavailable
 from core.leader import Leadership, NotLeading
@@ -66,6 +67,8 @@ def measure(desk: Desk) -> None:
             return
         with desk.transaction(patience_ms=db.BACKGROUND_MS) as session:
             steps.notice(session, changed[start : start + AT_ONCE])
+    if changed:  # the samples of plans that came before their step was known move into it before anybody looks
+        _taken(desk)
 
 
 def count_assigned(desk: Desk) -> None:
@@ -128,6 +131,8 @@ def recommend(desk: Desk) -> None:
     with desk.transaction() as session:
         wanted = digests.due(session, desk.settings.schedule_of)
     _each(desk, wanted, partial(digests.recommend_due, terms=desk.settings.terms))
+    if desk.stopping.is_set():  # a digest tells the whole day
+        return
     seal(desk)
     with desk.transaction() as session:
         digests.put_digests(session)
@@ -139,21 +144,28 @@ def escalate(desk: Desk) -> None:
         alerts.escalate(session, desk.settings.alerts.escalates_after)
 
 
+def _apart(desk: Desk, what: str, work: Callable[[Session], object]) -> None:
+    """Does one of several things in a transaction of its own; one that fails keeps nobody waiting."""
+    if desk.stopping.is_set():
+        return
+    try:
+        with desk.transaction(patience_ms=db.BACKGROUND_MS) as session:
+            work(session)
+    except (NotLeading, RegistryUnavailable):  # then none of the others can be done either
+        raise
+    except Exception:
+        if not desk.stopping.is_set():
+            log.exception("%s could not be looked after; it is tried again at the next time", what)
+
+
 def returns(desk: Desk) -> None:
     """Countdowns of critical alerts begin, end, and return a candidate for which an owner has signed."""
     lasts = 2 * timedelta(minutes=desk.settings.alerts.every_minutes)
     with desk.transaction() as session:
         wanted = countdowns.to_tend(session)
+    tend = partial(countdowns.tend, terms=desk.settings.terms, looks_last=lasts)
     for number in wanted:
-        try:
-            with desk.transaction(patience_ms=db.BACKGROUND_MS) as session:
-                countdowns.tend(session, number, terms=desk.settings.terms, looks_last=lasts)
-        except NotLeading:
-            raise
-        except Exception:  # one that fails must not keep another from its signed return
-            if desk.stopping.is_set():
-                return
-            log.exception("the countdown of alert %s could not be tended; it is tried again within a minute", number)
+        _apart(desk, f"the countdown of alert {number}", partial(tend, alert_id=number))
 
 
 def expire(desk: Desk) -> None:
@@ -163,8 +175,7 @@ def expire(desk: Desk) -> None:
         approvals.remind(session, before)
         overdue = approvals.overdue(session)
     for number in overdue:
-        with desk.transaction(patience_ms=db.BACKGROUND_MS) as session:
-            approvals.expire(session, number)
+        _apart(desk, f"request #{number}", partial(approvals.expire, request_id=number))
 
 
 def follow_freezes(desk: Desk) -> None:
@@ -176,17 +187,16 @@ def follow_freezes(desk: Desk) -> None:
 def reconcile(desk: Desk) -> None:
     """What others changed after it was decided, in the database or in the registry, is noticed and told."""
     with desk.transaction(patience_ms=db.BACKGROUND_MS) as session:
+        discrepancies.send_back_stranded(session)
         experiments, models = discrepancies.suspects(session), discrepancies.models(session)
     for experiment in experiments:
-        with desk.transaction(patience_ms=db.BACKGROUND_MS) as session:
-            discrepancies.compare(session, experiment)
-    for model in models:
-        try:
-            with desk.transaction(patience_ms=db.BACKGROUND_MS) as session:
-                discrepancies.compare_model(session, model, desk.registry)
-        except RegistryUnavailable as away:
-            log.warning("the tags of models are not compared now: %s", away)
-            return
+        _apart(desk, f"experiment {experiment}", partial(discrepancies.compare, experiment_id=experiment))
+    try:
+        for model in models:
+            work = partial(discrepancies.compare_model, name=model, registry=desk.registry)
+            _apart(desk, f"the model {model}", work)
+    except RegistryUnavailable as away:
+        log.warning("the tags of models are not compared now: %s", away)
 
 
 RECONCILES_EVERY: Final = 5
@@ -212,6 +222,8 @@ JOBS: tuple[Job, ...] = (
     Job("reconcile", every(RECONCILES_EVERY), reconcile),
     Job("sweep", lambda settings: CronTrigger(hour=3, minute=17), sweep),
 )
+FINISH_S = 3.0
+"""How long the batch under way may take when the bot stops."""
 THREADS = 2
 """Jobs that run at once; each holds a connection to the database."""
 
@@ -224,11 +236,27 @@ def run_now(desk: Desk, *ids: str) -> None:
             jobs[each].run(desk)
 
 
+class _Executor(BasePoolExecutor):  # type: ignore[misc]
+    """Has the scheduler run its jobs in a pool of ours."""
+
+    def __init__(self, pool: Pool) -> None:
+        super().__init__(pool)
+
+
 def _guarded(job: Job, desk: Desk, lead: Leadership) -> None:
-    if not (job.everywhere or lead.is_held):
+    if desk.stopping.is_set() or not (job.everywhere or lead.is_held):
         return
+    with trace.begun(job=job.id) as run:
+        began = time.monotonic()
+        _try(job, desk, lead)
+        if run.effects:  # one that found nothing to do is not worth a line
+            log.info("job", extra={"effects": run.effects, "ms": round((time.monotonic() - began) * 1000)})
+
+
+def _try(job: Job, desk: Desk, lead: Leadership) -> None:
     try:
-        job.run(desk if job.everywhere else replace(desk, fence=lead.fence))
+        with desk.pulse.meters.job(job.id):
+            job.run(desk if job.everywhere else replace(desk, fence=lead.fence))
     except NotLeading:
         log.info("job %s ends here: another process leads", job.id)
     except Exception:
@@ -246,20 +274,24 @@ def _catch_up(desk: Desk, lead: Leadership) -> None:
 def scheduled(desk: Desk) -> Iterator[None]:
     """Runs every job at its times until the end of the block; of several processes only one, the leader."""
     late = {"coalesce": True, "max_instances": 1, "misfire_grace_time": None}
-    threads = {"default": ThreadPoolExecutor(THREADS)}
-    scheduler = BackgroundScheduler(timezone="UTC", job_defaults=late, executors=threads)
+    pools = Pool(THREADS, "job"), Pool(1, "catch up")
+    scheduler = BackgroundScheduler(timezone="UTC", job_defaults=late, executors={"default": _Executor(pools[0])})
     lead = Leadership(desk.engine)
     for job in JOBS:
         scheduler.add_job(_guarded, job.trigger(desk.settings), args=(job, desk, lead), id=job.id)
 
     def gained() -> None:
         # Not as jobs of their own: the scheduler stumbles over jobs that end while it is shut down.
-        threading.Thread(target=_catch_up, args=(desk, lead), name="catch up", daemon=True).start()
+        pools[1].submit(_catch_up, desk, lead)
 
     scheduler.start()
-    with leading(lead, gained):
-        try:
+    desk.pulse.needs(scheduler._thread)
+    try:
+        with leading(lead, gained, desk.stopping, desk.pulse):
             yield
-        finally:
-            desk.stopping.set()
-            scheduler.shutdown(wait=False)
+    finally:
+        scheduler.pause()
+        until = time.monotonic() + FINISH_S
+        if sum(pool.finish(until) for pool in pools):
+            log.warning("a job was given up in the middle of a batch, of which nothing is kept")
+        scheduler.shutdown(wait=False)

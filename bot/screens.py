@@ -20,6 +20,7 @@ from bot.blocks import (
     person,
     plain,
     section,
+    unbroken,
 )
 from core.candidates import Evaluated
 from core.choices import VersionLine
@@ -37,6 +38,7 @@ STATUS_MARKS = {
     "draft": ":white_circle:",
     "completed": ":checkered_flag:",
 }
+UNKNOWN_MARK = ":grey_question:"
 # --- Checklists and freezes ---------------------------------------------------------------------------------------
 
 
@@ -47,7 +49,7 @@ def check_mark(row: CheckRow) -> str:
 
 def check_lines(rows: Iterable[CheckRow]) -> str:
     """The checklist, a line a row."""
-    return "\n".join(f"{check_mark(row)} *{row.title}*  {escaped(cut(row.detail, 250))}" for row in rows)
+    return "\n".join(f"{check_mark(row)} *{row.title}*  {unbroken(cut(row.detail, 250))}" for row in rows)
 
 
 def frozen_line(frozen: Frozen) -> str:
@@ -98,7 +100,7 @@ def experiment(card: ExperimentCard) -> Answer:
     note = [context(f":warning: {escaped(card.note)}")] if card.note else []
     frozen = [context(frozen_line(card.frozen))] if card.frozen else []
     blocks = [
-        section(f"{STATUS_MARKS[card.status]} {name(card.name, 100)} · {card.status}"),
+        section(f"{STATUS_MARKS.get(card.status, UNKNOWN_MARK)} {name(card.name, 100)} · {escaped(card.status)}"),
         *listing([_variant_line(line) for line in card.variants] or ["No variants yet."]),
         *_lingering(card),
         *note,
@@ -112,20 +114,21 @@ def experiment(card: ExperimentCard) -> Answer:
     return Answer(escaped(cut(f"{one_line(card.name)} is {card.status}: {shares}", 300)), fitted(blocks))
 
 
-def experiments(cards: Sequence[ExperimentCard]) -> Answer:
-    """Every experiment, a paragraph each."""
+def experiments(cards: Sequence[ExperimentCard], total: int) -> Answer:
+    """Experiments, a paragraph each, and how many more there are."""
     if not cards:
         return plain("There are no experiments yet.")
     blocks = [
         section(
-            f"{STATUS_MARKS[card.status]} {name(card.name)}"
+            f"{STATUS_MARKS.get(card.status, UNKNOWN_MARK)} {name(card.name)}"
             + (f" · :inbox_tray: #{card.open_request}" if card.open_request else "")
             + "\n"
             + (" · ".join(f"{name(v.name, 40)} {percent(v.share)}" for v in card.variants if v.share) or "no traffic")
         )
         for card in cards
     ]
-    return Answer(f"{len(cards)} experiments", fitted(blocks))
+    more = f"{total - len(cards):,} more; `status EXPERIMENT` shows any of them."
+    return Answer(f"{total:,} experiments", fitted(blocks, [context(more)] if total > len(cards) else []))
 
 
 def checklist(variant: str, rows: Sequence[CheckRow]) -> Answer:

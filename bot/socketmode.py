@@ -10,8 +10,8 @@ from __future__ import annotations
 import json
 import logging
 import threading
+import time
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
@@ -23,11 +23,17 @@ from slack_sdk.socket_mode.request import SocketModeRequest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
+from bot.meters import kind_of
+from bot.pools import Pool
+from bot.pulse import Pulse
+
 log = logging.getLogger(__name__)
 
 WORKERS = 10
 PING_S = 5
 CLOSE_S = 0.5
+FINISH_S = 3.0
+"""What is not acknowledged by then is too late for Slack."""
 PAUSES_S = (0.05, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 """Before the next connection, by how many in a row ended without Slack's hello."""
 
@@ -35,10 +41,11 @@ PAUSES_S = (0.05, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 class SocketMode:
     """Keeps a connection to Slack open until stopped."""
 
-    def __init__(self, made: App, app_token: str) -> None:
+    def __init__(self, made: App, app_token: str, pulse: Pulse | None = None) -> None:
         self._app = made
+        self._pulse = pulse or Pulse()
         self._app_token = app_token
-        self._workers = ThreadPoolExecutor(WORKERS, "socket-mode")
+        self._workers = Pool(WORKERS, "socket-mode")
         self._newest: ClientConnection | None = None
         self._in_vain = 0
         self._readers: dict[ClientConnection, threading.Thread] = {}
@@ -54,17 +61,19 @@ class SocketMode:
         """
         self._connect()
         self._keeper.start()
+        self._pulse.needs(self._keeper)
+        self._pulse.is_connected = lambda: self._newest in self._readers
 
     def stop(self) -> None:
         """Takes nothing more, acknowledges what is held, and closes."""
         self._stopping.set()
         self._wanted.set()
-        self._workers.shutdown()
+        self._workers.finish(time.monotonic() + FINISH_S)
         if self._keeper.is_alive():
             self._keeper.join(CLOSE_S)  # it may be waiting for an answer of Slack's; then it closes what it opens
         for connection, reader in list(self._readers.items()):
             connection.close()
-            reader.join()
+            reader.join(CLOSE_S)
 
     # --- Connections ------------------------------------------------------------------------------------------------
 
@@ -116,9 +125,9 @@ class SocketMode:
             self._replace(connection)
         elif "envelope_id" in message:
             with suppress(RuntimeError):  # stopping: Slack tells the person that nobody took it
-                self._workers.submit(self._handle, connection, message)
+                self._workers.submit(self._handle, connection, message, time.monotonic())
 
-    def _handle(self, connection: ClientConnection, message: Mapping[str, Any]) -> None:
+    def _handle(self, connection: ClientConnection, message: Mapping[str, Any], arrived: float) -> None:
         try:
             request = SocketModeRequest.from_dict(dict(message))
             if request is None:
@@ -126,6 +135,7 @@ class SocketMode:
             answered = run_bolt_app(self._app, request)
             if answered.status == 200:
                 self._send(connection, {"envelope_id": request.envelope_id, **_payload(answered)})
+            self._pulse.meters.acknowledged(kind_of(request.payload), answered.status, arrived)
         except Exception:
             log.exception("a message from Slack could not be handled")
 

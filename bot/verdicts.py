@@ -99,10 +99,12 @@ def _limit(found: Finding) -> str:
     """How much worse than the baseline is accepted, or the absolute bound."""
     metric = found.metric
     if metric.limit is not None:
-        return f" · limit {_unbroken(format_value(metric, metric.limit))}"
+        side = "at least" if metric.higher_is_better else "limit"
+        return f" · {side} {_unbroken(format_value(metric, metric.limit))}"
     if metric.tolerance is None:
         return ""
-    return f" · limit\u00a0{'−' if metric.higher_is_better else '+'}{metric.tolerance:.0%}".replace("%", "\u00a0%")
+    sign = "−" if metric.higher_is_better else "+"
+    return f" · {_unbroken(f'limit {sign}{percent(metric.tolerance)}')}"
 
 
 def _unbroken(change: str) -> str:

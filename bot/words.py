@@ -55,7 +55,10 @@ class Words:
             Refused: where there are more names than the verb takes, rather than guessing what they mean.
         """
         if len(self.names) > count:
-            raise Refused(f"I do not know what to do with `{self.names[count]}`. Reasons go after the word `because`.")
+            raise Refused(
+                f"I do not know what to do with `{self.names[count]}`. Reasons go after the word `because`; "
+                'a name with spaces stands in quotes: "my experiment".'
+            )
         return self
 
 

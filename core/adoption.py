@@ -15,7 +15,7 @@ from core import db, ledger, rights
 from core.errors import Refused
 from core.registry import Registry
 from core.rules import adoption
-from core.rules.adoption import Experiment, Link, Misfit, Platform, Variant, Version
+from core.rules.adoption import Experiment, Link, Misfit, Platform, Tags, Variant, Version
 from core.rules.lifecycle import Stage
 from core.variants import is_baseline_name, is_new_shape, linked_version_id, written_link
 
@@ -69,17 +69,19 @@ class Survey:
 
 
 def survey(engine: Engine, registry: Registry | None) -> Survey:
-    """Reads everything once, in a transaction that can write nothing.
+    """Reads everything once, in transactions that can write nothing.
 
     Raises:
         RegistryUnavailable: where MLflow does not answer.
     """
-    with db.transaction(engine, patience_ms=PATIENCE_MS) as session:
-        session.execute(text("SET TRANSACTION READ ONLY"))
+    with db.transaction(engine, patience_ms=PATIENCE_MS, only_reads=True) as session:
         blockers = _blockers(session)
         if blockers:
             return Survey(tuple(blockers))
-        platform, new_shapes = _platform(session, registry)
+        models = _models(session)
+    tags = _tags(registry, models) if registry else None
+    with db.transaction(engine, patience_ms=PATIENCE_MS, only_reads=True) as session:
+        platform, new_shapes = _platform(session, tags)
         recorded = _recorded(session)
         labels = {version.key: version.label for version in platform.versions}
         reached = {labels[key]: stage for key, stage in adoption.reached(platform).items() if key not in recorded}
@@ -159,7 +161,8 @@ def _shape_faults(columns: Sequence[RowMapping]) -> list[str]:
     """Tables and columns that are not there or hold something else."""
     there = {(row["table"], row["column"]): row["type"] for row in columns}
     kinds = {row["table"]: row["kind"] for row in columns}
-    found = [f"exp.{table} is missing." for table in rights.COLUMNS if table not in kinds]
+    missing = [table for table in rights.COLUMNS if table not in kinds]
+    found = [f"exp.{t} is missing. An empty one will do, with {rights.definition(t)}." for t in missing]
     found += [f"exp.{table} is a view or foreign table, not a table." for table in kinds if kinds[table] not in "rp"]
     for table, wanted in rights.COLUMNS.items():
         for column, types in wanted.items() if table in kinds else ():
@@ -203,7 +206,9 @@ def _missing_rights(session: Session, here: RowMapping) -> list[str]:
         short.append(f"ALTER SCHEMA promotion OWNER TO {rights.quoted(role)};")
     if not here["may_have_temporary"]:
         short.append(f"GRANT TEMPORARY ON DATABASE {rights.quoted(here['base'])} TO {rights.quoted(role)};")
-    return [f"The role {role} lacks a right: {statement}" for statement in short]
+    if not short:
+        return []
+    return [f"The role {role} lacks rights. Somebody who may runs this, or all of `adopt --grants {role}`:", *short]
 
 
 # --- What gets in the way -------------------------------------------------------------------------------------------
@@ -216,7 +221,10 @@ def _obstacles(session: Session) -> dict[str, tuple[str, tuple[Misfit, ...]]]:
     is_led = {(row["table"], row["column"]) for row in leading}
     is_unique = {(row["table"], row["column"]) for row in leading if row["is_unique"]}
     unfilled = [
-        Misfit(f"exp.{row['table']}", f"{row['column']} must be filled and has no default")
+        Misfit(
+            f"exp.{row['table']}",
+            f"{row['column']} must be filled and has no default, so {rights.VERBS_OF_ADDING[row['table']]}",
+        )
         for row in columns
         if row["is_needed"] and row["column"] not in rights.GIVEN[row["table"]]
         # What the bot writes NULL to is empty whatever the default.
@@ -226,7 +234,11 @@ def _obstacles(session: Session) -> dict[str, tuple[str, tuple[Misfit, ...]]]:
     is_slow = ("events", "timestamp") not in is_led
     slow = [Misfit("exp.events", "timestamp has no index")] if is_slow else []
     kinds = (
-        ("Columns that the bot does not fill", "Adding such rows fails. Give the column a default.", unfilled),
+        (
+            "Columns that the bot does not fill",
+            "The bot fills only what it knows. Give the column a default.",
+            unfilled,
+        ),
         ("Policies without a unique name", "Making a policy from chat fails. Add a unique index.", nameless),
         ("Events without an index", "Every reading scans the whole table. CREATE INDEX CONCURRENTLY.", slow),
     )
@@ -240,25 +252,48 @@ SELECT CAST(v.id AS text) AS key, p.name AS policy, v.version AS number, v.statu
        v.mlflow_model_version AS model_version
   FROM exp.policy_versions v LEFT JOIN exp.policies p ON p.id = v.policy_id ORDER BY p.name, v.version
 """
+_EXPERIMENTS = """
+WITH heard AS (
+    SELECT DISTINCT x ->> 'experiment_id' AS id
+      FROM exp.events e CROSS JOIN LATERAL jsonb_array_elements(
+           CASE jsonb_typeof(e.experiments) WHEN 'array' THEN e.experiments ELSE '[]' END) x
+     WHERE e.event_type = 'plan_generated' AND e.timestamp > now() - interval '7 days' AND :is_indexed
+)
+SELECT CAST(e.id AS text) AS key, e.name, coalesce(e.status, '') AS status,
+       :is_indexed AND coalesce(e.start_at, e.created_at) < now() - interval '7 days'
+       AND NOT EXISTS (SELECT FROM heard h WHERE h.id = CAST(e.id AS text))
+       AND NOT EXISTS (SELECT FROM exp.metric_aggregates a WHERE a.experiment_id = e.id) AS is_mute
+  FROM exp.experiments e ORDER BY e.name
+"""
+"""Without an index on the time of events nobody is called mute, since it would take minutes to know."""
 _VARIANTS = """
 SELECT CAST(experiment_id AS text) AS experiment, name, allocation AS share, config
   FROM exp.variants ORDER BY created_at, id
 """
 
 
-def _platform(session: Session, registry: Registry | None) -> tuple[Platform, int]:
+def _models(session: Session) -> list[str]:
+    named = "SELECT DISTINCT mlflow_model_name FROM exp.policy_versions WHERE mlflow_model_name <> '' ORDER BY 1"
+    return list(session.execute(text(named)).scalars())
+
+
+def _tags(registry: Registry, models: Sequence[str]) -> Tags:
+    """What MLflow says of some models. With a thousand of them it takes a minute, for which no transaction waits."""
+    return {name: {v.version: v.stage for v in registry.versions(name)} for name in models}
+
+
+def _platform(session: Session, tags: Tags | None) -> tuple[Platform, int]:
     """Everything, by a query for each table, and how many variants have a config of the new shape."""
-    experiments = _rows(session, "SELECT CAST(id AS text) AS key, name, status FROM exp.experiments ORDER BY name")
+    experiments = _rows(session, _EXPERIMENTS, is_indexed=_has_time_index(session))
     versions = [Version(**row) for row in _rows(session, _VERSIONS)]
     known = {version.key for version in versions}
     rows = _rows(session, _VARIANTS)
-    models = sorted({version.model for version in versions if version.model})
     platform = Platform(
-        [Experiment(row["key"], row["name"], row["status"] or "") for row in experiments],
+        [Experiment(**row) for row in experiments],
         [_variant(row, known) for row in rows],
         list(session.execute(text("SELECT name FROM exp.policies ORDER BY name")).scalars()),
         versions,
-        {name: {v.version: v.stage for v in registry.versions(name)} for name in models} if registry else None,
+        tags,
     )
     return platform, sum(is_new_shape(row["config"]) for row in rows)
 
@@ -281,11 +316,10 @@ def _link(config: Any, known: set[str]) -> tuple[Link, str | None]:
 def _found(session: Session, platform: Platform, new_shapes: int) -> Found:
     # What the planner expects; counting a hundred million rows would take minutes.
     plan = session.execute(text("EXPLAIN (FORMAT JSON) SELECT FROM exp.events")).scalar_one()
-    is_indexed = any((row["table"], row["column"]) == ("events", "timestamp") for row in _rows(session, _LEADING))
-    limit = "" if is_indexed else " LIMIT 0"  # without an index it takes as long
+    limit = "" if _has_time_index(session) else " LIMIT 0"  # without an index it takes as long
     span = f"SELECT min(at) AS since, max(at) AS until FROM (SELECT timestamp AS at FROM exp.events{limit}) e"
     events = round(plan[0]["Plan"]["Plan Rows"])
-    tags = [stage or "none" for found in (platform.tags or {}).values() for stage in found.values()]
+    tags = [stage or "" for found in (platform.tags or {}).values() for stage in found.values()]
     return Found(
         experiments=dict(Counter(experiment.status for experiment in platform.experiments)),
         variants=len(platform.variants),
@@ -297,6 +331,10 @@ def _found(session: Session, platform: Platform, new_shapes: int) -> Found:
         events=events,
         **_rows(session, span)[0],
     )
+
+
+def _has_time_index(session: Session) -> bool:
+    return any((row["table"], row["column"]) == ("events", "timestamp") for row in _rows(session, _LEADING))
 
 
 def _recorded(session: Session) -> set[str]:
@@ -335,10 +373,12 @@ def adopt(engine: Engine, registry: Registry) -> int:
     """
     with db.transaction(engine, patience_ms=PATIENCE_MS) as session:
         blockers = _blockers(session)
-    if blockers:
-        raise Refused("\n".join(blockers))
+        if blockers:
+            raise Refused("\n".join(blockers))
+        models = _models(session)
     db.migrate(engine)
+    tags = _tags(registry, models)
     with db.transaction(engine, patience_ms=PATIENCE_MS) as session:
-        reached = adoption.reached(_platform(session, registry)[0])
+        reached = adoption.reached(_platform(session, tags)[0])
         values = {"keys": list(reached), "stages": [stage.value for stage in reached.values()], "actor": ledger.BOT}
         return int(getattr(session.execute(text(_RECORD), values), "rowcount"))  # noqa: B009 - untyped there

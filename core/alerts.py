@@ -21,7 +21,7 @@ from core.experiments import SYSTEM
 from core.recommendations import Standing
 from core.rollouts import Talk
 from core.rules import troubles
-from core.rules.decision import Terms
+from core.rules.decision import AllTerms
 from core.rules.findings import Finding
 from core.rules.troubles import Trouble
 from core.rules.wording import compared
@@ -61,7 +61,7 @@ class _Found:
         return self.trouble.cause, self.variant.id if self.variant else None
 
 
-def watch(session: Session, talks: Mapping[uuid.UUID, Talk], *, terms: Terms) -> list[Alert]:
+def watch(session: Session, talks: Mapping[uuid.UUID, Talk], *, terms: AllTerms) -> list[Alert]:
     """Looks at some experiments and brings their cards and alerts in line with what is found; returns the open alerts.
 
     The same trouble seen again goes on in its alert. What a person dismissed stays quiet for a day at the same shares.
@@ -73,11 +73,11 @@ def watch(session: Session, talks: Mapping[uuid.UUID, Talk], *, terms: Terms) ->
 
 
 def _watch(
-    session: Session, experiment_id: uuid.UUID, found: Sequence[Standing], terms: Terms, talk: Talk
+    session: Session, experiment_id: uuid.UUID, found: Sequence[Standing], terms: AllTerms, talk: Talk
 ) -> list[Alert]:
     place, now = find_experiment(session, experiment_id), db.now_of(session)
     found = rollouts.valid(session, place, found)
-    rollouts.tell(session, place, found, terms, talk, is_daily=False)
+    rollouts.tell(session, place, found, terms.of(place.name), talk, is_daily=False)
     there: list[_Found] = []
     if place.status == "active":
         every = [each for one in found for each in _of_candidate(session, place, one)]

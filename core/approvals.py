@@ -28,7 +28,7 @@ from core.freezes import IsFrozen
 from core.plans import Ask, Look
 from core.rules import approval
 from core.rules.approval import RIGHTS, Actor, Roles
-from core.rules.decision import Terms
+from core.rules.decision import AllTerms, Terms
 from core.tables import Approval, Experiment, Request
 from core.variants import find_experiment
 
@@ -94,7 +94,7 @@ def _since(differences: list[str]) -> str:
     return f"Since this card was drawn: {'; '.join(differences)}."
 
 
-def redraw(session: Session, request_id: int, *, terms: Terms) -> None:
+def redraw(session: Session, request_id: int, *, terms: AllTerms) -> None:
     """Measures anew what a request rests on and draws it for a fresh decision, where its card holds no more."""
     request = session.get(Request, request_id)
     if request is None or request.state != "open":
@@ -107,13 +107,14 @@ def redraw(session: Session, request_id: int, *, terms: Terms) -> None:
         gone = str(refused)
     place = find_experiment(session, request.experiment_id)
     session.refresh(request, with_for_update=True)
-    differences = bindings.differences(session, place, request, terms)
+    own = terms.of(place.name)
+    differences = bindings.differences(session, place, request, own)
     if request.state != "open" or not differences:
         return
     if gone is not None:
         _give_up(session, place, request, f"{_since(differences)} {gone}")
     else:
-        _redraw(session, place, request, look, _since(differences), terms)
+        _redraw(session, place, request, look, _since(differences), own)
 
 
 def _overtaken(session: Session, place: Experiment, request: Request, shown: str, terms: Terms) -> Decided | None:
@@ -132,7 +133,7 @@ def _overtaken(session: Session, place: Experiment, request: Request, shown: str
     return None
 
 
-def approve(session: Session, request_id: int, *, shown: str, actor: Actor, roles: Roles, terms: Terms) -> Decided:
+def approve(session: Session, request_id: int, *, shown: str, actor: Actor, roles: Roles, terms: AllTerms) -> Decided:
     """Counts one person's approval of what was `shown` (its mark), and carries the change out once there are enough.
 
     Raises:
@@ -146,8 +147,9 @@ def approve(session: Session, request_id: int, *, shown: str, actor: Actor, role
         raise Refused(against)
     if _is_over(session, request):
         return Decided("expired", _expire(session, place, request))
-    requests.check_not_frozen(session, place, request.action, terms)
-    if overtaken := _overtaken(session, place, request, shown, terms):
+    own = terms.of(place.name)
+    requests.check_not_frozen(session, place, request.action, own)
+    if overtaken := _overtaken(session, place, request, shown, own):
         return overtaken
     _note_decision(session, request, actor, "approve")
     missing = request.needed - len(_given(session, request, approvers))
@@ -156,7 +158,7 @@ def approve(session: Session, request_id: int, *, shown: str, actor: Actor, role
         outbox.put_card(session, request_id=request.id, why=f"ledger-{number}")
         return Decided("counted", f"Your approval counts. {missing} more needed.")
     requests.close(session, request, "applied", by=actor.id, why=None)
-    _carry_out(session, place, request, actor.id, terms)
+    _carry_out(session, place, request, actor.id, own)
     outbox.put_notice(session, ledger_id=number)
     return Decided("applied", f"Approved. {place.name} is changed.")
 
@@ -210,7 +212,7 @@ def confirm(
     shown: str,
     actor: Actor,
     roles: Roles,
-    terms: Terms,
+    terms: AllTerms,
 ) -> Decided:
     """Carries out the rollback that an alert proposes: one person's click asks for it and confirms it.
 
@@ -298,7 +300,7 @@ def reject(session: Session, request_id: int, *, actor: Actor, roles: Roles, rea
 
 
 def check_may_break_glass(
-    session: Session, request_id: int, *, shown: str | None = None, actor: Actor, roles: Roles, terms: Terms
+    session: Session, request_id: int, *, shown: str | None = None, actor: Actor, roles: Roles, terms: AllTerms
 ) -> Decided | None:
     """Passes where this person may carry out the request without its approvals; what it comes to where it is overtaken.
 
@@ -308,7 +310,8 @@ def check_may_break_glass(
         Refused: where it is closed, they may not, or the experiment is frozen.
     """
     request, place = _open(session, request_id)
-    return _held_glass(session, place, request, shown or request.mark, actor=actor, roles=roles, terms=terms)
+    own = terms.of(place.name)
+    return _held_glass(session, place, request, shown or request.mark, actor=actor, roles=roles, terms=own)
 
 
 def _held_glass(
@@ -333,7 +336,7 @@ def _check_not_frozen(session: Session, place: Experiment, request: Request, ter
 
 
 def break_glass(
-    session: Session, request_id: int, *, shown: str, reason: str, actor: Actor, roles: Roles, terms: Terms
+    session: Session, request_id: int, *, shown: str, reason: str, actor: Actor, roles: Roles, terms: AllTerms
 ) -> Decided:
     """Carries out what an owner was `shown` (its mark) without its approvals, and has it announced aloud.
 
@@ -344,16 +347,18 @@ def break_glass(
     if not approval.says_why(why):
         raise Refused("Say why in a few words; everybody who was not asked will read it.")
     request, place = _open(session, request_id)
-    if held := _held_glass(session, place, request, shown, actor=actor, roles=roles, terms=terms):
+    own = terms.of(place.name)
+    if held := _held_glass(session, place, request, shown, actor=actor, roles=roles, terms=own):
         return held
     had = _given(session, request, roles.approvers_of(place.name))
     requests.record(session, place, request, actor=actor.id, action="break glass", reason=why, approvals=had)
     request.is_glass_broken = True
     requests.close(session, request, "applied", by=actor.id, why=why)
-    _carry_out(session, place, request, actor.id, terms)
+    _carry_out(session, place, request, actor.id, own)
     for where in ANNOUNCED_IN:
         key = f"glass:{request.id}:{where}"
-        outbox.put(session, kind="glass", subject=key, key=key, request=request.id, where=where)
+        number = request.id
+        outbox.put(session, kind="glass", subject=key, key=key, request_id=number, request=number, where=where)
     return Decided("applied", f"Request #{request.id} is carried out. {place.name} is changed.")
 
 
@@ -399,4 +404,5 @@ def remind(session: Session, before: timedelta) -> None:
         Request.state == "open", Request.expires_at > func.now(), Request.expires_at <= func.now() + before
     )
     for number in session.scalars(query.order_by(Request.id)):
-        outbox.put(session, kind="reminder", subject=outbox.card_key(number), key=f"reminder:{number}", request=number)
+        key, lane = f"reminder:{number}", outbox.card_key(number)
+        outbox.put(session, kind="reminder", subject=lane, key=key, request_id=number, request=number)

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from core import freezes, ledger, outbox, plans, signatures
 from core.errors import Refused
 from core.freezes import Frozen
-from core.rules.decision import CheckRow, Terms
+from core.rules.decision import AllTerms, CheckRow
 from core.signatures import Signature
 from core.tables import Alert, Approval, Experiment, LedgerEntry, Message, Request
 from core.variants import find_experiment
@@ -173,7 +173,7 @@ def request_card(session: Session, request_id: int) -> RequestCard:
     )
 
 
-def request_frozen(session: Session, request_id: int, *, terms: Terms) -> Frozen | None:
+def request_frozen(session: Session, request_id: int, *, terms: AllTerms) -> Frozen | None:
     """What freezes an open request at the moment; None where nothing does."""
     request = session.get_one(Request, request_id)
     if request.state != "open" or not plans.ACTIONS[request.action].waits_for_thaw:
@@ -289,7 +289,9 @@ def notice(session: Session, ledger_id: int) -> News:
     """One row of the record, for telling it."""
     entry = session.get_one(LedgerEntry, ledger_id)
     place = session.get(Experiment, entry.experiment_id) if isinstance(entry.experiment_id, uuid.UUID) else None
-    request = request_card(session, entry.request_id) if entry.request_id is not None else None
+    # A request goes with its experiment where that is deleted; the record of it stays.
+    asked = session.get(Request, entry.request_id) if entry.request_id is not None else None
+    request = request_card(session, asked.id) if asked else None
     return News(_history_line(entry, place.name if place else None), request)
 
 

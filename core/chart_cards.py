@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from core import db, evidence, measure, recommendations
 from core.recommendations import Standing
-from core.rules.decision import Terms
+from core.rules.decision import AllTerms
 from core.rules.findings import Finding, State
 from core.rules.metrics import Metric
 from core.tables import Experiment, Variant
@@ -91,7 +91,7 @@ class ChartCard:
 
 
 def chart_card(
-    session: Session, experiment: str | uuid.UUID, variant: str | uuid.UUID | None, *, terms: Terms
+    session: Session, experiment: str | uuid.UUID, variant: str | uuid.UUID | None, *, terms: AllTerms
 ) -> ChartCard:
     """What charts show; without a running candidate and without `variant`, the shares alone.
 
@@ -101,7 +101,8 @@ def chart_card(
     place = find_experiment(session, experiment, lock=False)
     if variant is None and not recommendations.running(session, place)[1]:
         return shares_card(session, place)
-    return of_standing(session, place, evidence.standing(session, place, candidate(session, place, variant), terms))
+    own = terms.of(place.name)
+    return of_standing(session, place, evidence.standing(session, place, candidate(session, place, variant), own))
 
 
 def shares_card(session: Session, experiment: Experiment) -> ChartCard:

@@ -15,7 +15,7 @@ from core.plans import Ask
 from core.promotions import Scope
 from core.rules import approval, returns
 from core.rules.approval import Actor, Roles
-from core.rules.decision import Terms
+from core.rules.decision import AllTerms
 from core.rules.returns import Case, Signed
 from core.tables import Alert, Countdown, Experiment, Message, Request, SafetySignature
 from core.variants import find_experiment
@@ -31,7 +31,7 @@ def to_tend(session: Session) -> list[int]:
     return list(session.scalars(select(Alert.id).where(or_(is_harm, Alert.id.in_(runs))).order_by(Alert.id)))
 
 
-def tend(session: Session, alert_id: int, *, terms: Terms, looks_last: timedelta) -> returns.Step:
+def tend(session: Session, alert_id: int, *, terms: AllTerms, looks_last: timedelta) -> returns.Step:
     """Takes the next step about one alert: begins, ends or goes on with its countdown, or returns the candidate.
 
     A look that is older than `looks_last` says nothing about now. The experiment is locked, as in every change, so that
@@ -125,7 +125,7 @@ def _end(session: Session, alert: Alert, row: Countdown, *, by: str, is_final: b
 
 
 def _return(
-    session: Session, place: Experiment, alert: Alert, row: Countdown, signed: SafetySignature, terms: Terms
+    session: Session, place: Experiment, alert: Alert, row: Countdown, signed: SafetySignature, terms: AllTerms
 ) -> None:
     """Does what was signed; where that is not possible, nothing is changed and people are told."""
     wish = Ask("rollback", place.id, reason=alert.why, variant=alert.variant_id, scope=SCOPE)
@@ -133,7 +133,7 @@ def _return(
         with session.begin_nested():
             request = requests.ask(session, wish, requester=signed.signed_by, terms=terms)
             request.signature_id = signed.id
-            approvals.return_as_signed(session, place, request, terms=terms)
+            approvals.return_as_signed(session, place, request, terms=terms.of(place.name))
     except Refused as refused:
         row.state, row.ended_at, row.why = "failed", func.now(), FAILED.format(why=refused)
         _tell(session, alert, row, "fail countdown", by=SYSTEM, reason=row.why)

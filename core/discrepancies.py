@@ -7,6 +7,7 @@ import json
 import uuid
 from collections.abc import Collection, Iterable, Mapping
 from decimal import Decimal
+from functools import partial
 from typing import Any, Final
 
 from sqlalchemy import func, select, text
@@ -35,8 +36,7 @@ from core.variants import find_experiment, linked_version_id
 
 DECIDED_BY: Final = ("bot", "adopted")
 """The sources of steps that somebody decided. Where there is none, nothing was decided that could be other."""
-BY_ITSELF: Final = "It went back by itself."
-DECIDED_ANEW: Final = "It was decided anew meanwhile."
+SETTLED: Final = "It is not so any more."
 DELETED: Final = "The experiment was deleted."
 
 
@@ -174,7 +174,10 @@ def compare_model(session: Session, name: str, registry: Registry, *, besides: i
     if session.scalar(waiting.limit(1)) is not None:
         return []
     present = {v.version: v.stage for v in there}
-    found = rules.of_model(present, production_alias(there), stages.decided(session, name))
+    look = partial(rules.of_model, present, production_alias(there), stages.decided(session, name))
+    found = look(is_told=True)
+    if found and not stages.told(session, name).is_known:  # asked only where it matters: it may read the whole record
+        found = look(is_told=False)
     return _brought_in_line(session, found, {}, mlflow_model_name=name)
 
 
@@ -219,19 +222,45 @@ def _brought_in_line(
             redraw(session, row)
         there.append(row)
     for row in known.values():
-        end(session, row, "gone", by=SYSTEM, why=_why_gone(session, row))
+        end(session, row, "gone", by=SYSTEM, why=SETTLED)
     return there
 
 
-def _why_gone(session: Session, row: Discrepancy) -> str:
-    """Whether what was there went back, or became what was decided."""
-    query = select(AllocationStep.id).where(
-        AllocationStep.experiment_id == row.experiment_id,
-        AllocationStep.source.in_(DECIDED_BY),
-        AllocationStep.started_at > row.found_at,
+# --- What was deleted -----------------------------------------------------------------------------------------------
+
+
+def send_back_stranded(session: Session) -> list[PolicyVersion]:
+    """Versions in an experiment whose variant was deleted, alone or with it, become candidates again; returns those.
+
+    They did not fail, and nothing is there any more that could be rolled back or increased.
+    """
+    query = select(PolicyVersion).join(PolicyStage, PolicyStage.policy_version_id == PolicyVersion.id)
+    running = list(session.scalars(query.where(PolicyStage.stage == Stage.EXPERIMENT).order_by(PolicyVersion.id)))
+    served = {linked_version_id(config) for config in session.scalars(select(Variant.config))} if running else set()
+    stranded = [version for version in running if version.id not in served and _is_deleted(session, version)]
+    return [version for version in stranded if _send_back(session, version)]
+
+
+def _is_deleted(session: Session, version: PolicyVersion) -> bool:
+    """True where the variant with which a version joined is not there any more, and not only serves another one."""
+    joined = LedgerEntry.evidence["policy_version_id"].as_string() == str(version.id)
+    query = select(LedgerEntry.evidence["variant_id"].as_string()).where(LedgerEntry.action == "start", joined)
+    newest = session.scalar(query.order_by(LedgerEntry.id.desc()).limit(1))
+    return newest is not None and session.get(Variant, uuid.UUID(newest)) is None
+
+
+def _send_back(session: Session, version: PolicyVersion) -> bool:
+    name, _ = stages.model_of(version)
+    stages.lock(session, name)
+    if stages.of(session, version.id) != Stage.EXPERIMENT:
+        return False
+    stages.move(session, version, Stage.CANDIDATE)
+    entry = ledger.record(
+        session, actor=SYSTEM, action="send back", subject=stages.label(version), after={"stage": Stage.CANDIDATE}
     )
-    is_decided_anew = row.kind in ("shares", "variants") and session.scalar(query.limit(1)) is not None
-    return DECIDED_ANEW if is_decided_anew else BY_ITSELF
+    stages.mirror(session, name, occasion=f"ledger-{entry.id}")
+    outbox.put_notice(session, ledger_id=entry.id)
+    return True
 
 
 # --- Rows -----------------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from datetime import UTC, date, datetime, time
 from typing import Any, Final
 
 from core.rules.metrics import Collected
-from core.rules.samples import EDGES_MS, NANO
+from core.rules.samples import EDGES_MS, NANO, WIDE_EDGES, Floats
 
 FLAWS: Final = (
     "late",  # came more than an hour after it happened
@@ -29,10 +29,18 @@ FLAWS: Final = (
 _BIT: Final = {name: 1 << n for n, name in enumerate(FLAWS)}
 _UNIT_SEED: Final = 7_203_441
 _KINDS: Final = "'plan_generated', 'plan_accepted', 'edit_applied', 'validator_intervention'"
-_EDGES: Final = "{" + ",".join(map(repr, EDGES_MS.tolist())) + "}"
+
+
+def _array(edges: Floats) -> str:
+    return "{" + ",".join(map(repr, edges.tolist())) + "}"
+
+
+_EDGES: Final = _array(EDGES_MS)
+_WIDE: Final = _array(WIDE_EDGES)
 _LIMITS: Final = {"latency": "1e9", "cost": "1e6", "tokens": "1e9", "edit_count": "1e6"}
 """The largest value of each metric that is believed; a sum of these never overflows."""
-_MEAN_LIMIT: Final = "1e6"
+_OWN_LIMITS: Final = {"mean": ("-1e6", "1e6"), "quantile": ("0", "1e9"), "amount": ("0", "1e6")}
+"""The same of the numbers that a team's own metrics read: the smallest and the largest that are believed."""
 
 
 def _number(field: str) -> str:
@@ -150,40 +158,74 @@ def named(query: str, values: dict[str, Any]) -> dict[str, Any]:
 
 # --- A team's own metrics ----------------------------------------------------------------------------------------
 
-# One entry of an object for each thing that a plan has to remember; all but `mean` are sets, so that objects of
-# several events unite by `||`. [time, tie, value] compare as arrays do: the first event that has the value wins.
+# One entry of an object for each thing that a plan has to remember, so that objects of several events unite by `||`:
+# `true`, or an array of which the smallest wins. [time, tie, value] is of the first event that has the value.
+_OF_FIRST: Final = "jsonb_build_array(CAST(extract(epoch FROM at) * 1000000 AS bigint), same_tie, {amount})"
+_BIN: Final = "width_bucket(CAST(round({value}, 9) AS float8), CAST(:own_edges AS float8[]))"
+_NANOS: Final = f"CAST(round({{value}} * {NANO}) AS bigint)"
 _ENTRIES: Final = {
     "share": "'share:' || {name}, CASE WHEN kind = {event} THEN true END",
     "count": "'count:' || {name} || ':' || same, CASE WHEN kind = {event} THEN true END",
-    "mean": "'mean:' || {name}, CASE WHEN kind = {event} AND {value} BETWEEN -{limit} AND {limit}"
-    " THEN jsonb_build_array(CAST(extract(epoch FROM at) * 1000000 AS bigint), same_tie,"
-    " CAST(round({value} * {nano}) AS bigint)) END",
+    "mean": f"'mean:' || {{name}}, CASE WHEN kind = {{event}} AND {{is_believed}}"
+    f" THEN {_OF_FIRST.format(amount=_NANOS)} END",
+    "quantile": f"'quantile:' || {{name}}, CASE WHEN kind = {{event}} AND {{is_believed}}"
+    f" THEN {_OF_FIRST.format(amount=_BIN)} END",
+    "event": "'{end}:' || {name} || ':' || same, CASE WHEN kind = {event} THEN jsonb_build_array(1) END",
+    "amount": f"'{{end}}:' || {{name}} || ':' || same, CASE WHEN kind = {{event}} AND {{is_believed}}"
+    f" THEN jsonb_build_array({_NANOS}) END",
 }
+_MOST_ENTRIES: Final = 50
 _SEEN: Final = "'seen:' || {name}, CASE WHEN kind = 'plan_generated' THEN true END"
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """What one metric remembers of one type of event; of a ratio there are two, by their `end`."""
+
+    name: str
+    kind: str
+    event: str
+    field: str | None
+    end: str = ""
+
+
+def _entries(c: Collected) -> list[_Entry]:
+    if c.over is None:
+        return [_Entry(c.name, c.kind, c.event, c.field)]
+    ends = ("sum", c.event, c.field), ("over", *c.over)
+    return [_Entry(c.name, "event" if field is None else "amount", event, field, end) for end, event, field in ends]
+
+
+def _object(entries: Sequence[str]) -> str:
+    """One object of all entries: PostgreSQL gives no function more than 100 arguments."""
+    parts = (entries[n : n + _MOST_ENTRIES] for n in range(0, len(entries), _MOST_ENTRIES))
+    return " || ".join(f"jsonb_build_object({', '.join(part)})" for part in parts)
 
 
 def _extras(collected: Sequence[Collected]) -> tuple[dict[str, Any], dict[str, str]]:
     """Values and parts of the query for metrics beyond the six; all empty where there are none."""
     if not collected:
         return {}, dict.fromkeys(("extra", "source", "raw", "kinds"), "") | {"edits": _EDITS}
-    values: dict[str, Any] = {"own_kinds": sorted({c.event for c in collected})}
+    values: dict[str, Any] = {"own_kinds": sorted({event for c in collected for event in c.events})}
+    values |= {"own_edges": _WIDE} if any(c.kind == "quantile" for c in collected) else {}
     entries, raw, source = (
         [],
         [f"coalesce({_SAME}, 0) AS same", "uuid_hash_extended(e.id, 0) AS same_tie"],
         ["same", "same_tie"],
     )
-    for n, c in enumerate(collected):
+    for n, c in enumerate(each for one in collected for each in _entries(one)):
         values |= {f"own_name_{n}": c.name, f"own_event_{n}": c.event}
         bound = {"name": f"CAST(:own_name_{n} AS text)", "event": f"CAST(:own_event_{n} AS text)"}
-        if c.kind == "mean":
+        if c.field is not None:
             values[f"own_field_{n}"] = c.field
             raw.append(f"e.metrics -> CAST(:own_field_{n} AS text) AS own_json_{n}")
             source.append(f"{_number(f'own_json_{n}')} AS own_{n}")
-        entries.append(_ENTRIES[c.kind].format(**bound, value=f"own_{n}", limit=_MEAN_LIMIT, nano=NANO))
-        if c.kind != "mean":
+            bound["is_believed"] = f"own_{n} BETWEEN {' AND '.join(_OWN_LIMITS[c.kind])}"
+        entries.append(_ENTRIES[c.kind].format(**bound, value=f"own_{n}", end=c.end))
+        if c.kind in ("share", "count") or c.end == "sum":
             entries.append(_SEEN.format(**bound))
     return values, {
-        "extra": f", nullif(jsonb_strip_nulls(jsonb_build_object({', '.join(entries)})), '{{}}') AS extra",
+        "extra": f", nullif(jsonb_strip_nulls({_object(entries)}), '{{}}') AS extra",
         "source": f", {', '.join(source)}",
         "raw": f", {', '.join(raw)}",
         "edits": f"CASE WHEN e.event_type IN ({_KINDS}, 'plan_rejected', 'meal_swapped') THEN {_EDITS} END",

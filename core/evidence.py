@@ -98,6 +98,6 @@ def checklist(
             candidate=look.candidate,
             baseline=look.baseline,
             judged=None if look.decision.rule == "document" else judged(look.decision),
-            minimum_samples=terms.minimum_samples,
+            terms=terms,
         )
     )

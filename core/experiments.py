@@ -226,6 +226,7 @@ def add_candidate_variant(
         reason=reason,
         before={"shares": before},
         after={"shares": named_shares(session, place)},
+        evidence={"policy_version_id": str(version.id), "variant_id": str(variant.id)},
     )
     stages.mirror(session, stages.model_of(version)[0], occasion=f"ledger-{entry.id}", request_id=request_id)
     return variant

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from typing import Final
+from typing import Any, Final, get_args
 
+from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
 WRONG: Final[Mapping[str, str]] = {
@@ -32,6 +34,7 @@ WRONG: Final[Mapping[str, str]] = {
     "greater_than_equal": "this has to be at least {ge}",
     "less_than": "this has to be less than {lt}",
     "less_than_equal": "this has to be at most {le}",
+    "too_short": "this is empty",
 }
 """By pydantic's name for a fault."""
 SECTIONS: Final = ("model_type", "model_attributes_type", "dict_type")
@@ -52,17 +55,21 @@ REMEDIES: Final[Mapping[str, str]] = {
     "remind_hours": "whole hours, fewer than expires_hours, like remind_hours = 2; 0 for none",
     "on_call": 'handles or ids, like on_call = ["@ml-oncall", "@carol"]',
     "steps": "shares of 1 that rise, like steps = [0.10, 0.25, 0.50, 1.0]",
+    "minimum_days": "whole days from 1 to 90, one number for each step below 1.0, like minimum_days = [3, 5, 7]",
     "minimum_samples": "a whole number of plans, like minimum_samples = 1000",
+    "log_format": "LOG_FORMAT=json or LOG_FORMAT=text",
     "rule": 'rule = "calibrated" (chance is asked for) or rule = "document" (fixed thresholds)',
     "price_per_1000_tokens": "a price in your currency, like price_per_1000_tokens = 0.002",
     "share": 'a type of event in small letters and "_", like share = "plan_rejected"',
     "count": 'a type of event in small letters and "_", like count = "meal_swapped"',
+    "ratio": 'two types of events, or fields of them, like ratio = ["meal_swapped", "plan_accepted"]',
+    "of": 'a type of event, a dot and one of its metrics, like of = "plan_generated.token_count"',
     "mean": 'a type of event, a dot and one of its metrics, like mean = "plan_generated.token_count"',
     "quantile": "a share of plans between 0 and 1, like quantile = 0.90",
     "title": 'what people are shown, like title = "Saved plans"',
     "higher_is_better": "higher_is_better = true where more is better",
     "tolerance": "a part of 1, since 0.10 means 10 %, like tolerance = 0.10",
-    "limit": "an upper bound in the metric's own unit, like limit = 1500",
+    "limit": "the worst value that is accepted, in the metric's own unit, like limit = 1500",
     "guardrail": "guardrail = false for a metric that is only shown",
     "required": "required = true for a metric that must be measurable before an increase",
     "at": 'hours and minutes, like at = "09:00"',
@@ -94,13 +101,44 @@ REMEDIES: Final[Mapping[str, str]] = {
 Path = tuple[str, ...]
 
 
-def listed(errors: Sequence[ErrorDetails], toml: str, environment: Collection[str]) -> str:
+def listed(
+    errors: Sequence[ErrorDetails], toml: str, environment: Collection[str], settings: type[BaseModel] | None = None
+) -> str:
     """A line for each fault. `toml` is the file's text, `environment` the variables that are set: they go first.
+    `settings` know what can be set, so that a wrong name gets the nearest.
 
     What was written is never repeated: it may be a secret.
     """
     lines = _lines(toml)
-    return "\n".join(f"  {_key(e)}: {_sentence(e)}{_where(_place(e), lines, environment)}" for e in errors)
+    return "\n".join(
+        f"  {_key(e)}: {_sentence(e)}{_meant(e, settings)}{_where(_place(e), lines, environment)}" for e in errors
+    )
+
+
+def nearest(written: str, known: Collection[str]) -> str:
+    """The most similar of the known names, as the end of a sentence; nothing where none is."""
+    near = difflib.get_close_matches(written, known, n=1, cutoff=0.6)
+    return f"; the nearest is {near[0]}" if near else ""
+
+
+def _meant(error: ErrorDetails, settings: type[BaseModel] | None) -> str:
+    """The setting that an unknown one may have been meant for."""
+    *above, last = error["loc"]
+    if error["type"] != "extra_forbidden":
+        return ""
+    return nearest(str(last), _settings_in(settings, above))
+
+
+def _settings_in(found: Any, key: Sequence[str | int]) -> Collection[str]:
+    """The names of the settings in a section; a section is also what lists and tables of sections have in them."""
+    for part in key:
+        fields = found.model_fields if _is_section(found) else {}
+        found = fields[str(part)].annotation if part in fields else next(filter(_is_section, get_args(found)), None)
+    return [field.alias or name for name, field in found.model_fields.items()] if _is_section(found) else []
+
+
+def _is_section(found: Any) -> bool:
+    return isinstance(found, type) and issubclass(found, BaseModel)
 
 
 def _names(error: ErrorDetails) -> Path:

@@ -15,7 +15,7 @@ from core import db, ledger, outbox, rollouts
 from core.errors import Refused
 from core.rules import approval, freezes
 from core.rules.approval import Actor, Roles
-from core.rules.decision import Terms
+from core.rules.decision import AllTerms
 from core.rules.freezes import Window
 from core.tables import Experiment, Freeze, Request, Rollout
 from core.variants import find_experiment
@@ -53,7 +53,7 @@ class IsFrozen(Refused):
         self.frozen = frozen
 
 
-def frozen(session: Session, place: Experiment, terms: Terms) -> Frozen | None:
+def frozen(session: Session, place: Experiment, terms: AllTerms) -> Frozen | None:
     """What freezes an experiment at the moment; what somebody froze comes before windows.
 
     Asked with the experiment locked before a change is applied. A freeze takes no experiment's lock, or freezing all
@@ -69,7 +69,7 @@ def frozen(session: Session, place: Experiment, terms: Terms) -> Frozen | None:
     return None if on is None else Frozen(place.name, window=on.window.name, until=on.until)
 
 
-def check(session: Session, place: Experiment, terms: Terms) -> None:
+def check(session: Session, place: Experiment, terms: AllTerms) -> None:
     """Passes where an experiment is not frozen.
 
     Raises:

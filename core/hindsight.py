@@ -15,8 +15,8 @@ from sqlalchemy.orm import Session
 from core import db, ledger, looks
 from core.recommendations import Grounds
 from core.rules.decision import Terms
-from core.rules.metrics import Metric, Ratio
-from core.rules.samples import Sample
+from core.rules.metrics import Metric, Quantile, Ratio
+from core.rules.samples import LATENCY, Sample
 from core.rules.sequential import Memory
 from core.rules.verdict import Action, Look
 from core.settings import Settings
@@ -121,7 +121,7 @@ def redefined(session: Session, after: Settings) -> dict[str, datetime]:
 
 
 def _definition(policy: Mapping[str, Any], name: str) -> tuple[Any, ...]:
-    return tuple(policy.get(f"metrics.custom.{name}.{kind}") for kind in ("share", "count", "mean"))
+    return tuple(policy.get(f"metrics.custom.{name}.{kind}") for kind in ("share", "count", "mean", "ratio", "of"))
 
 
 _RUNS = text("""
@@ -203,7 +203,7 @@ class _Again:
         look = looks.restore(self._session, row.look, self._samples)
         without = tuple(m.name for m in self._new.metrics if self._is_unknown(m, then, look))
         metrics = tuple(_unknown(m) if m.name in without else m for m in self._new.metrics)
-        grounds = Grounds(look, self._memory, replace(self._new, metrics=metrics), self._new.rule)
+        grounds = Grounds(look, self._memory, replace(self._new, metrics=metrics))
         found, self._memory = grounds.decide()
         return found.action, found.why, without
 
@@ -218,16 +218,15 @@ class _Again:
         if metric.name in self._redefined:
             return True
         before = next((known.source for known in then.metrics if known.name == metric.name), None)
-        if before is not None and before != metric.source:
-            return isinstance(metric.source, Ratio)
+        if before is not None and _reads(before) != _reads(metric.source):
+            return _reads(metric.source) != LATENCY  # which is collected of everybody
         is_there = before is not None or any(_has(metric, arm) for s in look.steps for arm in (s.baseline, s.candidate))
         return metric.name in self._question.strangers or not is_there
 
 
 def _terms(found: Settings, run: Run) -> Terms:
     """What a look at a run keeps of the terms."""
-    terms = found.terms
-    return looks.restore_terms(looks.keep_terms(terms, terms.rule_of(run.experiment)))
+    return looks.restore_terms(looks.keep_terms(found.terms.of(run.experiment)))
 
 
 def _has(metric: Metric, sample: Sample) -> bool:
@@ -235,6 +234,11 @@ def _has(metric: Metric, sample: Sample) -> bool:
     if isinstance(source, Ratio):
         return sample.total_of(source.denominator) > 0
     return sample.counts_of(source.histogram).many > 0
+
+
+def _reads(source: Ratio | Quantile) -> Ratio | str:
+    """What of a sample is read: all quantiles of one histogram are known together."""
+    return source if isinstance(source, Ratio) else source.histogram
 
 
 def _unknown(metric: Metric) -> Metric:

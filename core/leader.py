@@ -30,10 +30,16 @@ _STILL = text(f"""
     SELECT EXISTS (SELECT FROM pg_locks l JOIN pg_stat_activity a USING (pid)
                     WHERE {_OURS} AND l.pid = :pid AND a.backend_start = :since)""")
 _END_OTHERS = text(f"SELECT pg_terminate_backend(l.pid) FROM pg_locks l WHERE {_OURS}")
+_ANYBODY = text(f"SELECT EXISTS (SELECT FROM pg_locks l WHERE {_OURS})")
 
 
 class NotLeading(Exception):
     """This process does not lead, or not any more: its job ends here, and the one who leads does the rest."""
+
+
+def is_led(session: Session) -> bool:
+    """True while some process leads, whichever."""
+    return bool(session.execute(_ANYBODY, {"class": _CLASS, "key": _LEAD}).scalar_one())
 
 
 class Leadership:

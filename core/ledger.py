@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import uuid
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import exists, func, select, text
+from sqlalchemy import event, exists, func, select, text
 from sqlalchemy.orm import Session, aliased
 
 from core.tables import LedgerEntry
+
+log = logging.getLogger(__name__)
 
 BOT = "promotion-bot"
 """The actor of what nobody in particular did."""
@@ -45,7 +48,29 @@ def record(
     )
     session.add(entry)
     session.flush()
+    _tell_once_committed(session, entry)
     return entry
+
+
+_RECORDED = "recorded"
+
+
+def _tell_once_committed(session: Session, entry: LedgerEntry) -> None:
+    """Names and numbers alone: why somebody did something is in the record, and stays there."""
+    if _RECORDED not in session.info:
+        session.info[_RECORDED] = []
+        event.listen(session, "after_commit", _log_recorded)
+    what = {"action": entry.action, "subject": entry.subject, "by": entry.actor, "request": entry.request_id}
+    session.info[_RECORDED].append((entry, {"row": entry.id} | {key: said for key, said in what.items() if said}))
+
+
+def _log_recorded(session: Session) -> None:
+    if session.in_nested_transaction():
+        return
+    for entry, what in session.info[_RECORDED]:
+        if entry in session:  # else it was taken back to a savepoint
+            log.info("recorded", extra=what)
+    session.info[_RECORDED].clear()
 
 
 POLICY = "policy"

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from core import ledger, measure
 from core.measure import DaySample, Freshness, StepSamples
 from core.rules.checks import History, Traffic
-from core.rules.decision import Rule, Terms
+from core.rules.decision import MINIMUM_DAYS, Terms
 from core.rules.estimates import FEWEST_PLANS, Step
 from core.rules.metrics import Metric, Quantile, Ratio, VariantMetrics
 from core.rules.samples import Sample
@@ -92,10 +92,12 @@ def _run(steps: Sequence[StepSamples], variant_id: uuid.UUID) -> Sequence[StepSa
     return steps[max(without, default=0) :]
 
 
-def read(session: Session, pairs: Sequence[Pair], terms: Terms, *, now: datetime) -> list[Seen]:
+def read(
+    session: Session, pairs: Sequence[Pair], *, now: datetime, price_per_1000_tokens: Decimal | None = None
+) -> list[Seen]:
     """What is known of candidates against their baselines, from samples alone; for all at once, by few queries."""
-    runs = _runs(session, pairs, terms, now)
-    facts = _facts(session, pairs, runs, terms, now)
+    runs = _runs(session, pairs, price_per_1000_tokens, now)
+    facts = _facts(session, pairs, runs, price_per_1000_tokens, now)
     found = []
     for pair, run, respect in zip(pairs, runs, _constraint_respect(session, pairs, runs, now), strict=True):
         seen = Seen(_look(pair, run, respect, facts), run[0].step_id, run[-1].step_id, run[-1].started_at or now, run)
@@ -105,7 +107,7 @@ def read(session: Session, pairs: Sequence[Pair], terms: Terms, *, now: datetime
     return found
 
 
-def _runs(session: Session, pairs: Sequence[Pair], terms: Terms, now: datetime) -> list[Sequence[StepSamples]]:
+def _runs(session: Session, pairs: Sequence[Pair], price: Decimal | None, now: datetime) -> list[Sequence[StepSamples]]:
     """The steps of each candidate's present run; what came before the first of an experiment's runs is not read."""
     steps = measure.steps_of(session, {pair.experiment.id for pair in pairs})
     first: dict[uuid.UUID, int] = {}
@@ -114,7 +116,7 @@ def _runs(session: Session, pairs: Sequence[Pair], terms: Terms, now: datetime) 
         at = _first_of_run(steps[key], pair.variant.id)
         first[key] = min(at, first.get(key, at))
     wanted = {key: steps[key][at:] for key, at in first.items()}
-    found = measure.samples_of(session, wanted, price_per_1000_tokens=terms.price_per_1000_tokens)
+    found = measure.samples_of(session, wanted, price_per_1000_tokens=price)
     return [
         _run(_known(pair.experiment, pair.there, found[pair.experiment.id], now), pair.variant.id) for pair in pairs
     ]
@@ -132,7 +134,7 @@ class _Facts:
 
 
 def _facts(
-    session: Session, pairs: Sequence[Pair], runs: Sequence[Sequence[StepSamples]], terms: Terms, now: datetime
+    session: Session, pairs: Sequence[Pair], runs: Sequence[Sequence[StepSamples]], price: Decimal | None, now: datetime
 ) -> _Facts:
     experiments = {pair.experiment.id for pair in pairs}
     present = {pair.experiment.id: run[-1:] for pair, run in zip(pairs, runs, strict=True)}
@@ -141,7 +143,7 @@ def _facts(
         measure.freshness_of(session, experiments),
         ledger.pauses(session, experiments, until=now),
         measure.assigned_units(session, present),
-        _days(session, pairs, now.date(), terms),
+        _days(session, pairs, now.date(), price),
     )
 
 
@@ -206,12 +208,14 @@ def traffic(fresh: Freshness, since: datetime, now: datetime) -> Traffic:
     )
 
 
-def _days(session: Session, pairs: Sequence[Pair], today: date, terms: Terms) -> dict[uuid.UUID, Sequence[DaySample]]:
+def _days(
+    session: Session, pairs: Sequence[Pair], today: date, price: Decimal | None
+) -> dict[uuid.UUID, Sequence[DaySample]]:
     """The parts of the last days by variant: of candidates since yesterday, of baselines with the week before that."""
     yesterday = today - timedelta(days=1)
     since = {pair.variant.id: yesterday for pair in pairs} | {pair.baseline.id: yesterday - WEEK for pair in pairs}
     found: dict[uuid.UUID, list[DaySample]] = {}
-    for part in measure.days_of(session, since, price_per_1000_tokens=terms.price_per_1000_tokens):
+    for part in measure.days_of(session, since, price_per_1000_tokens=price):
         found.setdefault(part.variant_id, []).append(part)
     return dict(found)
 
@@ -341,12 +345,13 @@ def _restored_aggregates(kept: Mapping[str, Any] | None) -> Aggregates | None:
 _SOURCES: Final = {"ratio": Ratio, "quantile": Quantile}
 
 
-def keep_terms(terms: Terms, rule: Rule) -> dict[str, Any]:
-    """The terms of a verdict by one rule as a row keeps them; prices are in the samples already."""
+def keep_terms(terms: Terms) -> dict[str, Any]:
+    """The terms of a verdict as a row keeps them; prices are in the samples already."""
     return {
         "steps": [str(step) for step in terms.steps],
         "minimum_samples": terms.minimum_samples,
-        "rule": rule,
+        "minimum_days": {str(share): days for share, days in terms.minimum_days.items()},
+        "rule": terms.rule,
         "metrics": [
             asdict(metric) | {"source": {"kind": type(metric.source).__name__.lower(), **asdict(metric.source)}}
             for metric in terms.metrics
@@ -355,10 +360,12 @@ def keep_terms(terms: Terms, rule: Rule) -> dict[str, Any]:
 
 
 def restore_terms(kept: Mapping[str, Any]) -> Terms:
-    """The terms that `keep_terms` kept."""
+    """The terms that `keep_terms` kept; before days could be chosen, they were the document's."""
+    days = {Decimal(share): least for share, least in kept.get("minimum_days", {}).items()}
     return Terms(
         steps=tuple(Decimal(step) for step in kept["steps"]),
         minimum_samples=kept["minimum_samples"],
+        minimum_days=days or MINIMUM_DAYS,
         rule=kept["rule"],
         metrics=tuple(Metric(**{**metric, "source": _source(metric["source"])}) for metric in kept["metrics"]),
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import time
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,11 +14,16 @@ from sqlalchemy import Engine, delete, func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import distinct_on, insert
 from sqlalchemy.orm import Session
 
-from core import db
+from core import db, trace
 from core.tables import Effect
+
+log = logging.getLogger(__name__)
 
 LONGEST_PAUSE_S = 300
 ATTEMPTS_WAITED_FOR = 5
+WHY_LIMIT = 300
+CLAIMED_S = 0.5
+"""How long a claim by itself keeps others away: until the transaction that carries it out has locked the row."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +37,8 @@ class Due:
     request_id: int | None
     payload: Mapping[str, Any]
     is_retry: bool
+    origin: str | None = None
+    """The id of what put it."""
 
 
 Handler = Callable[[Session, Due], None]
@@ -40,8 +49,11 @@ def put(session: Session, *, kind: str, subject: str, key: str, request_id: int 
 
     Effects with the same `subject` are carried out one at a time, so a later look never loses to an earlier one.
     """
+    there = trace.current()
     row = {"kind": kind, "subject": subject, "key": key, "request_id": request_id, "payload": payload}
-    session.execute(insert(Effect).values(row).on_conflict_do_nothing(index_elements=["key"]))
+    made = insert(Effect).values(row | {"origin": there and there.id}).on_conflict_do_nothing(index_elements=["key"])
+    if session.scalar(made.returning(Effect.id)) is not None and there is not None:
+        there.effects += 1
 
 
 def put_latest(session: Session, *, kind: str, subject: str, key: str, **payload: Any) -> None:
@@ -84,18 +96,23 @@ def _pause_s(attempts: int) -> int:
     return min(1 << min(attempts, 16), LONGEST_PAUSE_S)
 
 
+def _in_seconds(seconds: float) -> Any:
+    return func.now() + func.make_interval(0, 0, 0, 0, 0, 0, seconds)
+
+
 def _claim(session: Session, kinds: list[str]) -> tuple[Due, int] | None:
     """Notes the attempt in its own commit, so that a crash in the middle of it is known; returns its number too.
 
     Only the first of a lane can be claimed, so while another process carries that out, the whole lane is passed over.
     """
     # What nobody has tried waits for nothing: its time is ahead only where the clock was set back.
-    is_time = or_(Effect.due_at <= func.now(), Effect.attempts == 0)
-    is_due = Effect.kind.in_(kinds), Effect.done_at.is_(None), is_time
-    lanes = select(Effect.id).where(*is_due).order_by(Effect.subject, Effect.due_at, Effect.id)
+    waiting, is_untried = (Effect.kind.in_(kinds), Effect.done_at.is_(None)), Effect.attempts == 0
+    is_begun_or_due = or_(Effect.due_at <= _in_seconds(CLAIMED_S), is_untried)
+    lanes = select(Effect.id).where(*waiting, is_begun_or_due).order_by(Effect.subject, Effect.id)
     effect = session.scalar(
         select(Effect)
-        .where(*is_due, Effect.id.in_(lanes.ext(distinct_on(Effect.subject))))
+        .where(*waiting, or_(Effect.due_at <= func.now(), is_untried))
+        .where(Effect.id.in_(lanes.ext(distinct_on(Effect.subject))))
         .order_by(Effect.due_at, Effect.id)
         .limit(1)
         .with_for_update(skip_locked=True)
@@ -103,6 +120,7 @@ def _claim(session: Session, kinds: list[str]) -> tuple[Due, int] | None:
     if effect is None:
         return None
     effect.attempts += 1
+    effect.due_at = _in_seconds(CLAIMED_S)
     due = Due(
         id=effect.id,
         key=effect.key,
@@ -111,6 +129,7 @@ def _claim(session: Session, kinds: list[str]) -> tuple[Due, int] | None:
         request_id=effect.request_id,
         payload=effect.payload,
         is_retry=effect.attempts > 1,
+        origin=effect.origin,
     )
     return due, effect.attempts
 
@@ -124,30 +143,34 @@ def hold(session: Session) -> None:
     session.execute(text("SELECT 1"))
 
 
-def _carry_out(session: Session, due: Due, attempt: int, handler: Handler) -> None:
+def _carry_out(session: Session, due: Due, attempt: int, handler: Handler) -> bool:
+    """False where another process has it, or claimed it since: only the latest claim knows of all attempts."""
     held = session.scalar(
         select(Effect.id)
         .where(Effect.id == due.id, Effect.attempts == attempt, Effect.done_at.is_(None))
         .with_for_update(skip_locked=True)
     )
-    if held is None:  # another process has it, or claimed it since: only the latest claim knows of all attempts
-        return
+    if held is None:
+        return False
     session.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:lane, 0))"), {"lane": due.subject})
     handler(session, due)
     session.execute(update(Effect).where(Effect.id == due.id).values(done_at=func.now(), last_error=None))
+    return True
 
 
-def _postpone(session: Session, due: Due, error: Exception, pause_s: float | None) -> None:
+def _postpone(session: Session, due: Due, error: Exception, pause_s: float | None) -> float:
+    """Returns in how many seconds it is tried again."""
     effect = session.get_one(Effect, due.id, with_for_update=True)
     if effect.done_at is not None:
         # By another process, while this one was frozen: woken up it may have gone on with what it knew before.
         effect.done_at, effect.due_at = None, func.now()
-        return
+        return 0.0
     pause = _pause_s(effect.attempts) if pause_s is None else pause_s
-    effect.due_at = func.now() + func.make_interval(0, 0, 0, 0, 0, 0, pause)
+    effect.due_at = _in_seconds(pause)
     effect.last_error = f"{type(error).__name__}: {error}"[:500]
     if due.request_id is not None and due.kind != "card":
         put_card(session, request_id=due.request_id, why=f"waits-{due.id}")
+    return pause
 
 
 def card_key(request_id: int) -> str:
@@ -191,11 +214,23 @@ def deliver_next(engine: Engine, handlers: Mapping[str, Handler]) -> bool:
     if claimed is None:
         return False
     due, attempt = claimed
+    with trace.begun(due.origin, kind=due.kind, effect=due.key, request=due.request_id):
+        _attempt(engine, due, attempt, handlers[due.kind])
+    return True
+
+
+def _attempt(engine: Engine, due: Due, attempt: int, handler: Handler) -> None:
+    began = time.monotonic()
     try:
         with db.transaction(engine, patience_ms=db.BACKGROUND_MS) as session:
-            _carry_out(session, due, attempt, handlers[due.kind])
+            is_mine = _carry_out(session, due, attempt, handler)
     except Exception as error:
-        pause_s = error.seconds if isinstance(error, Later) else None
+        asked = error.seconds if isinstance(error, Later) else None
         with db.transaction(engine, patience_ms=db.BACKGROUND_MS) as session:
-            _postpone(session, due, error, pause_s)
-    return True
+            pause_s = _postpone(session, due, error, asked)
+        level = logging.INFO if isinstance(error, Later) else logging.WARNING
+        why = f"{type(error).__name__}: {error}".partition("\n")[0][:WHY_LIMIT]
+        log.log(level, "comes later", extra={"attempt": attempt, "why": why, "again_in_s": pause_s})
+    else:
+        if is_mine:
+            log.info("carried out", extra={"attempt": attempt, "ms": round((time.monotonic() - began) * 1000)})

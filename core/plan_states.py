@@ -50,7 +50,7 @@ UPDATE fresh f SET ({", ".join(_BIRTH)}) = ({", ".join(f"b.{name}" for name in _
   FROM (SELECT DISTINCT ON (experiment, plan) * FROM births ORDER BY experiment, plan, at, tie, arm) b
  WHERE f.experiment = b.experiment AND f.plan = b.plan
 """
-# `true` everywhere but for means, which are ordered by their time.
+# What is the same for all events of a plan is `true`; of arrays the smallest wins.
 _EXTRAS: Final = """
 UPDATE fresh f SET extra = (
        SELECT jsonb_object_agg(key, value)
@@ -99,7 +99,7 @@ SELECT n.*, CASE WHEN n.arm IS NOT NULL THEN coalesce(s.step, 0) END AS step,
            CASE WHEN f.extra IS NULL THEN p.extra WHEN p.extra IS NULL THEN f.extra
                 ELSE p.extra || f.extra || (
                      SELECT coalesce(jsonb_object_agg(o.key, o.value), '{{}}') FROM jsonb_each(p.extra) o
-                      WHERE o.key LIKE 'mean:%' AND o.value < f.extra -> o.key) END AS extra
+                      WHERE jsonb_typeof(o.value) = 'array' AND o.value < f.extra -> o.key) END AS extra
       FROM fresh f LEFT JOIN LATERAL (
            SELECT * FROM promotion.plans p WHERE p.plan = f.plan AND p.experiment = f.experiment OFFSET 0) p ON true
      WHERE f.plan IS NOT NULL

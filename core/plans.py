@@ -14,7 +14,7 @@ from core import evidence, experiments, promotions, rollouts, stages
 from core.errors import Refused
 from core.recommendations import Standing
 from core.rules import allocation
-from core.rules.decision import CheckRow, Terms
+from core.rules.decision import AllTerms, CheckRow, Terms
 from core.rules.verdict import Action as Advice
 from core.tables import Experiment, Request, Variant
 from core.variants import candidate, find_experiment, find_variant, required_version, shares, what_fails
@@ -33,7 +33,8 @@ class Ask:
     replaces: bool = False
     """Whether it takes the place of an open request of somebody else."""
     policy_version_id: uuid.UUID | None = None
-    share: Decimal = allocation.INITIAL_LIMIT
+    share: Decimal | None = None
+    """What a candidate joins with; the first of the steps where nobody says."""
     variant: str | uuid.UUID | None = None
     """Its name, as people type it, or its id."""
     baseline: str | None = None
@@ -71,14 +72,15 @@ class Look:
     standing: Standing
 
 
-def look_at(session: Session, ask: Ask, terms: Terms) -> Look:
+def look_at(session: Session, ask: Ask, terms: AllTerms) -> Look:
     """Measures the candidate that is asked about, before anything is locked."""
     place = find_experiment(session, ask.experiment, lock=False)
     variant = candidate(session, place, ask.variant)
     if variant.allocation == 0:
         raise Refused(f"{variant.name} has no traffic. Start it first.")
-    standing = evidence.standing(session, place, variant, terms)
-    rows = evidence.checklist(session, place, variant, terms, standing)
+    own = terms.of(place.name)
+    standing = evidence.standing(session, place, variant, own)
+    rows = evidence.checklist(session, place, variant, own, standing)
     found = standing.decision
     states = {finding.metric.name: str(finding.state) for finding in found.findings}
     return Look(variant, standing.share, found.action, found.why, rows, states, standing)
@@ -88,14 +90,15 @@ def _plan_start(session: Session, place: Experiment, ask: Ask, _: Look | None, t
     if ask.policy_version_id is None:
         raise Refused("Say which policy version to start.")
     version = experiments.existing_version(session, ask.policy_version_id)
-    joining = experiments.check_may_join(session, place, version, ask.share)
+    share = terms.steps[0] if ask.share is None else ask.share
+    joining = experiments.check_may_join(session, place, version, share)
     key = str(joining.id) if joining else experiments.candidate_name(version)
-    after = allocation.with_share(_by_id(shares(session, place)), key, ask.share)
-    params = {"policy_version_id": str(version.id), "share": str(ask.share)}
-    rows = evidence.entry_checklist(session, version, ask.share)
+    after = allocation.with_share(_by_id(shares(session, place)), key, share)
+    params = {"policy_version_id": str(version.id), "share": str(share)}
+    rows = evidence.entry_checklist(session, version, share)
     params |= {"variant_id": str(joining.id)} if joining else {}
     is_against = any(row.passed is False for row in rows)
-    return Plan(params, after, rows, share=ask.share, is_against=is_against)
+    return Plan(params, after, rows, share=share, is_against=is_against)
 
 
 def _by_id(after: Mapping[uuid.UUID, Decimal]) -> dict[str, Decimal]:

@@ -1,4 +1,4 @@
-"""What differs between two configurations, key by key."""
+"""What differs between two configurations, key by key; and what one names that is not there."""
 
 from __future__ import annotations
 
@@ -6,7 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from core import faults
 from core.settings import Key, Settings
+from core.tables import Experiment
 
 _TELLS: Final = frozenset(
     {
@@ -58,3 +63,17 @@ def differences(before: Settings, after: Settings) -> tuple[Difference, ...]:
 def _is_there(key: Key, among: Mapping[Key, Any]) -> bool:
     is_of_an_entry = key[0] == "freezes" or key[:2] == ("metrics", "custom")
     return not is_of_an_entry or any(other[:-1] == key[:-1] for other in among)
+
+
+def strangers(session: Session, settings: Settings) -> list[str]:
+    """What the configuration says of experiments that there are not: a sentence for each."""
+    named = {name: f"[experiments.{name}]" for name in settings.experiments}
+    named |= {name: f"the freeze {freeze.name}" for freeze in settings.freezes for name in freeze.experiments}
+    if not named:
+        return []
+    there = set(session.scalars(select(Experiment.name)))
+    return [
+        f"{where} is about an experiment that is not there: {name}{faults.nearest(name, there)}"
+        for name, where in named.items()
+        if name not in there
+    ]

@@ -16,7 +16,7 @@ from core.errors import Refused
 from core.evidence import checklist
 from core.experiments import SYSTEM, candidate_name, existing_version, insert_variant
 from core.rules import allocation, decision, returns
-from core.rules.decision import CheckRow, Terms
+from core.rules.decision import AllTerms, CheckRow, Terms
 from core.rules.lifecycle import Stage
 from core.tables import Event, Experiment, PolicyVersion, Variant
 from core.variants import (
@@ -85,7 +85,7 @@ def increase_allocation(
     *,
     experiment: str | uuid.UUID | Experiment,
     variant: str | uuid.UUID | Variant | None = None,
-    terms: Terms = Terms(),  # noqa: B008 - frozen
+    terms: AllTerms = Terms(),  # noqa: B008 - frozen
     actor: str = SYSTEM,
     reason: str | None = None,
     request_id: int | None = None,
@@ -98,7 +98,7 @@ def increase_allocation(
     place = find_experiment(session, experiment)
     chosen = candidate(session, place) if variant is None else find_variant(session, place, variant)
     before = named_shares(session, place)
-    set_shares(session, place, next_shares(session, place, chosen, terms), request_id=request_id)
+    set_shares(session, place, next_shares(session, place, chosen, terms.of(place.name)), request_id=request_id)
     ledger.record(
         session,
         actor=actor,
@@ -151,7 +151,7 @@ def promote_to_production(
     *,
     experiment: str | uuid.UUID | Experiment,
     policy_version: PolicyVersion | uuid.UUID,
-    terms: Terms = Terms(),  # noqa: B008 - frozen
+    terms: AllTerms = Terms(),  # noqa: B008 - frozen
     checked: Sequence[CheckRow] | None = None,
     override: str | None = None,
     actor: str = SYSTEM,
@@ -171,7 +171,7 @@ def promote_to_production(
     variant = variant_serving(session, variants(session, place), version)
     if variant is None:
         raise Refused(f"{stages.label(version)} has no variant in {place.name}. Start it first.")
-    rows = checklist(session, place, variant, terms) if checked is None else checked
+    rows = checklist(session, place, variant, terms.of(place.name)) if checked is None else checked
     place = find_experiment(session, place)
     check_active(place)
     _require(rows, override)

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from core import db, looks
 from core.looks import Pair, Seen
 from core.rules import verdict
-from core.rules.decision import Rule, Terms
+from core.rules.decision import AllTerms, Rule, Terms
 from core.rules.metrics import VariantMetrics, variant_metrics
 from core.rules.sequential import Memory
 from core.rules.verdict import Decision, Look
@@ -34,11 +34,10 @@ class Grounds:
     look: Look
     memory: Memory
     terms: Terms
-    rule: Rule
 
     def decide(self) -> tuple[Decision, Memory]:
         """The verdict, and the memory for the next look."""
-        return verdict.decide(self.look, self.memory, self.terms, rule=self.rule, metrics=self.terms.metrics)
+        return verdict.decide(self.look, self.memory, self.terms)
 
 
 @dataclass(frozen=True)
@@ -99,7 +98,9 @@ def _memory(found: Recommendation | None) -> Memory:
     return Memory.from_json(found.memory) if found else Memory()
 
 
-def standing(session: Session, experiment: Experiment, variant: Variant, baseline: Variant, terms: Terms) -> Standing:
+def standing(
+    session: Session, experiment: Experiment, variant: Variant, baseline: Variant, terms: AllTerms
+) -> Standing:
     """What holds at this moment; the day's look (the day is UTC's) is made and kept where it was not yet.
 
     The statistics allow a rollback on two grounds: the daily look's boundary, and evidence so strong that it counts
@@ -141,31 +142,32 @@ def _may_keep(pair: Pair) -> bool:
     return pair.experiment.status == "active" and pair.variant.allocation > 0
 
 
-def _standings(session: Session, pairs: Sequence[Pair], terms: Terms) -> list[Standing]:
+def _standings(session: Session, pairs: Sequence[Pair], terms: AllTerms) -> list[Standing]:
     """How candidates stand, each variant once; what is due is kept."""
     if not pairs:
         return []
     now = db.now_of(session)
-    seen = {p.variant.id: s for p, s in zip(pairs, looks.read(session, pairs, terms, now=now), strict=True)}
+    found = looks.read(session, pairs, now=now, price_per_1000_tokens=terms.price_per_1000_tokens)
+    seen = {pair.variant.id: one for pair, one in zip(pairs, found, strict=True)}
     judged = {pair.variant.id for pair in pairs if _may_keep(pair) and seen[pair.variant.id].can_be_judged}
     due = _due(session, judged, now.date())
     before = _newest(session, seen, before=dict.fromkeys(due, now.date()))
     made = [_decide(pair, seen[key := pair.variant.id], before.get(key), terms, is_daily=key in due) for pair in pairs]
     to_keep = [one for one in made if one.is_to_keep]
-    _keep(session, sorted(to_keep, key=lambda one: one.pair.variant.id), now.date(), terms)
+    _keep(session, sorted(to_keep, key=lambda one: one.pair.variant.id), now.date())
     last = before | _newest(session, {one.pair.variant.id: one.seen for one in to_keep}) if to_keep else before
     return [_standing(session, one, last.get(one.pair.variant.id)) for one in made]
 
 
-def _decide(pair: Pair, seen: Seen, before: Recommendation | None, terms: Terms, *, is_daily: bool) -> _Made:
+def _decide(pair: Pair, seen: Seen, before: Recommendation | None, terms: AllTerms, *, is_daily: bool) -> _Made:
     look = replace(seen.look, is_daily=is_daily)
-    grounds = Grounds(look, _memory(before), terms, terms.rule_of(pair.experiment.name))
+    grounds = Grounds(look, _memory(before), terms.of(pair.experiment.name))
     return _Made(pair, seen, grounds, before, *grounds.decide())
 
 
 def _standing(session: Session, made: _Made, last: Recommendation | None) -> Standing:
     found, grounds = made.found, made.grounds
-    if last is not None and found.action != "hold" and _stands(last, made.look, grounds.rule):
+    if last is not None and found.action != "hold" and _stands(last, made.look, grounds.terms.rule):
         grounds = grounds_of(session, last)
         found = grounds.decide()[0]
     return Standing(made.pair.variant, made.seen, found, made.found, last, grounds)
@@ -196,13 +198,11 @@ def _due(session: Session, among: Set[uuid.UUID], day: date) -> Set[uuid.UUID]:
     return still(due)
 
 
-def _keep(session: Session, made: Sequence[_Made], day: date, terms: Terms) -> None:
+def _keep(session: Session, made: Sequence[_Made], day: date) -> None:
     """Keeps looks; a daily one takes the place of one that trusted nothing, and nothing else is ever replaced."""
     if not made:
         return
     kept = looks.keep(session, [one.look for one in made])
-    rules = [terms.rule_of(one.pair.experiment.name) for one in made]
-    by_rule = {rule: looks.keep_terms(terms, rule) for rule in set(rules)}
     rows = [
         {
             "experiment_id": one.pair.experiment.id,
@@ -213,13 +213,13 @@ def _keep(session: Session, made: Sequence[_Made], day: date, terms: Terms) -> N
             "is_daily": one.look.is_daily,
             "action": one.found.action,
             "why": one.found.why,
-            "terms": by_rule[rule],
+            "terms": looks.keep_terms(one.grounds.terms),
             "look": look,
             "previous_id": one.before.id if one.before else None,
             "memory": one.memory.to_json(),
             "decision": verdict.as_text(one.found),
         }
-        for one, look, rule in zip(made, kept, rules, strict=True)
+        for one, look in zip(made, kept, strict=True)
     ]
     query = insert(Recommendation)
     session.execute(
@@ -249,8 +249,7 @@ def recomputed(session: Session, made: Recommendation) -> Decision:
 def grounds_of(session: Session, made: Recommendation) -> Grounds:
     """What a recommendation was made of, from nothing but what was stored."""
     before = session.get(Recommendation, made.previous_id) if made.previous_id else None
-    terms = looks.restore_terms(made.terms)
-    return Grounds(looks.restore(session, made.look), _memory(before), terms, terms.rule)
+    return Grounds(looks.restore(session, made.look), _memory(before), looks.restore_terms(made.terms))
 
 
 def keep_evidence(session: Session, standing: Standing) -> dict[str, Any]:
@@ -259,7 +258,7 @@ def keep_evidence(session: Session, standing: Standing) -> dict[str, Any]:
     [look] = looks.keep(session, [grounds.look])
     return {
         "look": look,
-        "terms": looks.keep_terms(grounds.terms, grounds.rule),
+        "terms": looks.keep_terms(grounds.terms),
         "memory": grounds.memory.to_json(),
         "recommendation": standing.recommended.id if standing.recommended else None,
         "metrics": [[f.state, f.metric.title + f.where, compared(f.telling)] for f in found.findings],
@@ -269,8 +268,8 @@ def keep_evidence(session: Session, standing: Standing) -> dict[str, Any]:
 
 def restore_evidence(session: Session, kept: Mapping[str, Any]) -> Grounds:
     """The grounds that `keep_evidence` kept."""
-    terms = looks.restore_terms(kept["terms"])
-    return Grounds(looks.restore(session, kept["look"]), Memory.from_json(kept["memory"]), terms, terms.rule)
+    look, memory = looks.restore(session, kept["look"]), Memory.from_json(kept["memory"])
+    return Grounds(look, memory, looks.restore_terms(kept["terms"]))
 
 
 def running(session: Session, experiment: Experiment) -> tuple[Variant | None, list[Variant]]:
@@ -281,7 +280,7 @@ def running(session: Session, experiment: Experiment) -> tuple[Variant | None, l
     return base, beside(base, variants(session, experiment))
 
 
-def recommend(session: Session, experiments: Sequence[uuid.UUID], terms: Terms) -> dict[uuid.UUID, list[Standing]]:
+def recommend(session: Session, experiments: Sequence[uuid.UUID], terms: AllTerms) -> dict[uuid.UUID, list[Standing]]:
     """Looks at the candidates of some experiments together, at a fraction of the cost of one by one.
 
     What is due is kept; where one of them fails, nothing of any, and the caller then takes them one by one. More than

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -82,10 +83,16 @@ class Registry:
     """
 
     def __init__(self, uri: str, *, timeout_s: int = 10) -> None:
+        settings.keep_to_ourselves()
         self._uri = uri
         self._timeout_s = timeout_s
         self._lock = threading.Lock()
         self._client: Any = None
+
+    @property
+    def is_loaded(self) -> bool:
+        """True once MLflow is imported and a client is there."""
+        return self._client is not None
 
     def _connected(self) -> Any:
         with self._lock:
@@ -95,7 +102,12 @@ class Registry:
                 environment_variables.MLFLOW_HTTP_REQUEST_TIMEOUT.set(self._timeout_s)
                 environment_variables.MLFLOW_HTTP_REQUEST_MAX_RETRIES.set(1)
                 self._client = MlflowClient(tracking_uri=self._uri, registry_uri=self._uri)
+                _log_as_all_do()
             return self._client
+
+    def load(self) -> None:
+        """Loads the client, which takes seconds, before it is needed."""
+        self._connected()
 
     @contextmanager
     def _answering(self) -> Iterator[Any]:
@@ -186,6 +198,15 @@ class Registry:
             if points_to is None and holder is not None:
                 client.delete_registered_model_alias(name, PRODUCTION_ALIAS)
         return Alignment({v: present[v] for v in changed}, changed, holder, points_to, spared, is_alias_spared)
+
+
+def _log_as_all_do() -> None:
+    """MLflow writes to the log in a form of its own, and has Alembic and SQLAlchemy do so."""
+    for name in ("mlflow", "alembic", "huey", "sqlalchemy.engine"):
+        logger = logging.getLogger(name)
+        logger.handlers.clear()
+        logger.propagate = True
+        logger.setLevel(logging.WARNING)
 
 
 def production_alias(versions: Sequence[ModelVersion]) -> str | None:

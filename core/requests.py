@@ -23,7 +23,7 @@ from core.errors import Refused
 from core.plans import Ask, Look, Plan
 from core.rules import approval
 from core.rules.approval import Actor, Roles
-from core.rules.decision import Terms
+from core.rules.decision import AllTerms, Terms
 from core.tables import Experiment, Request
 from core.variants import find_experiment, variants
 
@@ -53,7 +53,7 @@ def _said(words: str | None) -> str | None:
     return (words or "").strip() or None
 
 
-def measure(session: Session, wish: Ask, *, terms: Terms) -> None:
+def measure(session: Session, wish: Ask, *, terms: AllTerms) -> None:
     """Makes the look that a request rests on, in a transaction of its own: what was looked at counts as looked at,
     also where the request is then refused.
 
@@ -65,7 +65,7 @@ def measure(session: Session, wish: Ask, *, terms: Terms) -> None:
         plans.look_at(session, wish, terms)
 
 
-def check_not_frozen(session: Session, place: Experiment, action: str, terms: Terms) -> None:
+def check_not_frozen(session: Session, place: Experiment, action: str, terms: AllTerms) -> None:
     if plans.ACTIONS[action].waits_for_thaw:
         freezes.check(session, place, terms)
 
@@ -82,7 +82,7 @@ def check_may_ask(session: Session, wish: Ask, *, actor: Actor, roles: Roles) ->
         raise Refused(against)
 
 
-def ask(session: Session, wish: Ask, *, requester: str, terms: Terms) -> Request:
+def ask(session: Session, wish: Ask, *, requester: str, terms: AllTerms) -> Request:
     """Opens a request with the shares and the checklist as they stand, and asks for its card to be posted.
 
     Raises:
@@ -95,8 +95,9 @@ def ask(session: Session, wish: Ask, *, requester: str, terms: Terms) -> Request
         raise Refused(f"Say why: add `because` and the reason to the {wish.action}.")
     look = plans.look_at(session, wish, terms) if action.is_measured else None
     place = find_experiment(session, wish.experiment)
-    check_not_frozen(session, place, wish.action, terms)
-    plan = action.plan(session, place, wish, look, terms)
+    own = terms.of(place.name)
+    check_not_frozen(session, place, wish.action, own)
+    plan = action.plan(session, place, wish, look, own)
     _objections(plan, wish)
     request = Request(
         experiment_id=place.id,
@@ -104,9 +105,9 @@ def ask(session: Session, wish: Ask, *, requester: str, terms: Terms) -> Request
         requester=requester,
         reason=wish.reason,
         override=wish.override if plan.objections else None,
-        expires_at=func.now() + terms.quorums.expires_after,
+        expires_at=func.now() + own.quorums.expires_after,
     )
-    draw(session, place, request, plan, terms)
+    draw(session, place, request, plan, own)
     _make_way(session, place, request, replaces=wish.replaces)
     session.add(request)
     session.flush()

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from core.errors import Refused
+
 TEXT = ("varchar", "text", "bpchar")
 WHOLE = ("int2", "int4", "int8")
 NUMBER = ("numeric", "float4", "float8", *WHOLE)
@@ -117,6 +119,13 @@ _PURPOSE_OF_ADDING = {
     "variants": "start",
     "events": "the events model_promoted and model_rollback",
 }
+VERBS_OF_ADDING: Mapping[str, str] = {
+    "policies": "`policy … new` fails",
+    "policy_versions": "`policy` fails",
+    "variants": "`start` fails",
+    "events": "`promote` and `rollback` fail",
+}
+"""What people cannot do where a row of a table cannot be added."""
 RIGHTS: tuple[Right, ...] = (
     *(Right("SELECT", table, (), "to read") for table in COLUMNS),
     *(
@@ -125,6 +134,7 @@ RIGHTS: tuple[Right, ...] = (
     ),
     Right("UPDATE", "variants", ("name", "allocation"), "shares; archived names"),
     Right("UPDATE", "experiments", ("status",), "pause, resume; to lock an experiment while it is changed"),
+    Right("UPDATE", "policy_versions", ("status",), "only to revert that others put one out of use"),
     Right("UPDATE", "policies", ("description",), "only to lock a policy while its next version gets a number"),
     Right("REFERENCES", "experiments", ("id",), "steps and requests go where their experiment is deleted"),
     Right("REFERENCES", "policy_versions", ("id",), "so do stages with their policy version"),
@@ -134,6 +144,11 @@ TO_DELETE: tuple[Right, ...] = tuple(
     Right("DELETE", table, (), "retire … delete") for table in ("variants", "assignments", "metric_aggregates")
 )
 """Only for `retire … delete`."""
+
+
+def definition(table: str) -> str:
+    """The columns of a table with their types, as people write them."""
+    return ", ".join(f"{column} {types[0]}" for column, types in COLUMNS[table].items())
 
 
 def quoted(name: str) -> str:
@@ -148,13 +163,20 @@ def grant(right: Right, role: str) -> str:
 
 
 def script(role: str, database: str) -> str:
-    """What a database owner runs so that a role without any other right can be the bot's."""
+    """What a database owner runs so that a role without any other right can be the bot's.
+
+    Raises:
+        Refused: where the name is none.
+    """
+    if not role.strip():
+        raise Refused("Name the role: promotion-bot adopt --grants ROLE.")
     lines = [(grant(right, role), right.purpose) for right in RIGHTS if right.privilege != "SELECT"]
     width = max(len(statement) for statement, _ in lines)
     tables = ", ".join(f"exp.{table}" for table in COLUMNS)
     return "\n".join(
         [
-            "-- Run this as a superuser, or as the owner of the database and of the schema exp.",
+            "-- Run this as a superuser, or as the owner of the database and of the schema exp. The role has to exist:",
+            f"--   CREATE ROLE {quoted(role)} LOGIN PASSWORD '…';",
             f"GRANT CONNECT, TEMPORARY ON DATABASE {quoted(database)} TO {quoted(role)};",
             f"CREATE SCHEMA IF NOT EXISTS promotion AUTHORIZATION {quoted(role)};",
             f"GRANT USAGE ON SCHEMA exp TO {quoted(role)};",

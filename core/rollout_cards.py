@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from typing import Final
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -18,7 +19,7 @@ from core.looks import Seen
 from core.measure import StepSamples
 from core.recommendations import Standing
 from core.rules import allocation, decision
-from core.rules.decision import CheckRow, Terms
+from core.rules.decision import AllTerms, CheckRow, Terms
 from core.rules.metrics import METRICS, VariantMetrics
 from core.rules.verdict import Decision
 from core.signatures import Signature
@@ -107,7 +108,7 @@ def candidate_card(experiment: Experiment, look: Standing, terms: Terms) -> Cand
         share=look.share,
         next_step=allocation.next_step(look.share, terms.steps),
         days=look.seen.look.days_in_step,
-        minimum_days=decision.minimum_days(look.share),
+        minimum_days=terms.days_at(look.share),
         looked_at=look.recommended.made_at if look.recommended else None,
     )
 
@@ -128,19 +129,19 @@ def _variant_line(session: Session, variant: Variant, base: Variant | None, serv
     )
 
 
-def experiment_card(session: Session, experiment: str, *, terms: Terms, measured: bool = True) -> ExperimentCard:
+def experiment_card(session: Session, experiment: str, *, terms: AllTerms, measured: bool = True) -> ExperimentCard:
     """An experiment with its variants, and, where `measured`, each running candidate's numbers and verdict.
 
     Raises:
         Refused: where there is no such experiment.
     """
     place = find_experiment(session, experiment, lock=False)
-    there = variants(session, place)
+    there, own = variants(session, place), terms.of(place.name)
     base, note = baseline_or_note(session, place)
-    found = evidence.measure_step(session, place, terms) if measured else {}
+    found = evidence.measure_step(session, place, own) if measured else {}
     total = sum(metrics.sample_size for metrics in found.values())
     running = beside(base, there) if base is not None else []
-    looks = [evidence.standing(session, place, v, terms) for v in running] if measured else []
+    looks = [evidence.standing(session, place, v, own) for v in running] if measured else []
     return ExperimentCard(
         name=place.name,
         status=place.status,
@@ -148,27 +149,32 @@ def experiment_card(session: Session, experiment: str, *, terms: Terms, measured
             _variant_line(session, v, base, found.get(v.id, measure.NOTHING).sample_size / total if total else None)
             for v in there
         ),
-        candidates=tuple(candidate_card(place, look, terms) for look in looks),
+        candidates=tuple(candidate_card(place, look, own) for look in looks),
         baseline_metrics=_alone(found.get(base.id)) if base is not None and not looks else {},
         open_request=session.scalar(
             select(Request.id).where(Request.experiment_id == place.id, Request.state == "open")
         ),
         note=note,
         since=evidence.step_start(session, place),
-        frozen=freezes.frozen(session, place, terms),
+        frozen=freezes.frozen(session, place, own),
     )
 
 
-def experiments(session: Session, *, terms: Terms) -> list[ExperimentCard]:
-    """Every experiment without measurements, those that run first."""
-    order = {"active": 0, "paused": 1, "draft": 2, "completed": 3}
+LISTED: Final = 45
+"""Experiments in one message."""
+_ORDER: Final = ("active", "paused", "draft", "completed")
+
+
+def experiments(session: Session, *, terms: AllTerms) -> tuple[list[ExperimentCard], int]:
+    """The first experiments without measurements, those that run before the others, and how many there are in all."""
+    order = {status: n for n, status in enumerate(_ORDER)}
     names = session.execute(select(Experiment.name, Experiment.status)).all()
-    ordered = sorted(names, key=lambda row: (order[row.status], row.name))
-    return [experiment_card(session, row.name, terms=terms, measured=False) for row in ordered]
+    ordered = sorted(names, key=lambda row: (order.get(row.status, len(order)), row.name))[:LISTED]
+    return [experiment_card(session, row.name, terms=terms, measured=False) for row in ordered], len(names)
 
 
 def checklist_card(
-    session: Session, experiment: str, variant: str | None, *, terms: Terms
+    session: Session, experiment: str, variant: str | None, *, terms: AllTerms
 ) -> tuple[str, tuple[CheckRow, ...]]:
     """The candidate's name and its ten rows.
 
@@ -177,10 +183,10 @@ def checklist_card(
     """
     place = find_experiment(session, experiment, lock=False)
     chosen = candidate(session, place, variant)
-    return chosen.name, evidence.checklist(session, place, chosen, terms)
+    return chosen.name, evidence.checklist(session, place, chosen, terms.of(place.name))
 
 
-def recommended(session: Session, experiment: str, *, terms: Terms) -> tuple[CandidateCard, ...]:
+def recommended(session: Session, experiment: str, *, terms: AllTerms) -> tuple[CandidateCard, ...]:
     """Each running candidate's verdict.
 
     Raises:
@@ -192,11 +198,12 @@ def recommended(session: Session, experiment: str, *, terms: Terms) -> tuple[Can
     base, running = recommendations.running(session, place)
     if base is None or not running:
         candidate(session, place)  # says what is missing
-    return tuple(candidate_card(place, evidence.standing(session, place, v, terms), terms) for v in running)
+    own = terms.of(place.name)
+    return tuple(candidate_card(place, evidence.standing(session, place, v, own), own) for v in running)
 
 
 def why_card(
-    session: Session, experiment: str | uuid.UUID, variant: str | uuid.UUID | None, *, terms: Terms
+    session: Session, experiment: str | uuid.UUID, variant: str | uuid.UUID | None, *, terms: AllTerms
 ) -> WhyCard:
     """Everything behind the verdict on a candidate.
 
@@ -204,11 +211,12 @@ def why_card(
         Refused: where the experiment has no such candidate.
     """
     place = find_experiment(session, experiment, lock=False)
-    look = evidence.standing(session, place, candidate(session, place, variant), terms)
+    own = terms.of(place.name)
+    look = evidence.standing(session, place, candidate(session, place, variant), own)
     flaws = {kind: sum(days.values()) for kind, days in measure.flaws(session, place.id).items()}
     steps = _steps(look.seen, look.variant, baseline(session, place))
     daily = recommendations.recomputed(session, look.recommended) if look.recommended else None
-    return WhyCard(candidate_card(place, look, terms), daily, steps, flaws)
+    return WhyCard(candidate_card(place, look, own), daily, steps, flaws)
 
 
 def _steps(seen: Seen, variant: Variant, base: Variant) -> tuple[StepLine, ...]:
@@ -255,7 +263,7 @@ class RolloutCard:
     signature: Signature | None = None
 
 
-def rollout_card(session: Session, rollout_id: int, *, terms: Terms) -> RolloutCard:
+def rollout_card(session: Session, rollout_id: int, *, terms: AllTerms) -> RolloutCard:
     """A rollout as it stands now, with its verdict, numbers and checklist.
 
     Raises:
@@ -293,17 +301,18 @@ def rollout_card(session: Session, rollout_id: int, *, terms: Terms) -> RolloutC
 
 
 def _as_it_stands(
-    session: Session, place: Experiment, rollout: Rollout, terms: Terms
+    session: Session, place: Experiment, rollout: Rollout, terms: AllTerms
 ) -> tuple[CandidateCard | None, tuple[CheckRow, ...]]:
     """The verdict and the checklist; nothing where the candidate has lost its traffic a moment ago."""
     base, running = recommendations.running(session, place)
     variant = next((v for v in running if v.id == rollout.variant_id), None)
     if base is None or variant is None:
         return None, ()
-    look = recommendations.standing(session, place, variant, base, terms)
+    own = terms.of(place.name)
+    look = recommendations.standing(session, place, variant, base, own)
     is_linked = linked_version(session, variant) is not None
-    rows = evidence.checklist(session, place, variant, terms, look) if is_linked else ()
-    return candidate_card(place, look, terms), rows
+    rows = evidence.checklist(session, place, variant, own, look) if is_linked else ()
+    return candidate_card(place, look, own), rows
 
 
 def _ending(session: Session, rollout: Rollout) -> str | None:

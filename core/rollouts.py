@@ -15,7 +15,7 @@ from core import db, ledger, outbox
 from core.errors import Refused
 from core.looks import UNKNOWN
 from core.recommendations import Standing
-from core.rules import allocation, decision
+from core.rules import allocation
 from core.rules.calendar import Schedule
 from core.rules.decision import Terms
 from core.tables import Experiment, Request, Rollout
@@ -116,7 +116,7 @@ def _shown(found: Standing, terms: Terms) -> dict[str, Any]:
         "share": str(look.share),
         "next": None if step is None else str(step),
         "days": round(look.days_in_step, 2),
-        "minimum_days": decision.minimum_days(look.share),
+        "minimum_days": terms.days_at(look.share),
         "days_left": None if price is None or price.days is None else round(max(price.days, price.minimum_days), 1),
     }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Any, Final
 
@@ -11,7 +11,7 @@ from sqlalchemy import Row, text
 from sqlalchemy.orm import Session
 
 from core.rules import samples
-from core.rules.samples import BUCKETS, Counts, Ints, Sample
+from core.rules.samples import BUCKETS, Counts, Ints, Sample, edges_of
 
 TOKENS, TOKEN_PLANS = "tokens", "token_plans"
 """Sums over plans that log tokens and no cost; a price turns them into cost when samples are read."""
@@ -37,7 +37,8 @@ SELECT arm, step, CAST(at AT TIME ZONE 'UTC' AS date) AS day, sign,
     SELECT -1, {", ".join(f"{part}_0" for part in _PARTS)} FROM merged WHERE arm_0 IS NOT NULL AND {_DIFFERS}
   ) AS changed GROUP BY arm, step, day, sign
 """
-# A share and a count are taken of plans generated while they were collected ("seen"), a mean of those that have it.
+# A share, a count and a ratio are taken of plans generated while they were collected ("seen"), a mean and a quantile of
+# those that have it.
 _EXTRAS: Final = """
 WITH changed AS (
     SELECT 1 AS sign, arm, step, CAST(at AT TIME ZONE 'UTC' AS date) AS day, unit & 255 AS bucket, extra
@@ -46,14 +47,17 @@ WITH changed AS (
     SELECT -1, arm_0, step_0, CAST(at_0 AT TIME ZONE 'UTC' AS date), unit_0 & 255, extra_0
       FROM merged WHERE arm_0 IS NOT NULL AND extra_0 IS NOT NULL
 )
-SELECT arm, step, day, bucket, 'extra:' || v.name AS name, CAST(sum(sign * v.amount) AS bigint) AS amount
+SELECT arm, step, day, bucket, 'extra:' || v.name AS name, v.bin, CAST(sum(sign * v.amount) AS bigint) AS amount
   FROM changed CROSS JOIN LATERAL jsonb_each(extra) x CROSS JOIN LATERAL (
        SELECT split_part(x.key, ':', 1) AS kind, split_part(x.key, ':', 2) AS of) k
   CROSS JOIN LATERAL (
-       SELECT of, 1 WHERE kind IN ('share', 'count') AND extra ? ('seen:' || of)
-       UNION ALL SELECT of, CAST(x.value ->> 2 AS bigint) WHERE kind = 'mean'
-       UNION ALL SELECT of || '\\:plans', 1 WHERE kind IN ('seen', 'mean')) v (name, amount)
- GROUP BY arm, step, day, bucket, v.name HAVING sum(sign * v.amount) <> 0
+       SELECT of, CAST(NULL AS integer), 1 WHERE kind IN ('share', 'count') AND extra ? ('seen:' || of)
+       UNION ALL SELECT of, NULL, CAST(x.value ->> 2 AS bigint) WHERE kind = 'mean'
+       UNION ALL SELECT of || '\\:plans', NULL, 1 WHERE kind IN ('seen', 'mean')
+       UNION ALL SELECT of, CAST(x.value ->> 2 AS integer), 1 WHERE kind = 'quantile'
+       UNION ALL SELECT CASE kind WHEN 'over' THEN of || '\\:over' ELSE of END, NULL, CAST(x.value ->> 0 AS bigint)
+                  WHERE kind IN ('sum', 'over') AND extra ? ('seen:' || of)) v (name, bin, amount)
+ GROUP BY arm, step, day, bucket, v.name, v.bin HAVING sum(sign * v.amount) <> 0
 """
 
 
@@ -62,20 +66,32 @@ def changes(session: Session) -> dict[Day, Sample]:
     found: dict[Day, list[Sample]] = {}
     for row in session.execute(text(_RECORDS)):
         found.setdefault((row.arm, row.step, row.day), []).append(_sample(row))
-    for day, sums in _extras(session).items():
-        found.setdefault(day, []).append(Sample.of(sums))
+    for day, sample in _extras(session).items():
+        found.setdefault(day, []).append(sample)
     return {day: Sample.total(parts) for day, parts in found.items()}
 
 
-def _extras(session: Session) -> dict[Day, dict[str, Ints]]:
+def _extras(session: Session) -> dict[Day, Sample]:
     has_any = "SELECT EXISTS (SELECT FROM merged WHERE extra IS NOT NULL OR extra_0 IS NOT NULL)"
     if not session.execute(text(has_any)).scalar_one():
         return {}
-    found: dict[Day, dict[str, Ints]] = {}
+    found: dict[Day, dict[str, list[Row[Any]]]] = {}
     for row in session.execute(text(_EXTRAS)):
-        sums = found.setdefault((row.arm, row.step, row.day), {})
-        sums.setdefault(row.name, np.zeros(BUCKETS, dtype=np.int64))[row.bucket] += row.amount
-    return found
+        found.setdefault((row.arm, row.step, row.day), {}).setdefault(row.name, []).append(row)
+    return {day: _own_sample(by_name) for day, by_name in found.items()}
+
+
+def _own_sample(by_name: Mapping[str, Sequence[Row[Any]]]) -> Sample:
+    """A team's own sums and histograms; a row with a bin is of the latter."""
+    sums, histograms = {}, {}
+    for name, rows in by_name.items():
+        buckets, amounts = [row.bucket for row in rows], [row.amount for row in rows]
+        if rows[0].bin is None:
+            sums[name] = np.zeros(BUCKETS, dtype=np.int64)
+            np.add.at(sums[name], buckets, amounts)
+        else:
+            histograms[name] = Counts.of(buckets, [row.bin for row in rows], amounts, edges=edges_of(name))
+    return Sample.of(sums, histograms)
 
 
 def _sample(row: Row[Any]) -> Sample:

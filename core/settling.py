@@ -18,7 +18,7 @@ from core.rollouts import DELETED
 from core.rules import approval
 from core.rules import discrepancies as rules
 from core.rules.approval import Actor, Roles
-from core.rules.decision import Terms
+from core.rules.decision import AllTerms
 from core.rules.lifecycle import Stage
 from core.tables import AllocationStep, Discrepancy, Experiment, Policy, PolicyVersion
 from core.variants import baseline_or_note, find_experiment, set_shares, shares, variants
@@ -103,7 +103,7 @@ def _after_adopting(session: Session, place: Experiment, row: Discrepancy) -> Sh
 # --- Deciding -------------------------------------------------------------------------------------------------------
 
 
-def settle(session: Session, number: int, way: Way, *, shown: str, actor: Actor, roles: Roles, terms: Terms) -> str:
+def settle(session: Session, number: int, way: Way, *, shown: str, actor: Actor, roles: Roles, terms: AllTerms) -> str:
     """Adopts or reverts what a card `shown` by its mark said; a sentence for whoever clicked.
 
     Where things are other than the card said, nothing is done and the card is redrawn. What gives a candidate more
@@ -129,7 +129,7 @@ def settle(session: Session, number: int, way: Way, *, shown: str, actor: Actor,
     WAYS[row.kind, way](session, row, place, actor.id, ended)
     outbox.put_notice(session, ledger_id=ended)
     said = {
-        "adopt": "Adopted: what is there is what was decided from now on.",
+        "adopt": "Adopted: what is there counts as decided from now on.",
         "revert": "Reverted to what was decided.",
     }
     return said[way] + (" MLflow follows." if row.mlflow_model_name else "")
@@ -155,7 +155,7 @@ def _check_may(
     after: Shares | None,
     actor: Actor,
     roles: Roles,
-    terms: Terms,
+    terms: AllTerms,
 ) -> None:
     decided = {name: Decimal(share) for name, share in row.decided.items()} if _of_shares(row) else {}
     present = {name: Decimal(share or 0) for name, share in row.found.items()} if _of_shares(row) else {}

@@ -16,8 +16,8 @@ from core.errors import Refused
 from core.registry import Alignment, Registry
 from core.rules import lifecycle
 from core.rules.lifecycle import Stage
-from core.rules.mirroring import UNKNOWN, Part, Written
-from core.tables import LedgerEntry, Policy, PolicyStage, PolicyVersion, Qualification
+from core.rules.mirroring import Part, Written
+from core.tables import Effect, LedgerEntry, Policy, PolicyStage, PolicyVersion, Qualification
 
 MIRROR = "mirror"
 """What the record calls it that the registry was brought in line."""
@@ -160,7 +160,8 @@ def mirror(
 ) -> None:
     """Asks for the registry to be brought in line with the stages of a model; `occasion` names it once.
 
-    What others have set there is left alone, but for the part that it `reverts`.
+    What others have set there is left alone, but for the part that it `reverts`. What is decided now is kept with it,
+    so that nobody takes for another's what an attempt wrote that was broken off.
     """
     outbox.put(
         session,
@@ -169,6 +170,7 @@ def mirror(
         key=f"registry:{mlflow_model_name}:{occasion}",
         request_id=request_id,
         mlflow_model_name=mlflow_model_name,
+        decided=decided(session, mlflow_model_name),
         **({"reverts": reverts} if reverts else {}),
     )
 
@@ -189,26 +191,24 @@ def decided(session: Session, mlflow_model_name: str) -> dict[str, Stage]:
     return {version: lifecycle.model_stage(stages) for version, stages in found.items()}
 
 
-def _written(session: Session, due: outbox.Due) -> Written | None:
-    """What the registry was last told about a model; None where what is there now may be our own unfinished work."""
-    name = due.payload["mlflow_model_name"]
-    if due.is_retry or outbox.is_uncertain(session, due):
-        return None
-    query = select(LedgerEntry).where(LedgerEntry.action == MIRROR, LedgerEntry.subject == name)
+def told(session: Session, mlflow_model_name: str) -> Written:
+    """What the registry was last told about a model, and what attempts may have told it whose end nobody knows."""
+    unfinished = select(Effect).where(Effect.subject == model_subject(mlflow_model_name), Effect.done_at.is_(None))
+    maybe = tuple(effect.payload.get("decided", {}) for effect in session.scalars(unfinished))
+    query = select(LedgerEntry).where(LedgerEntry.action == MIRROR, LedgerEntry.subject == mlflow_model_name)
     last = session.scalar(query.order_by(LedgerEntry.id.desc()).limit(1))
-    reverts = due.payload.get("reverts")
     if last is None:
-        return replace(UNKNOWN, reverts=reverts)
+        return Written({}, None, is_known=False, maybe=maybe)
     evidence, after = last.evidence or {}, last.after or {}
     stages = {v: stage for v, stage in evidence["decided"].items() if stage != Stage.NONE}
-    return Written(stages, evidence.get("alias", after.get("alias")), reverts=reverts)
+    return Written(stages, evidence.get("alias", after.get("alias")), maybe=maybe)
 
 
 def align_registry(session: Session, due: outbox.Due, registry: Registry) -> Alignment:
     """Effect handler: the registry gets the stages as they are decided now; record and card say so."""
     name = due.payload["mlflow_model_name"]
     wanted = decided(session, name)
-    found = registry.align(name, wanted, _written(session, due))
+    found = registry.align(name, wanted, replace(told(session, name), reverts=due.payload.get("reverts")))
     production = next((v for v, stage in wanted.items() if stage == Stage.PRODUCTION), None)
     ledger.record(
         session,

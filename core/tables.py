@@ -284,6 +284,8 @@ class Effect(Base):
     created_at: Mapped[datetime] = mapped_column(server_default=_generated())
     done_at: Mapped[datetime | None]
     last_error: Mapped[str | None]
+    origin: Mapped[str | None]
+    """The id of what put it, as the log has it."""
 
 
 class Message(Base):

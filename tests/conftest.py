@@ -37,11 +37,11 @@ def a_server() -> Iterator[str]:
     folder = Path(tempfile.mkdtemp(prefix="promotion-bot-", dir=_quick_place()))  # short: the socket's path has a limit
     try:
         if given:
-            yield _with_template(given)
+            yield with_template(given)
         else:
             with db.embedded(folder) as url:
                 _hurry(url)
-                yield _with_template(url)
+                yield with_template(url)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -72,7 +72,8 @@ def _hurry(url: str) -> None:
     admin.dispose()
 
 
-def _with_template(url: str) -> str:
+def with_template(url: str) -> str:
+    """The URL of a server, with the database that every fresh one is a copy of."""
     name = f"template_promotion_{os.getpid()}"
     admin = _admin(url)
     with admin.connect() as connection:

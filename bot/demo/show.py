@@ -25,7 +25,7 @@ from bot.manifest import manifest
 from bot.sandbox import Channel, Person, Sandbox
 from core import db, settings
 from core.errors import Refused
-from core.settings import AlertsSection, SlackSection
+from core.sections import AlertsSection, SlackSection
 
 MARKER = "this-folder-is-a-promotion-bot-demo"
 COMPLETE = "complete"

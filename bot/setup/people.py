@@ -12,7 +12,7 @@ from bot.setup.findings import Finding, fault, ok, unknown, warning
 from bot.setup.seen import Seen, named_people
 from bot.setup.slack import reason
 from core.condition import Trouble
-from core.settings import ApprovalsSection
+from core.sections import ApprovalsSection
 
 WHY_BARRED: Final[Mapping[str, str]] = {
     BARRED["deleted"]: "is deactivated",

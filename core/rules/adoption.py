@@ -30,6 +30,8 @@ class Experiment:
     key: str
     name: str
     status: str
+    is_mute: bool = False
+    """It began over a week ago, and nothing was measured of it since."""
 
 
 @dataclass(frozen=True)
@@ -141,9 +143,14 @@ def _tagged(platform: Platform) -> Iterator[tuple[str, str, list[Version]]]:
 def reached(platform: Platform) -> dict[str, Stage]:
     """The stage to record for policy versions: in production by MLflow's tag, in experiment by their traffic.
 
-    Without a clear baseline nobody can say which arm is the candidate, so nothing is recorded there.
+    Without a clear baseline nobody can say which arm is the candidate, so nothing is recorded there; nor of a version
+    that is tagged production beside another, before somebody says which of them is.
     """
-    sound = {v.key for v in platform.versions if v.model and v.model_version}
+    tags = platform.tags or {}
+    claiming = {(model, version) for model in tags for version in _producing(tags[model])}
+    sound = {
+        v.key for v in platform.versions if v.model and v.model_version and (v.model, v.model_version) not in claiming
+    }
     found = dict.fromkeys(platform.in_production, Stage.PRODUCTION)
     bases = [(experiment, platform.baseline(experiment)) for experiment in platform.running]
     candidates = sound - {base.version for _, base in bases if base}
@@ -190,8 +197,14 @@ def _baselines(platform: Platform) -> Iterator[Misfit]:
         there = platform.arms.get(experiment.key, [])
         if there and platform.baseline(experiment) is None:
             named = [arm.name for arm in there if arm.is_named_baseline]
-            why = f"{' and '.join(sorted(named))} both exist" if named else f"only {_some(arm.name for arm in there)}"
-            yield Misfit(experiment.name, why)
+            others = f"neither in production nor named control: {_some(sorted(arm.name for arm in there))}"
+            yield Misfit(experiment.name, f"{' and '.join(sorted(named))} both exist" if named else others)
+
+
+def _mute(platform: Platform) -> Iterator[Misfit]:
+    for experiment in platform.experiments:
+        if experiment.status == "active" and experiment.is_mute and platform.arms.get(experiment.key):
+            yield Misfit(experiment.name, "no plan in the last seven days")
 
 
 def _some(names: Iterable[str], most: int = 3) -> str:
@@ -238,6 +251,13 @@ def _half_models(platform: Platform) -> Iterator[Misfit]:
         if bool(version.model) != bool(version.model_version):
             which = "a model, but no version of it" if version.model else "a version, but no model"
             yield Misfit(version.label, f"names {which}")
+
+
+def _odd_tags(platform: Platform) -> Iterator[Misfit]:
+    for model, tags in (platform.tags or {}).items():
+        for version, stage in tags.items():
+            if stage and stage not in set(Stage):
+                yield Misfit(model, f"version {version} is tagged {stage!r}")
 
 
 def _missing_models(platform: Platform) -> Iterator[Misfit]:
@@ -287,6 +307,11 @@ KINDS: tuple[Kind, ...] = (
     ),
     Kind("Experiments without variants", "The bot leaves them alone. Add variants, or complete them.", _empty),
     Kind(
+        "Active experiments of which nothing is heard",
+        "The bot tells nothing of them until plans or aggregates come. Complete those that are over.",
+        _mute,
+    ),
+    Kind(
         "No clear baseline",
         "Nothing can be compared there. Rename the variant to compare with to `control`, "
         "or tag its model version in MLflow stage=production.",
@@ -314,6 +339,11 @@ KINDS: tuple[Kind, ...] = (
         _duplicates,
     ),
     Kind("Half a model version", "Such a policy version cannot be promoted. Fill in the other half.", _half_models),
+    Kind(
+        "Unknown stages in MLflow",
+        "The bot takes them for none. Where they mean one, write candidate, experiment, production or archived.",
+        _odd_tags,
+    ),
     Kind(
         "Model versions that MLflow does not have",
         "The decision would stand and MLflow could not follow. Correct the policy version.",

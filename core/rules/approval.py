@@ -96,6 +96,19 @@ def asking_objection(action: str, *, experiment: str, actor: Actor, roles: Roles
     return f"Only operators, approvers and the owners of {experiment} may ask for this. Ask one of them to do so."
 
 
+def acting_objection(experiment: str | None, *, actor: Actor, roles: Roles) -> str | None:
+    """Why this actor may not do what takes no approval, in an experiment or in none; None where they may.
+
+    That is to qualify, to create a policy version, to pause, to hold, to dismiss an alert or let it rest.
+    """
+    if actor.barred:
+        return actor.barred
+    deciders = roles.deciders if experiment is None else roles.approvers_of(experiment) | roles.on_call
+    if roles.operators is None or actor.id in roles.operators | deciders:
+        return None
+    return "Only operators, approvers, owners and those on call may do this. Ask one of them to do so."
+
+
 def _deciders(experiment: str | None, roles: Roles) -> frozenset[str]:
     return roles.approvers | roles.owners if experiment is None else roles.approvers_of(experiment)
 

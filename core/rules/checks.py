@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final, Literal
 
-from scipy.special import chdtrc, pdtr  # type: ignore[import-untyped]
+import scipy  # type: ignore[import-untyped]  # its parts are loaded when they are used
 
 from core.rules.estimates import COVERAGE_GAP, SURELY_SOME, Comparison, Step, compare
-from core.rules.metrics import Metric, Quantile, value_of
+from core.rules.metrics import Metric, Quantile, counts_plans, value_of
 from core.rules.samples import Sample
 
 MISMATCH_CHANCE: Final = 0.001
@@ -76,7 +76,7 @@ def sample_ratio(units: Mapping[str, int], shares: Mapping[str, Decimal | float]
     chi2 = sum((units.get(name, 0) - due) ** 2 / due for name, due in expected.items())
     off = {name: units.get(name, 0) / due - 1 for name, due in expected.items()}
     name = max(off, key=lambda key: (abs(off[key]), key))
-    if not (chdtrc(len(weights) - 1, chi2) < MISMATCH_CHANCE and abs(off[name]) > MISMATCH_DEVIATION):
+    if not (scipy.special.chdtrc(len(weights) - 1, chi2) < MISMATCH_CHANCE and abs(off[name]) > MISMATCH_DEVIATION):
         return None
     return Concern(
         "sample ratio",
@@ -95,7 +95,9 @@ def freshness(traffic: Traffic) -> Concern | None:
     if _is_silent(traffic):
         return Concern("freshness", "No events for an hour. What is missing may be exactly what went wrong.")
     due = traffic.last_hour_a_week_ago
-    if due is None or traffic.last_hour >= SCARCE * due or pdtr(traffic.last_hour, due) >= MISMATCH_CHANCE:
+    if due is None or traffic.last_hour >= SCARCE * due:
+        return None
+    if scipy.special.pdtr(traffic.last_hour, due) >= MISMATCH_CHANCE:
         return None
     return Concern("freshness", f"{traffic.last_hour:,} events in the last hour, {due:,} in the same hour a week ago.")
 
@@ -168,12 +170,12 @@ def _has_stopped(metric: Metric, before: Sequence[Sample], day: Sequence[Sample]
         over = each(lambda sample: sample.counts_of(source.histogram).many)
     else:
         over = each(lambda sample: sample.total_of(source.denominator))
-    if over[0] / plans[0] - over[1] / plans[1] > COVERAGE_GAP:
+    if counts_plans(metric) and over[0] / plans[0] - over[1] / plans[1] > COVERAGE_GAP:
         return True
     if isinstance(source, Quantile):
         return False
     total = each(lambda sample: sample.total_of(source.numerator))
-    events = total[0] if source.scale == 1 else over[0]
+    events = total[0] if source.scale == 1 else over[0] * source.denominator_scale
     return total[0] > 0 and total[1] == 0 and over[0] > 0 and events / over[0] * over[1] >= SURELY_SOME
 
 

@@ -18,27 +18,84 @@ Rule = Literal["calibrated", "document"]
 
 MINIMUM_DAYS: Mapping[Decimal, int] = {Decimal("0.10"): 3, Decimal("0.25"): 5, Decimal("0.50"): 7}
 """Days that each allocation must last (model-promotion.md, 4.2)."""
-SHORTEST_DAYS = 3
+
+
+def minimum_days(allocation: Decimal | float | None, least: Mapping[Decimal, int] = MINIMUM_DAYS) -> int:
+    """Days a candidate must have stayed at `allocation` (a share of 1); the shortest period where it is None."""
+    reached = [share for share in least if allocation is not None and allocation >= share]
+    return least[max(reached)] if reached else min(least.values())
 
 
 @dataclass(frozen=True)
 class Terms:
-    """The terms on which an installation judges its rollouts and decides on them; the document's by default."""
+    """The terms on which a rollout is judged and decided on; the document's by default."""
 
     steps: tuple[Decimal, ...] = STEPS
     minimum_samples: int = MINIMUM_SAMPLES
     price_per_1000_tokens: Decimal | None = None
+    minimum_days: Mapping[Decimal, int] = field(default_factory=lambda: MINIMUM_DAYS)
+    """By share: the days from there on to the next share of these."""
     metrics: tuple[Metric, ...] = METRICS
+    """The document's six, in their order, and after them a team's own."""
     rule: Rule = "calibrated"
-    rules: Mapping[str, Rule] = field(default_factory=dict)
-    """For the experiments, by name, that are judged by another rule."""
     quorums: Quorums = field(default_factory=Quorums)
     freezes: tuple[Window, ...] = ()
     """When nothing may move on."""
 
-    def rule_of(self, experiment: str) -> Rule:
-        """The rule that decides an experiment."""
-        return self.rules.get(experiment, self.rule)
+    @property
+    def fixed(self) -> tuple[Metric, ...]:
+        """Those of the document's six that decide; its fixed thresholds know no others."""
+        return tuple(metric for metric in self.metrics if metric.name in _SIX and metric.is_guardrail)
+
+    def days_at(self, allocation: Decimal | float | None) -> int:
+        """Days a candidate must stay at a share; the shortest period where it is None."""
+        return minimum_days(allocation, self.minimum_days)
+
+    def of(self, experiment: str) -> Terms:
+        """The same for every experiment."""
+        return self
+
+
+_SIX = frozenset(metric.name for metric in METRICS)
+DOCUMENT = Terms()
+"""The document's own."""
+
+
+class AllTerms(Protocol):
+    """The terms of every experiment: the rulebook of an installation, or `Terms` that hold for all.
+
+    What is done about one experiment takes its `Terms`; whatever finds the experiment first takes these.
+    """
+
+    @property
+    def price_per_1000_tokens(self) -> Decimal | None: ...
+    @property
+    def freezes(self) -> tuple[Window, ...]: ...
+    def of(self, experiment: str) -> Terms:
+        """The terms of one experiment."""
+        ...
+
+
+@dataclass(frozen=True)
+class Rulebook:
+    """The terms of an installation: the usual ones, and those of the experiments, by name, that have their own."""
+
+    usual: Terms = field(default_factory=Terms)
+    own: Mapping[str, Terms] = field(default_factory=dict)
+
+    @property
+    def price_per_1000_tokens(self) -> Decimal | None:
+        """What tokens cost; the same for all experiments."""
+        return self.usual.price_per_1000_tokens
+
+    @property
+    def freezes(self) -> tuple[Window, ...]:
+        """When nothing may move on; each window says in which experiments."""
+        return self.usual.freezes
+
+    def of(self, experiment: str) -> Terms:
+        """The terms of one experiment."""
+        return self.own.get(experiment, self.usual)
 
 
 class Measured(Protocol):
@@ -60,29 +117,23 @@ def _is_missing(measured: Measured, metric: Metric) -> bool:
     return metric.required if is_absent else _value(measured, metric) is None
 
 
-def minimum_days(allocation: Decimal | float | None) -> int:
-    """Days a candidate must have stayed at `allocation` (a share of 1); the shortest period where it is None."""
-    reached = [days for share, days in MINIMUM_DAYS.items() if allocation is not None and allocation >= share]
-    return max(reached, default=SHORTEST_DAYS)
-
-
-def beyond_tolerance(variant: Measured, baseline: Measured) -> list[Metric]:
-    """The metrics in which the variant is worse than the document accepts."""
+def beyond_tolerance(variant: Measured, baseline: Measured, metrics: Sequence[Metric] = METRICS) -> list[Metric]:
+    """The metrics in which the variant is worse than they accept."""
     return [
         metric
-        for metric in METRICS
+        for metric in metrics
         if (value := _value(variant, metric)) is not None and metric.is_beyond(value, _value(baseline, metric))
     ]
 
 
-def not_measured(variant: Measured, baseline: Measured) -> list[Metric]:
+def not_measured(variant: Measured, baseline: Measured, metrics: Sequence[Metric] = METRICS) -> list[Metric]:
     """The metrics that cannot be judged: a required one without a value, or one whose value is not a finite number.
 
     A metric with an absolute limit is judged without the baseline.
     """
     return [
         metric
-        for metric in METRICS
+        for metric in metrics
         if _is_missing(variant, metric) or (metric.limit is None and _is_missing(baseline, metric))
     ]
 
@@ -101,20 +152,20 @@ def judge(
     duration_days: float,
     allocation: Decimal | float | None = None,
     *,
-    minimum_samples: int = MINIMUM_SAMPLES,
+    terms: Terms = DOCUMENT,
 ) -> Judgement:
     """The document's criteria in its order; `should_increase_allocation` says what they are.
 
     Comparisons are written so that a value that is not a number never lets anything pass.
     """
-    samples, needed = variant.sample_size, minimum_days(allocation)
-    if not samples >= minimum_samples:
-        return Judgement("wait", f"{samples:,} of the {minimum_samples:,} plans needed have been served.")
-    if not duration_days >= SHORTEST_DAYS:
-        return Judgement("wait", f"{duration_days:.1f} of the {SHORTEST_DAYS} days needed have passed.")
-    if beyond := beyond_tolerance(variant, baseline):
+    samples, needed, shortest = variant.sample_size, terms.days_at(allocation), terms.days_at(None)
+    if not samples >= terms.minimum_samples:
+        return Judgement("wait", f"{samples:,} of the {terms.minimum_samples:,} plans needed have been served.")
+    if not duration_days >= shortest:
+        return Judgement("wait", f"{duration_days:.1f} of the {shortest} days needed have passed.")
+    if beyond := beyond_tolerance(variant, baseline, terms.fixed):
         return Judgement("rollback", f"Beyond tolerance: {_titles(beyond)}.")
-    if missing := not_measured(variant, baseline):
+    if missing := not_measured(variant, baseline, terms.fixed):
         return Judgement("wait", f"Not measured: {_titles(missing)}. That is no good news.")
     if duration_days < needed:
         return Judgement("wait", f"{duration_days:.1f} of the {needed} days needed at this share have passed.")
@@ -141,7 +192,8 @@ def should_increase_allocation(
     evidence is not good news. Harm is acted on from day 3 whatever the allocation; only an increase has to wait for
     the allocation's own minimum.
     """
-    return judge(variant_metrics, baseline_metrics, duration_days, allocation, minimum_samples=minimum_samples).verdict
+    terms = Terms(minimum_samples=minimum_samples)
+    return judge(variant_metrics, baseline_metrics, duration_days, allocation, terms=terms).verdict
 
 
 def why(
@@ -153,7 +205,7 @@ def why(
     minimum_samples: int = MINIMUM_SAMPLES,
 ) -> str:
     """The reason behind `should_increase_allocation` on the same numbers, as one sentence for people."""
-    return judge(variant, baseline, duration_days, allocation, minimum_samples=minimum_samples).why
+    return judge(variant, baseline, duration_days, allocation, terms=Terms(minimum_samples=minimum_samples)).why
 
 
 @dataclass(frozen=True)
@@ -174,11 +226,6 @@ class Held:
     share: Decimal
     days: float
 
-    @property
-    def is_enough(self) -> bool:
-        """True where the document's minimum for this share has passed."""
-        return self.days >= minimum_days(self.share)
-
 
 @dataclass(frozen=True)
 class Evidence:
@@ -194,7 +241,7 @@ class Evidence:
     baseline: Measured
     judged: Mapping[str, tuple[bool | None, str]] | None = None
     """By metric: whether it passes, and its numbers. Where there is none, point estimates are compared."""
-    minimum_samples: int = MINIMUM_SAMPLES
+    terms: Terms = DOCUMENT
 
 
 Periods = Sequence[tuple[Decimal, float]]
@@ -234,12 +281,21 @@ def format_value(metric: Metric, value: float | None) -> str:
     """A number as a person reads it: 71.3 %, 1.42, 412 ms, 0.0031."""
     if value is None:
         return "no data"
-    return {"share": f"{value:.1%}".replace("%", " %"), "count": f"{value:.2f}", "ms": f"{value:,.0f} ms"}.get(
-        metric.unit, f"{value:.4g}"
-    )
+    written = {
+        "share": f"{value:.1%}".replace("%", " %"),
+        "count": f"{value:.2f}",
+        "ms": f"{value:,.0f} ms",
+        "number": f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}",
+    }
+    return written.get(metric.unit, f"{value:.4g}")
 
 
 def _compared(metric: Metric, evidence: Evidence) -> tuple[bool | None, str]:
+    passed, detail = _told(metric, evidence)
+    return (passed, detail) if metric.is_guardrail else (True, f"{detail} (shown only)")
+
+
+def _told(metric: Metric, evidence: Evidence) -> tuple[bool | None, str]:
     if evidence.judged is not None:
         return evidence.judged.get(metric.name, (None, "no data"))
     value, base = _value(evidence.candidate, metric), _value(evidence.baseline, metric)
@@ -248,29 +304,31 @@ def _compared(metric: Metric, evidence: Evidence) -> tuple[bool | None, str]:
 
 
 def _metric_row(title: str, names: Sequence[str], evidence: Evidence) -> CheckRow:
-    chosen = [metric for metric in METRICS if metric.name in names]
+    chosen = [metric for metric in evidence.terms.metrics if metric.name in names]
     found = [(metric, *_compared(metric, evidence)) for metric in chosen]
     verdicts = [passed for _, passed, _ in found]
     passed = False if False in verdicts else None if None in verdicts else True
     label = {metric.name: f"{metric.title.removeprefix(f'{title} ')} " if len(chosen) > 1 else "" for metric in chosen}
     detail = "; ".join(f"{label[metric.name]}{text}" for metric, _, text in found)
-    if evidence.candidate.sample_size < evidence.minimum_samples:
+    if evidence.candidate.sample_size < evidence.terms.minimum_samples:
         return CheckRow(title, None, f"{detail} (too early to judge)", waits=True)
     return CheckRow(title, passed, detail)
 
 
-def _duration_row(held: Sequence[Held]) -> CheckRow:
+def _duration_row(held: Sequence[Held], terms: Terms) -> CheckRow:
     """The days at each step. A step that was left too early has failed; one that still lasts or is to come waits."""
-    is_enough = bool(held) and all(step.is_enough for step in held)
+    least = [terms.days_at(step.share) for step in held]
+    enough = [step.days >= days for step, days in zip(held, least, strict=True)]
     reached = max((n for n, step in enumerate(held) if step.days > 0), default=0)
-    detail = ", ".join(f"{percent(h.share)}: {_days_so_far(h)}" for h in held)
-    waits = not is_enough and all(step.is_enough for step in held[:reached])
-    return CheckRow("Minimum duration", is_enough, detail or "no step held yet", waits)
+    detail = ", ".join(f"{percent(h.share)}: {_days_so_far(h, days)}" for h, days in zip(held, least, strict=True))
+    is_enough = bool(held) and all(enough)
+    return CheckRow(
+        "Minimum duration", is_enough, detail or "no step held yet", waits=not is_enough and all(enough[:reached])
+    )
 
 
-def _days_so_far(held: Held) -> str:
-    least = minimum_days(held.share)
-    return f"{held.days:.1f} d, {least} needed" if held.is_enough else f"{held.days:.1f} of {least} d"
+def _days_so_far(held: Held, least: int) -> str:
+    return f"{held.days:.1f} d, {least} needed" if held.days >= least else f"{held.days:.1f} of {least} d"
 
 
 def _plans_so_far(plans: int, least: int) -> str:
@@ -279,7 +337,7 @@ def _plans_so_far(plans: int, least: int) -> str:
 
 def checklist(evidence: Evidence) -> tuple[CheckRow, ...]:
     """The ten rows of model-promotion.md, section 7, in its order, each with the numbers behind it."""
-    initial, samples = evidence.initial_share, evidence.candidate.sample_size
+    initial, samples, terms = evidence.initial_share, evidence.candidate.sample_size, evidence.terms
     return (
         CheckRow("Offline evaluation", evidence.evaluation_passed, evidence.evaluation_detail),
         CheckRow("Policy version", evidence.is_linked, evidence.link_detail),
@@ -288,12 +346,12 @@ def checklist(evidence: Evidence) -> tuple[CheckRow, ...]:
             None if initial is None else initial <= INITIAL_LIMIT,
             "no record of its first share" if initial is None else f"joined at {percent(initial)}",
         ),
-        _duration_row(evidence.held),
+        _duration_row(evidence.held, terms),
         CheckRow(
             "Sample size",
-            samples >= evidence.minimum_samples,
-            _plans_so_far(samples, evidence.minimum_samples),
-            waits=samples < evidence.minimum_samples,
+            samples >= terms.minimum_samples,
+            _plans_so_far(samples, terms.minimum_samples),
+            waits=samples < terms.minimum_samples,
         ),
         *(_metric_row(title, names, evidence) for title, names in _METRIC_ROWS),
     )

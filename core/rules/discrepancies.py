@@ -73,13 +73,18 @@ def _of_versions(decided: Decided, found: Found) -> list[Discrepancy]:
     ]
 
 
-def of_model(present: Tags, holder: str | None, stages: Mapping[str, Stage]) -> list[Discrepancy]:
-    """Where the tags of a model, or the version that has the alias `production`, are other than the stages say."""
+def of_model(present: Tags, holder: str | None, stages: Mapping[str, Stage], *, is_told: bool) -> list[Discrepancy]:
+    """Where the tags of a model, or the version that has the alias `production`, are other than the stages say.
+
+    Before the registry `is_told` anything, its tags are as old as the model: only those about production count.
+    """
     wanted = mirroring.wanted_tags(present, stages)
-    other = sorted(v for v, stage in wanted.items() if present[v] != stage)
-    alias = mirroring.wanted_alias(present.keys(), stages, holder)
+    changed = [v for v, stage in wanted.items() if present[v] != stage]
+    other = sorted(v for v in changed if is_told or Stage.PRODUCTION in (present[v], wanted[v]))
     tags = [Discrepancy("tags", {v: wanted[v] for v in other}, {v: present[v] for v in other})] if other else []
-    return [*tags, *([Discrepancy("alias", {"production": alias}, {"production": holder})] if alias != holder else [])]
+    alias = mirroring.wanted_alias(present.keys(), stages, holder)
+    is_moved = is_told and alias != holder
+    return [*tags, *([Discrepancy("alias", {"production": alias}, {"production": holder})] if is_moved else [])]
 
 
 # --- What can be done -----------------------------------------------------------------------------------------------

@@ -16,8 +16,18 @@ import numpy.typing as npt
 
 from core.rules.contrasts import Contrast, contrast, divided, weights
 from core.rules.deviates import SUREST, deviate, gamma_deviate, sequence_z, student, unskewed
-from core.rules.metrics import METRICS, Metric, Quantile, Ratio, value_at
-from core.rules.samples import BUCKETS, EDGES_MS, Floats, Sample
+from core.rules.metrics import (
+    METRICS,
+    Metric,
+    Quantile,
+    Ratio,
+    counts_plans,
+    edge_at,
+    share_above,
+    share_over,
+    value_at,
+)
+from core.rules.samples import BUCKETS, Floats, Sample, edges_of
 
 FEWEST_PLANS: Final = 150
 """Plans of the candidate before anything is tested."""
@@ -27,7 +37,6 @@ COVERAGE_GAP: Final = 0.2
 """Where the arms log a metric for shares of their plans further apart than this, they are not comparable."""
 SURELY_SOME: Final = 20.0
 """Where this many were to be expected and none came, the logging is in doubt, not the world."""
-_LOG_RATIO: Final = math.log(1.02)
 _UNBOUNDED: Final = 1e6
 
 
@@ -74,23 +83,12 @@ class Comparison:
         """True where there is evidence, in whichever direction."""
         return self.problem is None
 
-
-def _edge(value: float) -> int:
-    """The index of the bin edge nearest to a latency."""
-    at = round(math.log(max(value, 1e-9) / EDGES_MS[0]) / _LOG_RATIO)
-    return min(max(at, 0), len(EDGES_MS) - 1)
-
-
-def _share_above(edge: int, by_bin: Floats) -> float:
-    return float(by_bin[edge + 1 :].sum())
-
-
-def _share_over(value: float, by_bin: Floats) -> float:
-    """The share of a normalised histogram above any latency, values spread evenly on the logarithm within a bin."""
-    at = math.log(max(value, 1e-9) / EDGES_MS[0]) / _LOG_RATIO
-    edge = min(max(math.floor(at), 0), len(EDGES_MS) - 1)
-    inside = min(max(at - edge, 0.0), 1.0) * float(by_bin[edge + 1])
-    return _share_above(edge, by_bin) - inside
+    @property
+    def surely_breaks_limit(self) -> bool:
+        """True where the candidate's whole interval is beyond the metric's absolute limit."""
+        best = self.high if self.metric.higher_is_better else self.low
+        is_known = self.is_measurable and self.is_beyond and self.baseline is not None and best is not None
+        return is_known and self.metric.breaks_limit((best or 0.0) * (self.baseline or 0.0))
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,14 +102,15 @@ class _Spread:
     value_c: float
     value_v: float
     bound: float | None
+    edges: Floats
 
     @property
     def edge(self) -> int:
-        return _edge(self.value_c)
+        return edge_at(self.value_c, self.edges)
 
     @property
     def bound_edge(self) -> int:
-        return self.edge if self.bound is None else _edge(self.bound)
+        return self.edge if self.bound is None else edge_at(self.bound, self.edges)
 
     @property
     def tolerance(self) -> float:
@@ -120,11 +119,14 @@ class _Spread:
             return 0.0
         factor = self.bound / self.value_c
         factor = min(factor, 1 / 1.05) if self.metric.higher_is_better else max(factor, 1.05)
-        return abs(_share_over(self.value_c / factor, self.baseline) - _share_over(self.value_c, self.baseline))
+        at_bound, at_value = (
+            share_over(value, self.baseline, self.edges) for value in (self.value_c / factor, self.value_c)
+        )
+        return abs(at_bound - at_value)
 
 
 def _mixed(histogram: str, steps: Sequence[Step]) -> Floats:
-    """The weighted histogram of each arm, of sum one or empty; shape (2, BINS)."""
+    """The weighted histogram of each arm, of sum one or empty; shape (2, bins)."""
     found = np.array([[arm.counts_of(histogram).by_bin for arm in (s.baseline, s.candidate)] for s in steps])
     plans = found.sum(axis=-1, keepdims=True)
     mixed: Floats = np.einsum("kr,kab->ab", weights(plans), divided(found, plans))
@@ -132,10 +134,11 @@ def _mixed(histogram: str, steps: Sequence[Step]) -> Floats:
 
 
 def _spread(metric: Metric, source: Quantile, mixed: Floats) -> _Spread | None:
-    value_c, value_v = (value_at(1 - source.q, by_bin) for by_bin in mixed)
+    edges = edges_of(source.histogram)
+    value_c, value_v = (value_at(1 - source.q, by_bin, edges) for by_bin in mixed)
     if value_c is None or value_v is None:
         return None
-    return _Spread(metric, 1 - source.q, mixed[0], mixed[1], value_c, value_v, metric.bound(value_c))
+    return _Spread(metric, 1 - source.q, mixed[0], mixed[1], value_c, value_v, metric.bound(value_c), edges)
 
 
 def _spreads(steps: Sequence[Step], metrics: Sequence[Metric]) -> list[_Spread | None]:
@@ -171,6 +174,8 @@ def _filled(steps: Sequence[Step], rows: Sequence[_Row]) -> tuple[Floats, Floats
                     y[k, a, r], n[k, a, r] = arm.sum_of(source.numerator), arm.sum_of(source.denominator)
         if isinstance(source, Ratio):
             y[:, :, r] *= source.scale
+            if not source.counts_plans:
+                n[:, :, r] *= source.denominator_scale
     return y, n
 
 
@@ -228,7 +233,7 @@ class _Logged:
         if not base or not mine:
             return f"{'the candidate' if base else 'the baseline'} does not log it"
         covered = [o / plans if plans > 0 else 0.0 for o, plans in zip((base, mine), self.plans[row], strict=True)]
-        if abs(covered[0] - covered[1]) > COVERAGE_GAP:
+        if counts_plans(metric) and abs(covered[0] - covered[1]) > COVERAGE_GAP:
             return f"logged for {covered[1]:.0%} of the candidate's plans and {covered[0]:.0%} of the baseline's"
         if not any(self.is_any[row]) and not isinstance(metric.source, Quantile):
             return "none was recorded in either arm"
@@ -324,7 +329,7 @@ def _ratio_compared(metric: Metric, found: Contrast, row: int) -> Comparison:
 def _spread_compared(spread: _Spread, found: Contrast, row: int, limit_row: int, plans: Sequence[float]) -> Comparison:
     metric = spread.metric
     harm = _Harm.of(found, row, metric, spread.tolerance)
-    beyond_c = _share_above(spread.bound_edge, spread.baseline)
+    beyond_c = share_above(spread.bound_edge, spread.baseline)
     # Nobody beyond the bound so far is no proof that nobody ever is: one plan more than counted.
     at_least = math.sqrt(sum((p := (beyond_c * n + 1) / (n + 2)) * (1 - p) / n for n in plans))
     excess = (spread.upper - beyond_c) * (-1 if metric.higher_is_better else 1)
@@ -332,8 +337,8 @@ def _spread_compared(spread: _Spread, found: Contrast, row: int, limit_row: int,
     half = harm.half_width * harm.se
     # Plans slower than a quantile are counted events, and at p99 few: the daily looks take the score test as well.
     z, se = _scored(metric, found, row) or (harm.deviate(harm.harm), harm.se)
-    low = value_at(spread.upper + half, spread.candidate) if spread.upper + half < 1 else None
-    high = value_at(spread.upper - half, spread.candidate) if spread.upper > half else None
+    low = value_at(spread.upper + half, spread.candidate, spread.edges) if spread.upper + half < 1 else None
+    high = value_at(spread.upper - half, spread.candidate, spread.edges) if spread.upper > half else None
     return Comparison(
         metric,
         candidate=spread.value_v,

@@ -143,9 +143,12 @@ def _state(overall: Comparison, worse: Sequence[Comparison]) -> State:
 NO_INTERVAL: Final = "no interval: only aggregates are there"
 
 
-def from_aggregates(candidate: VariantMetrics, baseline: VariantMetrics) -> tuple[Finding, ...]:
+def from_aggregates(
+    candidate: VariantMetrics, baseline: VariantMetrics, metrics: Sequence[Metric] = METRICS
+) -> tuple[Finding, ...]:
     """The document's six as point estimates: aggregates know nothing of units, so nothing can be said about chance."""
-    return tuple(_point(metric, getattr(candidate, metric.name), getattr(baseline, metric.name)) for metric in METRICS)
+    there = [metric for metric in metrics if hasattr(candidate, metric.name)]
+    return tuple(_point(metric, getattr(candidate, metric.name), getattr(baseline, metric.name)) for metric in there)
 
 
 def _point(metric: Metric, mine: float | None, base: float | None) -> Finding:
@@ -159,7 +162,10 @@ def _point(metric: Metric, mine: float | None, base: float | None) -> Finding:
         ratio=mine / base if mine is not None and base else None,
         is_beyond=mine is not None and metric.is_beyond(mine, base),
     )
-    return Finding(metric, "no interval" if is_there else "not measurable", found, found, found, False, 0.0, 0.0, None)
+    state: State = "no interval" if is_there else "not measurable"
+    if not metric.is_guardrail:
+        state = "informative"
+    return Finding(metric, state, found, found, found, False, 0.0, 0.0, None)
 
 
 def reason(worse: Sequence[Finding]) -> str:

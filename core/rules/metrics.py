@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
 from core.rules import samples
-from core.rules.samples import BINS, EDGES_MS, LATENCY, NANO, PLANS, Floats, Sample
+from core.rules.samples import EDGES_MS, LATENCY, NANO, PLANS, Floats, Sample, edges_of
 
 MINIMUM_SAMPLES = 1000
 """Plans a candidate must have served before anything is concluded."""
 
-Unit = Literal["share", "count", "ms", "money"]
+_LOG_RATIO = math.log(1.02)
+Unit = Literal["share", "count", "ms", "money", "number"]
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,10 @@ class Ratio:
     denominator: str = PLANS
     scale: float = 1.0
     """What one unit of the numerator's sum is worth in the metric's own unit."""
+    denominator_scale: float = 1.0
+    """The same of the denominator's."""
+    counts_plans: bool = True
+    """False where the denominator is something that happens to plans, so that it does not tell who logs the metric."""
 
 
 @dataclass(frozen=True)
@@ -53,29 +59,49 @@ class Quantile:
 
 @dataclass(frozen=True)
 class Collected:
-    """What is collected of events for a metric beyond the six; sums `extra:<name>` over `extra:<name>:plans`.
+    """What is collected of events for a metric beyond the six, by its plan; sums `extra:<name>` over
+    `extra:<name>:plans`, or over `extra:<name>:over`, or the histogram `extra:<name>`.
 
     `share`: the plan is named by at least one event of this type. `count`: by how many different ones; the same time
-    and payload is the same event. Both over plans generated while the metric was collected. `mean`: the number
-    `metrics.<field>` of the first event of this type that has one, in billionths, over plans that have it.
+    and payload is the same event. `ratio`: how many there are of one type, or what they log in `metrics.<field>`, over
+    the same of another, `over`. These three over plans generated while the metric was collected. `mean`: the number
+    `metrics.<field>` of the first event of this type that has one, in billionths, over plans that have it. `quantile`:
+    the histogram of these.
     """
 
     name: str
-    kind: Literal["share", "count", "mean"]
+    kind: Literal["share", "count", "mean", "quantile", "ratio"]
     event: str
     field: str | None = None
+    over: tuple[str, str | None] | None = None
+    """Of a ratio: the event, and the field or None."""
 
     def __post_init__(self) -> None:
         if not self.name or ":" in self.name:
             raise ValueError(f"a metric's name must not be empty nor contain a colon: {self.name!r}")
-        if (self.kind == "mean") != (self.field is not None):
+        if self.kind != "ratio" and (self.kind in ("mean", "quantile")) != (self.field is not None):
             raise ValueError(f"{self.name}: a mean needs a field of metrics to read, and nothing else has one")
+        if (self.kind == "ratio") != (self.over is not None):
+            raise ValueError(f"{self.name}: a ratio needs something to divide by, and nothing else has it")
+
+    @property
+    def key(self) -> str:
+        """The name of its sum, or of its histogram, in samples."""
+        return f"extra:{self.name}"
+
+    @property
+    def events(self) -> tuple[str, ...]:
+        """The types of events that are read."""
+        return (self.event,) if self.over is None else (self.event, self.over[0])
 
     @property
     def ratio(self) -> Ratio:
-        """Where a sample keeps it."""
-        scale = 1 / NANO if self.kind == "mean" else 1.0
-        return Ratio(f"extra:{self.name}", f"extra:{self.name}:plans", scale)
+        """Where a sample keeps it; a quantile is kept under `key`."""
+        scale = 1.0 if self.field is None else 1 / NANO
+        if self.over is None:
+            return Ratio(self.key, f"{self.key}:plans", scale)
+        over_scale = 1.0 if self.over[1] is None else 1 / NANO
+        return Ratio(self.key, f"{self.key}:over", scale, over_scale, counts_plans=False)
 
 
 @dataclass(frozen=True)
@@ -91,7 +117,8 @@ class Metric:
     tolerance: float | None = None
     """Relative change against the baseline that is still accepted."""
     limit: float | None = None
-    """Absolute bound, in the metric's own unit."""
+    """Absolute bound, in the metric's own unit: the largest value that is accepted, or the smallest where more is
+    better."""
     required: bool = True
     """Without a required metric nothing is concluded; an optional one is skipped where it is absent."""
     is_guardrail: bool = True
@@ -110,7 +137,19 @@ class Metric:
         if self.limit is None and baseline is None:
             return False
         bound = self.bound(baseline or 0.0)
-        return bound is not None and (value < bound if self.higher_is_better else value > bound)
+        return bound is not None and self._is_worse(value, bound)
+
+    def breaks_limit(self, value: float) -> bool:
+        """True where `value` is beyond the absolute limit; False where there is none."""
+        return self.limit is not None and self._is_worse(value, self.limit)
+
+    def _is_worse(self, value: float, bound: float) -> bool:
+        return value < bound if self.higher_is_better else value > bound
+
+
+def counts_plans(metric: Metric) -> bool:
+    """True where what a metric is divided by tells for how many plans it was logged."""
+    return isinstance(metric.source, Quantile) or metric.source.counts_plans
 
 
 METRICS: tuple[Metric, ...] = (
@@ -130,32 +169,53 @@ METRICS: tuple[Metric, ...] = (
 )
 
 
-def value_at(upper_share: float, by_bin: Floats) -> float | None:
-    """The latency that a share `upper_share` of a histogram exceeds, in milliseconds; None where it is empty.
+def value_at(upper_share: float, by_bin: Floats, edges: Floats = EDGES_MS) -> float | None:
+    """The value that a share `upper_share` of a histogram exceeds, in milliseconds or what the edges are in; None where
+    it is empty.
 
-    `by_bin` has shape (BINS,), in plans or in weights. Within a bin values are taken as evenly spread on the logarithm.
+    `by_bin` has one place more than `edges`, in plans or in weights. Within a bin values are taken as evenly spread on
+    the logarithm.
     """
     total = float(by_bin.sum())
     if total <= 0:
         return None
     below = by_bin.cumsum()
     wanted = min(max((1 - upper_share) * total, 0.0), total)
-    k = min(int(below.searchsorted(wanted)), BINS - 1)
-    if k == 0 or k == BINS - 1:
-        return float(EDGES_MS[0] if k == 0 else EDGES_MS[-1])
+    k = min(int(below.searchsorted(wanted)), len(edges))
+    if k == 0 or k == len(edges):
+        return float(edges[0] if k == 0 else edges[-1])
     inside = float(by_bin[k])
     part = (wanted - float(below[k - 1])) / inside if inside > 0 else 0.0
-    return float(EDGES_MS[k - 1] * (EDGES_MS[k] / EDGES_MS[k - 1]) ** part)
+    return float(edges[k - 1] * (edges[k] / edges[k - 1]) ** part)
+
+
+def edge_at(value: float, edges: Floats) -> int:
+    """The index of the bin edge nearest to a value."""
+    at = round(math.log(max(value, 1e-9) / edges[0]) / _LOG_RATIO)
+    return min(max(at, 0), len(edges) - 1)
+
+
+def share_above(edge: int, by_bin: Floats) -> float:
+    """The share of a normalised histogram above an edge, by its index."""
+    return float(by_bin[edge + 1 :].sum())
+
+
+def share_over(value: float, by_bin: Floats, edges: Floats) -> float:
+    """The share of a normalised histogram above any value, values spread evenly on the logarithm within a bin."""
+    at = math.log(max(value, 1e-9) / edges[0]) / _LOG_RATIO
+    edge = min(max(math.floor(at), 0), len(edges) - 1)
+    inside = min(max(at - edge, 0.0), 1.0) * float(by_bin[edge + 1])
+    return share_above(edge, by_bin) - inside
 
 
 def value_of(metric: Metric, *samples: Sample) -> float | None:
     """The metric's point estimate over samples together; None where there is nothing to divide by."""
     source = metric.source
     if isinstance(source, Quantile):
-        by_bins = (sample.counts_of(source.histogram).by_bin for sample in samples)
-        return value_at(1 - source.q, sum(by_bins, start=np.zeros(BINS)))
+        by_bins, edges = (sample.counts_of(source.histogram).by_bin for sample in samples), edges_of(source.histogram)
+        return value_at(1 - source.q, sum(by_bins, start=np.zeros(len(edges) + 1)), edges)
     value, over = (sum(sample.total_of(name) for sample in samples) for name in (source.numerator, source.denominator))
-    return value / over * source.scale if over > 0 else None
+    return value / over * (source.scale / source.denominator_scale) if over > 0 else None
 
 
 def variant_metrics(sample: Sample) -> VariantMetrics:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -24,9 +24,8 @@ class Written:
     is_known: bool = True
     reverts: Part | None = None
     """What somebody puts back, so that nothing that others set there is left alone; the other part is."""
-
-
-UNKNOWN = Written({}, None, is_known=False)
+    maybe: Sequence[Tags] = ()
+    """What was decided since and may be written already, by attempts whose end nobody knows."""
 
 
 def wanted_tags(present: Tags, stages: Mapping[str, Stage]) -> dict[str, str]:
@@ -49,7 +48,7 @@ def wanted_alias(present: Collection[str], stages: Mapping[str, Stage], holder: 
 
     Where nothing is in production it stays on a version that nothing was decided about.
     """
-    decided = next((v for v, stage in stages.items() if stage == Stage.PRODUCTION), None)
+    decided = _in_production(stages)
     if decided is not None:
         return decided if decided in present else holder
     return None if stages.get(holder or "", Stage.NONE) != Stage.NONE else holder
@@ -67,6 +66,8 @@ def set_by_others(present: Tags, wanted: Mapping[str, str], written: Written) ->
 
 
 def _is_anothers(version: str, tag: str | None, wanted: str, written: Written) -> bool:
+    if any(version in tags and tag == tags[version] for tags in written.maybe):
+        return False
     if version in written.tags:
         return tag != written.tags[version]
     if tag != Stage.PRODUCTION:
@@ -77,5 +78,10 @@ def _is_anothers(version: str, tag: str | None, wanted: str, written: Written) -
 
 
 def alias_set_by_others(holder: str | None, wanted: str | None, written: Written) -> bool:
-    """True where the alias points neither where it should nor where it was put last."""
-    return written.reverts != "alias" and written.is_known and holder not in (wanted, written.alias)
+    """True where the alias points neither where it should nor where it was put last, or may have been since."""
+    ours = {wanted, written.alias, *(_in_production(tags) for tags in written.maybe)}
+    return written.reverts != "alias" and written.is_known and holder not in ours
+
+
+def _in_production(tags: Tags) -> str | None:
+    return next((version for version, tag in tags.items() if tag == Stage.PRODUCTION), None)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final
 
-from core.rules.decision import minimum_days
+from core.rules.decision import Terms
 from core.rules.estimates import Comparison
 
 CLEAR: Final = 1.645
@@ -21,7 +21,7 @@ class Price:
     """Further plans of the candidate, and days at its present and its next share, until every open metric is decided.
 
     None is: not at this size of effect. `metric` names the one that takes longest; `minimum_days` is what the
-    document's own plans and days still demand.
+    plans and days that the terms ask for still demand.
     """
 
     plans: int | None
@@ -52,7 +52,7 @@ def price(
     share: Decimal,
     next_share: Decimal | None,
     boundary: float | None,
-    minimum_samples: int,
+    terms: Terms,
 ) -> Price:
     """The price of waiting on, from standard errors falling as one over the root of plans.
 
@@ -62,8 +62,8 @@ def price(
     hardest = max(times, key=lambda title: times[title], default=None)
     most = times[hardest] if hardest is not None else 1.0
     rate = plans_in_step / days_in_step if days_in_step > 0 else 0.0
-    missing = max(minimum_samples - plans_in_step, 0)
-    at_least = max(minimum_days(share) - days_in_step, missing / rate if rate > 0 else 0.0, 0.0)
+    missing = max(terms.minimum_samples - plans_in_step, 0)
+    at_least = max(terms.days_at(share) - days_in_step, missing / rate if rate > 0 else 0.0, 0.0)
     if most > _HOPELESS:
         return Price(None, None, None, hardest, at_least)
     more = max(math.ceil(plans * (most - 1)), missing)

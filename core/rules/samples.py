@@ -25,8 +25,9 @@ EDGES_MS: Final[Floats] = np.array([2000.0 * 1.02**k for k in range(-_BELOW, _AB
 """Ascending bin edges in ratio 1.02 from 1 ms to 202 s; 2,000 ms, the document's limit, is one of them."""
 BINS: Final = len(EDGES_MS) + 1
 """Bin 0 lies below the first edge, bin `BINS - 1` at or above the last."""
-_CELLS: Final = BUCKETS * BINS
-_FIRST_CELLS: Final[Ints] = np.arange(BINS + 1) * BUCKETS
+WIDE_EDGES: Final[Floats] = np.array([1.02**k for k in range(-698, 1048)])
+"""The same for numbers of any unit, from a millionth to a billion; what is smaller, and zero, is in bin 0."""
+_FIRST_CELLS: Final[Ints] = np.arange(len(WIDE_EDGES) + 2) * BUCKETS
 
 PLANS, ACCEPTED, EDITS, INTERVENTIONS = "plans", "accepted", "edits", "interventions"
 COST_NANO, COST_PLANS = "cost_nano", "cost_plans"
@@ -34,10 +35,15 @@ LATENCY = "latency"
 """The names of the platform's own sums, and of its one histogram. A team's further metrics add names of their own."""
 
 
-def bin_of(value: npt.ArrayLike) -> Ints:
-    """The bin of each value in milliseconds: the number of edges at or below it, as PostgreSQL's
+def edges_of(histogram: str) -> Floats:
+    """The ascending edges of a histogram's bins, by its name."""
+    return EDGES_MS if histogram == LATENCY else WIDE_EDGES
+
+
+def bin_of(value: npt.ArrayLike, edges: Floats = EDGES_MS) -> Ints:
+    """The bin of each value (in milliseconds): the number of edges at or below it, as PostgreSQL's
     `width_bucket(value, edges)` counts. Values must be finite."""
-    return np.searchsorted(EDGES_MS, np.asarray(value, dtype=np.float64), side="right").astype(np.int64)
+    return np.searchsorted(edges, np.asarray(value, dtype=np.float64), side="right").astype(np.int64)
 
 
 def _frozen(values: Ints) -> Ints:
@@ -51,45 +57,50 @@ class Counts:
 
     cells: Ints
     counts: Ints
+    bins: int = BINS
 
     @staticmethod
-    def of(buckets: npt.ArrayLike, bins: npt.ArrayLike, counts: npt.ArrayLike | None = None) -> Counts:
+    def of(
+        buckets: npt.ArrayLike, bins: npt.ArrayLike, counts: npt.ArrayLike | None = None, *, edges: Floats = EDGES_MS
+    ) -> Counts:
         """From parallel arrays of bucket, bin and count (one each where `counts` is None), in any order, repeats add.
 
         Raises:
             ValueError: where a bucket or a bin is out of range.
         """
         b, k = np.asarray(buckets, dtype=np.int64).ravel(), np.asarray(bins, dtype=np.int64).ravel()
-        if not (np.all((b >= 0) & (b < BUCKETS)) and np.all((k >= 0) & (k < BINS))):
-            raise ValueError("a bucket or a latency bin is out of range")
+        there = len(edges) + 1
+        if not (np.all((b >= 0) & (b < BUCKETS)) and np.all((k >= 0) & (k < there))):
+            raise ValueError("a bucket or a bin is out of range")
         many = np.ones(len(b), dtype=np.int64) if counts is None else np.asarray(counts, dtype=np.int64).ravel()
-        dense = np.zeros(_CELLS, dtype=np.int64)
+        dense = np.zeros(BUCKETS * there, dtype=np.int64)
         np.add.at(dense, k * BUCKETS + b, many)
-        return Counts.of_dense(dense)
+        return Counts.of_dense(dense, bins=there)
 
     @staticmethod
-    def of_dense(dense: Ints, *, first: int = 0) -> Counts:
+    def of_dense(dense: Ints, *, first: int = 0, bins: int = BINS) -> Counts:
         """From one count per cell, from the cell `first` on."""
         at = np.flatnonzero(dense)
-        return Counts(_frozen(at + first), _frozen(dense[at]))
+        return Counts(_frozen(at + first), _frozen(dense[at]), bins)
 
     @staticmethod
     def total(parts: Iterable[Counts]) -> Counts:
         """The sum of histograms."""
         filled = [part for part in parts if len(part.cells)]
         if len(filled) < 2:
-            return filled[0] if filled else _NO_COUNTS
+            return filled[0] if filled else _NO_COUNTS[BINS]
         # Latencies fill a small part of all cells, and what is slow is going over memory.
         first, last = (int(end(part.cells[at] for part in filled)) for end, at in ((min, 0), (max, -1)))
         dense = np.zeros(last + 1 - first, dtype=np.int64)
         for part in filled:
             dense[part.cells - first] += part.counts
-        return Counts.of_dense(dense, first=first)
+        return Counts.of_dense(dense, first=first, bins=filled[0].bins)
 
     @cached_property
     def by_bin(self) -> Floats:
-        """Values per bin, all buckets together; shape (BINS,)."""
-        up_to = np.concatenate(([0.0], self._weights.cumsum()))[self.cells.searchsorted(_FIRST_CELLS)]
+        """Values per bin, all buckets together; shape (bins,)."""
+        first_cells = _FIRST_CELLS[: self.bins + 1]
+        up_to = np.concatenate(([0.0], self._weights.cumsum()))[self.cells.searchsorted(first_cells)]
         return up_to[1:] - up_to[:-1]
 
     @cached_property
@@ -124,7 +135,10 @@ class Counts:
 
 
 _NOTHING: Final = _frozen(np.zeros(BUCKETS, dtype=np.int64))
-_NO_COUNTS: Final = Counts(_frozen(np.zeros(0, dtype=np.int64)), _frozen(np.zeros(0, dtype=np.int64)))
+_NO_COUNTS: Final = {
+    bins: Counts(_frozen(np.zeros(0, dtype=np.int64)), _frozen(np.zeros(0, dtype=np.int64)), bins)
+    for bins in (BINS, len(WIDE_EDGES) + 1)
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,7 +213,8 @@ class Sample:
 
     def counts_of(self, name: str) -> Counts:
         """The histogram of that name; empty where nothing was ever kept."""
-        return self.histograms.get(name, _NO_COUNTS)
+        found = self.histograms.get(name)
+        return _NO_COUNTS[len(edges_of(name)) + 1] if found is None else found
 
     @cached_property
     def _totals(self) -> dict[str, int]:
@@ -245,7 +260,9 @@ class Sample:
         sums = {name: _frozen(read.next(BUCKETS)) for name in header["sums"]}
         histograms = {
             # The first cell was once kept with the gaps between cells, and made all of them wider.
-            name: Counts(_frozen(read.next(size).cumsum() + sum(first)), _frozen(read.next(size)))
+            name: Counts(
+                _frozen(read.next(size).cumsum() + sum(first)), _frozen(read.next(size)), len(edges_of(name)) + 1
+            )
             for name, size, *first in header["histograms"]
         }
         return Sample(sums, histograms, stored)

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import ndtr, owens_t  # type: ignore[import-untyped]
+import scipy  # type: ignore[import-untyped]  # its parts are loaded when they are used
 
 from core.rules.estimates import Comparison
 from core.rules.samples import Floats
@@ -122,6 +122,7 @@ def released(days: float, smallest_tolerance_z: float, *, is_last: bool = False)
 
 def _newly(above: Floats, before: Floats, correlation: Floats) -> Floats:
     """P(Z > above, Z_before <= before) of standard bivariate normals, all thresholds positive (Owen 1956)."""
+    ndtr, owens_t = scipy.special.ndtr, scipy.special.owens_t
     chance: Floats = ndtr(-above)
     # What never was looked at before, or never could be crossed, needs no joint distribution, which costs most.
     if (known := np.isfinite(before)).any():

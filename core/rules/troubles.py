@@ -79,7 +79,7 @@ def _of_concern(concern: Concern) -> Trouble:
 
 def _limits(findings: Sequence[Finding]) -> list[Trouble]:
     """The absolute limits that the candidate exceeds for certain; where the baseline does too, it is nobody's news."""
-    over = [f for f in findings if f.metric.limit is not None and f.metric.is_guardrail and _is_surely_over(f)]
+    over = [f for f in findings if f.metric.is_guardrail and f.overall.surely_breaks_limit]
     return [
         Trouble("limit", whose, whose == "candidate", _over(whose, [f for f in over if _whose(f) == whose]))
         for whose in ("candidate", "both")
@@ -88,16 +88,8 @@ def _limits(findings: Sequence[Finding]) -> list[Trouble]:
 
 
 def _whose(finding: Finding) -> Whose:
-    base, limit = finding.overall.baseline, finding.metric.limit
-    return "both" if base is not None and limit is not None and base > limit else "candidate"
-
-
-def _is_surely_over(finding: Finding) -> bool:
-    """True where the candidate's whole interval is beyond the limit."""
-    found, limit = finding.overall, finding.metric.limit
-    if limit is None or not found.is_measurable or found.baseline is None or found.low is None:
-        return False
-    return found.is_beyond and found.low * found.baseline > limit
+    base = finding.overall.baseline
+    return "both" if base is not None and finding.metric.breaks_limit(base) else "candidate"
 
 
 def _over(whose: Whose, findings: Sequence[Finding]) -> str:

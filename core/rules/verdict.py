@@ -13,10 +13,10 @@ import numpy as np
 
 from core.rules import allocation, chain, checks, decision
 from core.rules.checks import Concern, History, Traffic
-from core.rules.decision import Judgement, Rule, Terms, minimum_days
+from core.rules.decision import Judgement, Rule, Terms
 from core.rules.estimates import Comparison, Step
 from core.rules.findings import Finding, difference, findings, from_aggregates, reason
-from core.rules.metrics import METRICS, Metric, VariantMetrics, variant_metrics
+from core.rules.metrics import Metric, VariantMetrics, variant_metrics
 from core.rules.pricing import Price, price
 from core.rules.sequential import Memory
 from core.rules.wording import compared
@@ -84,34 +84,33 @@ class Decision:
     seen_until: datetime
 
 
-def decide(
-    look: Look, memory: Memory, terms: Terms, *, rule: Rule = "calibrated", metrics: Sequence[Metric] = METRICS
-) -> tuple[Decision, Memory]:
+def decide(look: Look, memory: Memory, terms: Terms) -> tuple[Decision, Memory]:
     """The verdict of one look and the memory for the next; the same arguments always give the same answer.
 
     Where the data are not trusted, or between daily looks, the memory comes back unchanged.
     """
-    concerns = _concerns(look, metrics)
+    concerns = _concerns(look, terms.metrics)
     if look.aggregated is not None:
         return _pointwise(look, look.aggregated, concerns, terms), memory
     last = _is_last(look, terms)
     found, after = findings(
         look.steps,
         look.history,
-        metrics,
+        terms.metrics,
         memory,
         days=look.days,
         is_daily=look.is_daily,
-        is_last_look=last and not _may_wait(look),
+        is_last_look=last and not _may_wait(look, terms),
     )
     arms = look.steps[-1]
     alone, by_document = _by_document(look, variant_metrics(arms.candidate), variant_metrics(arms.baseline), terms)
     calibrated, why = _calibrated(look, found, concerns, terms, is_last=last)
-    action = calibrated if rule == "calibrated" else by_document
+    is_calibrated = terms.rule == "calibrated"
+    action = calibrated if is_calibrated else by_document
     decided = Decision(
         action=action,
-        why=why if rule == "calibrated" else alone.why,
-        rule=rule,
+        why=why if is_calibrated else alone.why,
+        rule=terms.rule,
         findings=found,
         concerns=concerns,
         alerts=_alerts(look, found),
@@ -153,14 +152,14 @@ def _by_document(
     look: Look, candidate: VariantMetrics, baseline: VariantMetrics, terms: Terms
 ) -> tuple[Judgement, Action]:
     """The document's rule on the numbers of the present step."""
-    alone = decision.judge(candidate, baseline, look.days_in_step, look.share, minimum_samples=terms.minimum_samples)
+    alone = decision.judge(candidate, baseline, look.days_in_step, look.share, terms=terms)
     return alone, "promote" if alone.verdict == "increase" and _is_last(look, terms) else alone.verdict
 
 
 def _pointwise(look: Look, given: Aggregates, concerns: Sequence[Concern], terms: Terms) -> Decision:
     """The document's verdict, whichever rule was chosen: without an interval there is no other."""
     alone, by_document = _by_document(look, given.candidate, given.baseline, terms)
-    found = from_aggregates(given.candidate, given.baseline)
+    found = from_aggregates(given.candidate, given.baseline, terms.metrics)
     action, why = _forced(look, concerns) or (by_document, f"{alone.why} Point estimates only: it may be chance.")
     return Decision(
         action=action,
@@ -216,7 +215,7 @@ def _is_shared(concerns: Sequence[Concern]) -> bool:
 
 def _blocked(look: Look, findings: Sequence[Finding], terms: Terms, *, is_last: bool) -> str | None:
     """Why the share may not grow yet, though nothing is worse; None where it may."""
-    plans, needed = look.steps[-1].candidate.plans, minimum_days(look.share)
+    plans, needed = look.steps[-1].candidate.plans, terms.days_at(look.share)
     if plans < terms.minimum_samples:
         return f"{plans:,} of the {terms.minimum_samples:,} plans needed have been served."
     if look.days_in_step < needed:
@@ -226,10 +225,10 @@ def _blocked(look: Look, findings: Sequence[Finding], terms: Terms, *, is_last: 
         if problem:
             return f"{title} cannot be measured: {problem}. That is no pass."
     if over := [f for f in findings if _is_over_limit(f)]:
-        limits = ", ".join(f"{f.metric.title} above {decision.format_value(f.metric, f.metric.limit)}" for f in over)
+        limits = ", ".join(_beyond_limit(f.metric) for f in over)
         return f"Beyond an absolute limit, whatever the baseline does: {limits}."
     doubtful = [f for f in findings if f.overall.is_measurable and f.metric.is_guardrail and _is_doubtful(f.overall)]
-    if is_last and doubtful and _may_wait(look):
+    if is_last and doubtful and _may_wait(look, terms):
         titles = ", ".join(f.metric.title for f in doubtful)
         return f"Before full traffic it has to be clearer that these are not worse: {titles}."
     return None
@@ -253,9 +252,9 @@ def _passes(finding: Finding, *, is_clear: bool) -> bool | None:
     return True if is_clear or not _is_doubtful(finding.overall) else None
 
 
-def _may_wait(look: Look) -> bool:
+def _may_wait(look: Look, terms: Terms) -> bool:
     """True while the last gate may still ask for more time."""
-    return look.days_in_step < minimum_days(look.share) + LAST_GATE_DAYS
+    return look.days_in_step < terms.days_at(look.share) + LAST_GATE_DAYS
 
 
 def _is_doubtful(found: Comparison) -> bool:
@@ -264,10 +263,14 @@ def _is_doubtful(found: Comparison) -> bool:
 
 def _is_over_limit(finding: Finding) -> bool:
     """True where the candidate is beyond an absolute limit that the baseline keeps, with its whole interval."""
-    found, limit = finding.overall, finding.metric.limit
-    if limit is None or not finding.metric.is_guardrail or not found.is_measurable or found.baseline is None:
-        return False
-    return found.is_beyond and found.baseline <= limit and found.low is not None and found.low * found.baseline > limit
+    found, metric = finding.overall, finding.metric
+    is_kept = found.baseline is not None and not metric.breaks_limit(found.baseline)
+    return is_kept and metric.is_guardrail and found.surely_breaks_limit
+
+
+def _beyond_limit(metric: Metric) -> str:
+    side = "below" if metric.higher_is_better else "above"
+    return f"{metric.title} {side} {decision.format_value(metric, metric.limit)}"
 
 
 def _alerts(look: Look, findings: Sequence[Finding]) -> tuple[str, ...]:
@@ -279,7 +282,7 @@ def _alerts(look: Look, findings: Sequence[Finding]) -> tuple[str, ...]:
     ]
     for finding in findings:
         for arm, value in (("Candidate", finding.present.candidate), ("Baseline", finding.present.baseline)):
-            if finding.metric.limit is not None and value is not None and finding.metric.is_beyond(value, None):
+            if value is not None and finding.metric.breaks_limit(value):
                 shown, limit = (decision.format_value(finding.metric, v) for v in (value, finding.metric.limit))
                 alerts.append(f"{arm}: {finding.metric.title} is {shown}, the limit is {limit}.")
     return tuple(alerts)
@@ -295,5 +298,5 @@ def _price(look: Look, findings: Sequence[Finding], terms: Terms) -> Price:
         share=look.share,
         next_share=allocation.next_step(look.share, terms.steps),
         boundary=next((f.boundary for f in findings if f.boundary is not None), None),
-        minimum_samples=terms.minimum_samples,
+        terms=terms,
     )

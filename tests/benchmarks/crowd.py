@@ -64,8 +64,16 @@ def bot(sandbox: Sandbox, url: str, folder: Path) -> Iterator[psutil.Process]:
     try:
         yield psutil.Process(made.pid)
     finally:
-        made.kill()  # what it would finish first is not measured here
+        made.kill()
         made.wait()
+
+
+def stops(process: psutil.Process) -> float:
+    """Tells the bot to stop in the middle of it all; how long it takes to end."""
+    began = time.monotonic()
+    process.terminate()
+    process.wait(120)
+    return time.monotonic() - began
 
 
 def acts(sandbox: Sandbox, handle: str, names: list[str], until: float, seen: Seen) -> None:
@@ -128,6 +136,7 @@ def main() -> None:
                 thread.start()
             for thread in threads:
                 thread.join()
+            stopped_s = stops(process)
             with engine.connect() as connection:
                 looked = connection.execute(text("SELECT count(*) FROM promotion.recommendations")).scalar_one()
             said = (folder / "log").read_text()
@@ -139,6 +148,7 @@ def main() -> None:
             f"{seen.memory_mb[-1]:.0f} at last"
         )
         print(f"connections at most {max(seen.connections)}; {looked} experiments recommended meanwhile")
+        print(f"told to stop in the middle of it, ended after {stopped_s:.1f} s")
         print(f"deadlocks {said.count('deadlock')}, unexpected errors {said.count('unexpected error')}")
         engine.dispose()
 

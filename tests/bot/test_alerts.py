@@ -58,6 +58,16 @@ def in_thread(person: Person, card: Json, text: str) -> Json:
     return found
 
 
+def test_a_guest_quietens_no_alert(alarmed: Json, alice: Person, carol: Person, workspace: Workspace) -> None:
+    workspace.admin("guest", user="alice")
+    for click in (
+        lambda: alice.clicks(alarmed, "Dismiss…"),
+        lambda: alice.chooses(alarmed, "alert_snooze", "For 4 hours"),
+    ):
+        assert "You are a guest in this workspace" in reply(alice, click, ROLLOUTS)
+    assert "Snoozed" not in text_of(carol.waits_for("Roll back `candidate_v3`?", ROLLOUTS))
+
+
 def test_the_card_says_whose_trouble_it_is_and_what_a_click_would_do(alarmed: Json) -> None:
     said = text_of(alarmed)
     assert "Only the candidate: the baseline is as it was" in said

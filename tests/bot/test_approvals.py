@@ -21,7 +21,7 @@ from core.settings import ApprovalsSection, Settings, SlackSection
 from tests.bot.acts import aloud, answer, approve, ask, redrawn, reply, told
 from tests.bot.conftest import APPROVALS, ROLLOUTS, Bot, configure
 from tests.core import steps
-from tests.core.conftest import EXPERIMENT, add_variant
+from tests.core.conftest import EXPERIMENT, MODEL, add_variant
 from tests.workspace import Person, Refusal, Workspace, text_of
 
 
@@ -200,6 +200,20 @@ def test_a_guest_does_not_approve(bot: Bot, alice: Person, bob: Person, workspac
     card = ask(alice)
     workspace.admin("guest", user="bob")
     assert "You are a guest in this workspace" in reply(bob, lambda: bob.clicks(card, "Approve"))
+
+
+def test_a_guest_changes_nothing_without_an_approval_either(
+    bot: Bot, alice: Person, workspace: Workspace, desk: Engine
+) -> None:
+    workspace.admin("guest", user="alice")
+    for typed in (
+        f"pause {EXPERIMENT}",
+        f"hold {EXPERIMENT} 2d because no",
+        f"qualify {MODEL} 4",
+        f"policy planner_policy {MODEL} 4 because I say so",
+    ):
+        assert "You are a guest in this workspace" in answer(alice, typed), typed
+    assert steps.deeds(desk) == []
 
 
 @pytest.fixture

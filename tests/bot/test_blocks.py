@@ -153,7 +153,7 @@ def decisions() -> tuple[Decision, ...]:
         verdict(fine, share="0.50", days=31, in_step=21),
         verdict(fine, traffic=Traffic(120.0, 0)),
         verdict(empty),
-        decide(look(fine), Memory(), Terms(), metrics=(*METRICS, odd))[0],
+        decide(look(fine), Memory(), Terms(metrics=(*METRICS, odd)))[0],
         verdict(empty, aggregated=Aggregates(point, point, 0.5, 1.0)),
     )
     assert {d.action for d in found} == {"increase", "promote", "wait", "rollback", "hold"}
@@ -356,7 +356,7 @@ def test_retirement_cards(card: cards.RequestCard, params: dict[str, Any]) -> No
 @quick
 @given(st.lists(experiments, max_size=4))
 def test_experiments(found: list[ExperimentCard]) -> None:
-    check(screens.experiments(found * 75))
+    check(screens.experiments(found * 75, 75))
     for card in found:
         check(screens.experiment(card))
 

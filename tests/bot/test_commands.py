@@ -43,7 +43,8 @@ BAD = {
     "𝓼𝓽𝓪𝓽𝓾𝓼": "Type help to see them all.",
     "status planer_policy_exp": f"There is no experiment planer_policy_exp. Did you mean {EXPERIMENT}?",
     "status zzz": f"There is: {EXPERIMENT}.",
-    "status a b": "I do not know what to do with b. Reasons go after the word because.",
+    "status a b": "I do not know what to do with b. Reasons go after the word because; "
+    'a name with spaces stands in quotes: "my experiment".',
     "list all": "I do not know what to do with all.",
     "history": "Which experiment? Type it like this: /rollout history EXPERIMENT",
     "candidates plannr_model": f"MLflow has no model plannr_model. Registered models: {MODEL}. Did you mean {MODEL}?",
@@ -206,7 +207,7 @@ def test_a_running_candidate_is_measured_and_judged(bot: Bot, alice: Person, des
     said = answer(alice, f"checklist {EXPERIMENT}")
     assert "of 10 passed" in said
     assert ":x: *Acceptance*  40." in said
-    assert ":hourglass_flowing_sand: *Minimum duration*  10 %: 4.0 d, 3 needed, 25 %: 0.0 of 5 d" in said
+    assert ":hourglass_flowing_sand: *Minimum duration*  10\u00a0%: 4.0 d, 3 needed, 25\u00a0%: 0.0 of 5 d" in said
     said = answer(alice, f"promote {EXPERIMENT} candidate_v3")
     assert "Not yet:\n•" in said
     assert "add “because” and your reason" in said

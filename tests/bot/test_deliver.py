@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 from mlflow import MlflowClient
 from slack_sdk import WebClient
 from sqlalchemy import Engine, text
 
 from bot.deliver import EVENT_TYPE
+from core import approvals, db
 from core.settings import Settings
 from tests.bot.acts import aloud, answer, approve, ask, notices, redrawn
-from tests.bot.conftest import APPROVALS, ROLLOUTS, Bot, broken, effects, hurry
+from tests.bot.conftest import APPROVALS, ROLLOUTS, Bot, broken, effects, hurry, waiting
 from tests.core import steps
 from tests.core.conftest import EXPERIMENT
 from tests.workspace import Person, Workspace, text_of, waits_until
@@ -151,3 +154,29 @@ def test_cards_are_found_again_by_what_only_the_app_can_read(bot: Bot, alice: Pe
     card = ask(alice)
     history = web.conversations_history(channel=card["channel"], include_all_metadata=True)
     assert [message["metadata"]["event_type"] for message in history["messages"]] == [EVENT_TYPE]
+
+
+def test_what_follows_a_card_that_somebody_deleted_is_told_in_the_channel(
+    bot: Bot, alice: Person, bob: Person, desk: Engine, web: WebClient
+) -> None:
+    approve(bob, ask(alice))
+    waits_until(lambda: waiting(desk) == 0, 30, "the effects of the start")
+    with desk.connect() as connection:
+        for channel, ts in connection.execute(text("SELECT channel, ts FROM promotion.messages")):
+            web.chat_delete(channel=channel, ts=ts)
+    answer(alice, f"pause {EXPERIMENT}")
+    alice.waits_for(f"<@{alice.id}> paused", ROLLOUTS)
+    waits_until(lambda: waiting(desk) == 0, 30, "the notice")
+
+
+def test_what_is_deleted_before_it_was_told_holds_up_nothing(bot: Bot, alice: Person, desk: Engine) -> None:
+    bot.stop()
+    steps.change(desk, "start")
+    steps.ask(desk, "rollback", reason="slow")
+    with db.transaction(desk) as session:
+        approvals.remind(session, timedelta(days=2))
+    with desk.begin() as connection:
+        connection.execute(text("DELETE FROM exp.experiments"))
+    bot.start()
+    alice.waits_for("approved", ROLLOUTS)
+    waits_until(lambda: waiting(desk) == 0, 30, "all effects")

@@ -10,13 +10,14 @@ from urllib.parse import urlencode
 import httpx
 import pytest
 from slack_sdk.signature import SignatureVerifier
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 
 from bot import http, running
 from bot.manifest import manifest
+from bot.pulse import Pulse
 from bot.sandbox import Sandbox
 from core.errors import Refused
-from tests.bot.acts import approve, ask
+from tests.bot.acts import answer, approve, ask
 from tests.bot.conftest import configure, make_sandbox
 from tests.core import steps
 from tests.workspace import Workspace
@@ -39,25 +40,46 @@ def sandbox(url: str) -> Iterator[Sandbox]:
 
 
 @pytest.fixture
-def served(desk: Engine, sandbox: Sandbox, mlflow_uri: str, url: str) -> Iterator[httpx.Client]:
+def pulse() -> Pulse:
+    """Of a process that has started."""
+    made = Pulse()
+    made.phase = "running"
+    return made
+
+
+@pytest.fixture
+def served(desk: Engine, sandbox: Sandbox, mlflow_uri: str, url: str, pulse: Pulse) -> Iterator[httpx.Client]:
     found = configure(
         sandbox, slack_app_token=None, slack_signing_secret=sandbox.signing_secret, mlflow_tracking_uri=mlflow_uri
     )
     port = int(url.split(":")[2].split("/")[0])
     with (
-        running.running(desk, found) as made,
-        http.serving(made, "127.0.0.1", port),
+        running.running(desk, found, pulse=pulse) as made,
+        http.serving(http.slack(made, pulse), "127.0.0.1", port),
         httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client,
     ):
         yield client
 
 
-def test_the_same_bot_by_http(served: httpx.Client, workspace: Workspace, desk: Engine) -> None:
+def test_the_same_bot_by_http(served: httpx.Client, workspace: Workspace, desk: Engine, pulse: Pulse) -> None:
     alice, bob = workspace.person("alice"), workspace.person("bob")
     approve(bob, ask(alice))
     assert steps.shares(desk) == steps.shares_of(control="0.9", candidate_v3="0.1")
     assert "Waiting for you" in str(bob.home())
     assert served.get("/healthz").text == "ok"
+    assert served.get("/readyz").text == "ready"
+    assert acks(pulse) == {("command", "ok"): 1, ("button", "ok"): 1, ("event", "ok"): 1}
+
+
+def test_a_fault_is_counted_with_its_reference(
+    served: httpx.Client, workspace: Workspace, desk: Engine, pulse: Pulse
+) -> None:
+    alice = workspace.person("alice")
+    with desk.begin() as connection:
+        connection.execute(text("ALTER TABLE promotion.alerts RENAME TO away"))
+    assert "Reference for the log" in answer(alice, "alerts")
+    assert pulse.meters.registry.get_sample_value("promotion_bot_unexpected_errors_total") == 1
+    assert acks(pulse) == {("command", "ok"): 1}
 
 
 @pytest.mark.parametrize(
@@ -82,11 +104,23 @@ def test_only_fresh_signatures_of_slack_count(
     assert ("step by step" in answered.text) == (status == 200)
 
 
-def test_what_is_not_signed_or_too_large(served: httpx.Client) -> None:
+def acks(pulse: Pulse) -> dict[tuple[str, str], float]:
+    """What was answered, by kind and outcome."""
+    found = [sample for family in pulse.meters.registry.collect() for sample in family.samples]
+    return {
+        (each.labels["kind"], each.labels["outcome"]): each.value
+        for each in found
+        if each.name == "promotion_bot_acks_total"
+    }
+
+
+def test_what_is_not_signed_or_too_large(served: httpx.Client, pulse: Pulse) -> None:
     assert served.post("/slack/events", content="command=%2Frollout&text=help").status_code == 401
     assert served.post("/slack/events", content=b"x" * 1_000_001).status_code == 413
     assert served.get("/slack/events").status_code == 405
     assert served.get("/").status_code == 404
+    assert acks(pulse) == {("command", "refused"): 1, ("other", "refused"): 1}
+    assert served.get("/metrics").status_code == 404, "that is for whoever runs it, at the other port"
 
 
 def test_a_taken_port_is_said(served: httpx.Client) -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, select, text
+from mlflow import MlflowClient
+from sqlalchemy import Engine, func, select, text
 
 from bot import schedule
 from bot.__main__ import main
@@ -15,12 +16,13 @@ from bot.channels import Channels
 from bot.desk import Desk
 from bot.people import People
 from core import db, registry
-from core.settings import CustomMetric, MetricsSection, Settings
-from core.tables import AllocationStep, Recommendation
+from core.metric_sections import CustomMetric, MetricsSection
+from core.settings import Settings
+from core.tables import Alert, AllocationStep, Discrepancy, Effect, Recommendation
 from tests.bot.acts import answer
 from tests.bot.conftest import Bot
 from tests.core import steps
-from tests.core.conftest import EXPERIMENT
+from tests.core.conftest import EXPERIMENT, MODEL
 from tests.workspace import Person
 
 SWAPS = MetricsSection(custom={"swaps": CustomMetric(count="meal_swapped", tolerance=0.1)})
@@ -101,6 +103,46 @@ def test_shares_that_others_change_open_a_step(desk: Engine, table: Desk) -> Non
         assert (newest.source, sorted(newest.shares.values())) == ("noticed", ["0.3000", "0.7000"])
 
 
+def adopted(engine: Engine, *, days: int) -> None:
+    """The experiment as one that ran for some days before the bot came: two variants, and no step on record."""
+    with engine.begin() as connection:
+        for statement in (
+            "INSERT INTO exp.variants (experiment_id, name, allocation) SELECT id, 'b', 0 FROM exp.experiments",
+            "UPDATE exp.variants SET allocation = 0.5",
+            f"UPDATE exp.experiments SET start_at = now() - interval '{days} days'",
+            "DELETE FROM promotion.allocation_steps",
+        ):
+            connection.execute(text(statement))
+
+
+def test_what_was_served_before_the_bot_came_counts_at_the_first_look(desk: Engine, table: Desk) -> None:
+    adopted(desk, days=60)
+    steps.serve_all(desk, 400)
+    schedule.run_now(table, "measure", "watch")
+    assert recommendations(desk) == [("wait", "200 of the 1,000 plans needed have been served.")]
+
+
+def test_what_never_spoke_has_not_fallen_silent(desk: Engine, table: Desk) -> None:
+    """Nobody wants a card and an alert for each forgotten experiment of a platform on the first day."""
+
+    def told() -> int:
+        schedule.run_now(table, "measure", "watch", "recommend")
+        with db.transaction(desk) as session:
+            return session.scalars(select(func.count()).select_from(Effect)).one()
+
+    adopted(desk, days=60)
+    assert told() == 0
+    steps.serve(desk, "b", 20)
+    assert told() > 0
+
+
+def test_what_began_lately_and_sends_nothing_is_told(desk: Engine, table: Desk) -> None:
+    adopted(desk, days=2)
+    schedule.run_now(table, "measure", "watch")
+    with db.transaction(desk) as session:
+        assert session.scalars(select(Alert.cause)).all() == ["silence"]
+
+
 def test_one_experiment_that_cannot_be_looked_at_does_not_keep_the_others_from_it(
     desk: Engine, table: Desk, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -141,6 +183,24 @@ def test_one_experiment_that_cannot_be_looked_at_does_not_keep_the_others_from_i
     schedule.watch(table)
     assert "a broken one" in caplog.text
     assert [action for action, _ in recommendations(desk)] == ["rollback"]
+
+
+def test_a_model_that_cannot_be_compared_does_not_keep_the_others_from_it(
+    desk: Engine, table: Desk, client: MlflowClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    with desk.begin() as connection:
+        connection.execute(
+            text("""
+            WITH made AS (INSERT INTO exp.policy_versions (policy_id, version, mlflow_model_name, mlflow_model_version)
+                          SELECT id, 9, 'a''both"quotes', '1' FROM exp.policies RETURNING *)
+            INSERT INTO promotion.stages (policy_version_id, mlflow_model_name, mlflow_model_version, stage)
+            SELECT id, mlflow_model_name, mlflow_model_version, 'production' FROM made""")
+        )
+    client.set_model_version_tag(MODEL, "2", "stage", "archived")
+    schedule.reconcile(table)
+    assert 'both"quotes could not be looked after' in caplog.text
+    with db.transaction(desk) as session:
+        assert session.scalars(select(Discrepancy.mlflow_model_name)).all() == [MODEL]
 
 
 def test_measure_rebuild_from_the_command_line(

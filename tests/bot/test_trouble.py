@@ -97,7 +97,7 @@ def test_an_unexpected_error_gives_a_reference(
     for typed in ("status", "start", f"history {EXPERIMENT} x", "help"):
         alice.types(f"/rollout {typed}", channel=ROLLOUTS)
     said = [text_of(alice.waits_for("Reference for the log", ROLLOUTS)["blocks"])]
-    reference = re.search(r"nothing was changed\. Reference for the log: ([0-9a-f]{8})$", said[0])
+    reference = re.search(r"nothing was changed\. Reference for the log: ([0-9a-f]{12})$", said[0])
     assert reference
     assert f"unexpected error, reference {reference[1]}" in caplog.text
     assert 'relation "exp.variants" does not exist' in caplog.text

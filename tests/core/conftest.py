@@ -70,14 +70,18 @@ def mlflow_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def make_mlflow_store(folder: Path) -> Path:
     """What the fixture `mlflow_template` stands for, in a file of this folder."""
     path = folder / "template.db"
-    made = MlflowClient(tracking_uri=f"sqlite:///{path}", registry_uri=f"sqlite:///{path}")
-    made.create_registered_model(MODEL)
-    for tag in ("archived", "production", "candidate", None):
-        version = made.create_model_version(MODEL, source=str(folder)).version
-        if tag:
-            made.set_model_version_tag(MODEL, version, "stage", tag)
-    made.set_registered_model_alias(MODEL, "production", "2")
+    fill_mlflow(MlflowClient(tracking_uri=f"sqlite:///{path}", registry_uri=f"sqlite:///{path}"))
     return path
+
+
+def fill_mlflow(client: MlflowClient) -> None:
+    """`planner_model` in four versions, where there is nothing yet."""
+    client.create_registered_model(MODEL)
+    for tag in ("archived", "production", "candidate", None):
+        version = client.create_model_version(MODEL, source="s3://models/planner").version
+        if tag:
+            client.set_model_version_tag(MODEL, version, "stage", tag)
+    client.set_registered_model_alias(MODEL, "production", "2")
 
 
 @pytest.fixture

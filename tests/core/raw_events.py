@@ -31,6 +31,12 @@ OWN = (
     Collected("shared", "count", "plan_shared"),
     Collected("kcal", "mean", "plan_accepted", "kcal"),
 )
+FIELDS = (
+    *OWN,
+    Collected("kcal_p90", "quantile", "plan_accepted", "kcal"),
+    Collected("kcal_per_share", "ratio", "plan_accepted", "kcal", ("plan_shared", None)),
+    Collected("shares_per_second", "ratio", "plan_shared", None, ("plan_generated", "latency_ms")),
+)
 
 
 def add_experiments(engine: Engine) -> None:

@@ -5,18 +5,21 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from mlflow import MlflowClient
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, func, text
 
 from bot.__main__ import main
-from core import adoption, db, experiments, rights, rollup, steps
+from core import adoption, db, discrepancies, experiments, rights, rollup, stages, steps
 from core.errors import Refused
-from core.registry import Registry
+from core.registry import ModelVersion, Registry
 from core.rules.lifecycle import Stage
+from core.tables import Event
 from tests.core import steps as desk
 from tests.core.conftest import MODEL
+from tests.core.test_settling import compare, settle
 from tests.core.test_tables import PLATFORM, catalog, empty, run  # noqa: F401 - a fixture
 
 DIRTY = """
@@ -81,13 +84,16 @@ def test_each_thing_that_does_not_fit_is_named_and_nothing_of_theirs_is_changed(
     before = (catalog(empty), rows(empty))
     found = said(empty, registry)
     assert found == {
-        "Columns that the bot does not fill": [("exp.variants", "team must be filled and has no default")],
+        "Columns that the bot does not fill": [
+            ("exp.variants", "team must be filled and has no default, so `start` fails"),
+        ],
         "Policies without a unique name": [("exp.policies", "name is not unique")],
         "Events without an index": [("exp.events", "timestamp has no index")],
         "Shares that do not add up to 1": [("planner_policy_exp", "the shares add up to 0.9999")],
         "Experiments without variants": [("hollow", "no variant at all")],
         "No clear baseline": [
-            ("no_baseline", "only Die alte Variante"), ("two_baselines", "Baseline and control both exist"),
+            ("no_baseline", "neither in production nor named control: Die alte Variante"),
+            ("two_baselines", "Baseline and control both exist"),
         ],
         "Variants without a policy version": [("in_hand", "control"), ("two_baselines", "both")],
         "Variants whose policy version does not exist": [("in_hand", "gone names an id that no policy version has")],
@@ -117,6 +123,97 @@ def test_each_thing_that_does_not_fit_is_named_and_nothing_of_theirs_is_changed(
     with db.transaction(empty, patience_ms=30_000) as session:
         assert len(steps.notice(session)) == 3  # shares that do not add up wait
     assert adoption.survey(empty, registry).added == adoption.Added(True, (), {})
+
+
+def test_what_was_there_before_is_no_discrepancy(
+    empty: Engine,  # noqa: F811
+    registry: Registry,
+    client: MlflowClient,
+) -> None:
+    run(empty, PLATFORM, IN_STEP)
+    client.delete_registered_model_alias(MODEL, "production")  # as where a team goes by the tags alone
+    assert adoption.adopt(empty, registry) == 2
+    assert discrepancies_of(empty, registry) == []
+    client.set_model_version_tag(MODEL, "2", "stage", "archived")
+    assert discrepancies_of(empty, registry) == [("tags", {"2": "archived"})]
+    with db.transaction(empty) as session:
+        stages.mirror(session, MODEL, occasion="a decision")
+    desk.deliver_registry(empty, registry)
+    assert discrepancies_of(empty, registry) == []
+    client.set_model_version_tag(MODEL, "3", "stage", "candidate")  # other than what was written
+    assert discrepancies_of(empty, registry) == [("tags", {"3": "candidate"})]
+
+
+def test_of_two_in_production_neither_is_taken_for_anything(
+    empty: Engine,  # noqa: F811
+    registry: Registry,
+    client: MlflowClient,
+) -> None:
+    run(empty, PLATFORM, IN_STEP)
+    client.set_model_version_tag(MODEL, "3", "stage", "production")
+    assert adoption.adopt(empty, registry) == 0
+    assert discrepancies_of(empty, registry) == []  # else its card would offer to take production away from one
+    client.set_model_version_tag(MODEL, "3", "stage", "experiment")
+    assert adoption.adopt(empty, registry) == 2
+
+
+IN_STEP = """
+UPDATE exp.variants SET allocation = 0.9;
+INSERT INTO exp.variants (experiment_id, name, allocation, config)
+SELECT e.id, 'new', 0.1, jsonb_build_object('policy_version_id', v.id)
+  FROM exp.experiments e, exp.policy_versions v WHERE v.version = 3;
+"""
+"""Version 3, which MLflow has as a candidate, gets traffic."""
+
+
+def discrepancies_of(engine: Engine, registry: Registry) -> list[tuple[str, Any]]:
+    """What the comparison of the model finds."""
+    with db.transaction(engine) as session:
+        found = discrepancies.compare_model(session, MODEL, registry)
+        return [(each.kind, each.found) for each in found]
+
+
+class Watching(Registry):
+    """Notes at each question who holds a transaction open for the answer."""
+
+    def __init__(self, uri: str, engine: Engine) -> None:
+        super().__init__(uri)
+        self.waiting: list[int] = []
+        self._engine = engine
+
+    def versions(self, name: str) -> list[ModelVersion]:
+        idle = "SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction'"
+        with self._engine.connect() as connection:
+            here = " AND datname = current_database()"
+            self.waiting.append(connection.execute(text(idle + here)).scalar_one())
+        return super().versions(name)
+
+
+def test_no_transaction_waits_for_mlflow(empty: Engine, mlflow_uri: str) -> None:  # noqa: F811
+    run(empty, PLATFORM)
+    registry = Watching(mlflow_uri, empty)
+    adoption.survey(empty, registry)
+    adoption.adopt(empty, registry)
+    assert registry.waiting == [0, 0], "PostgreSQL ends a transaction that is left alone for a minute"
+
+
+def test_what_sends_nothing_and_what_is_tagged_in_other_words(
+    empty: Engine,  # noqa: F811
+    registry: Registry,
+    client: MlflowClient,
+) -> None:
+    run(empty, PLATFORM, "UPDATE exp.variants SET allocation = 1", "CREATE INDEX ON exp.events (timestamp)")
+    client.set_model_version_tag(MODEL, "4", "stage", "Production")
+    tagged = {"Unknown stages in MLflow": [(MODEL, "version 4 is tagged 'Production'")]}
+    assert said(empty, registry) == tagged  # what began just now is not expected to have sent anything
+    run(empty, "UPDATE exp.experiments SET start_at = now() - interval '8 days'")
+    mute = {"Active experiments of which nothing is heard": [("planner_policy_exp", "no plan in the last seven days")]}
+    assert said(empty, registry) == mute | tagged
+    run(empty, """INSERT INTO exp.events (event_type, unit_type, unit_id, timestamp, experiments)
+                  SELECT 'plan_generated', 'user', 'u', now(),
+                         jsonb_build_array(3, jsonb_build_object('experiment_id', id)) FROM exp.experiments
+                   UNION ALL SELECT 'plan_generated', 'user', 'u', now(), '{"a": 1}'""")  # fmt: skip
+    assert said(empty, registry) == tagged
 
 
 ROLE = "promotion_bot_of_tests"
@@ -155,6 +252,8 @@ def test_a_role_of_least_rights_carries_whole_rollouts(
             override_reason="to try", registry=registry,
         )  # fmt: skip
     desk.change(least, "start", policy_version_id=made.id)
+    run(empty, "UPDATE exp.policy_versions SET status = 'archived' WHERE version = 4")
+    assert "Reverted" in settle(least, compare(least)[0], "revert")
     desk.serve_all(least, 40)
     desk.watch(least)
     desk.change(least, "increase", override=desk.BECAUSE)
@@ -172,6 +271,13 @@ def test_a_role_of_least_rights_carries_whole_rollouts(
         db.transaction(least) as session,
     ):
         session.execute(text("UPDATE exp.variants SET config = '{}'"))
+    run(empty, "ALTER TABLE exp.events ADD team text NOT NULL DEFAULT 'a'",
+        "ALTER TABLE exp.events ALTER team DROP DEFAULT",
+        "ALTER TABLE exp.variants ADD CONSTRAINT short_names CHECK (length(name) < 99)")  # fmt: skip
+    with pytest.raises(Refused, match="takes no row without team"), db.transaction(least) as session:
+        session.add(Event(event_type="model_promoted", unit_type="control", unit_id="bot", timestamp=func.now()))
+    with pytest.raises(Refused, match="by its rule short_names"), db.transaction(least) as session:
+        session.execute(text("UPDATE exp.variants SET name = repeat('a', 100)"))
     run(empty, "DELETE FROM exp.variants", "DELETE FROM exp.experiments")  # the owner's, rows of the bot go along
 
 
@@ -183,9 +289,10 @@ def test_a_right_that_is_missing_is_told_with_the_statement_that_gives_it(
     run(empty, f"REVOKE UPDATE (name, allocation) ON exp.variants FROM {role}", "DROP SCHEMA promotion",
         f"REVOKE SELECT ON exp.events FROM {role}")  # fmt: skip
     assert adoption.survey(least, None).blockers == (
-        f'The role {role} lacks a right: GRANT SELECT ON exp.events TO "{role}";',
-        f'The role {role} lacks a right: GRANT UPDATE (name, allocation) ON exp.variants TO "{role}";',
-        f'The role {role} lacks a right: CREATE SCHEMA promotion AUTHORIZATION "{role}";',
+        f"The role {role} lacks rights. Somebody who may runs this, or all of `adopt --grants {role}`:",
+        f'GRANT SELECT ON exp.events TO "{role}";',
+        f'GRANT UPDATE (name, allocation) ON exp.variants TO "{role}";',
+        f'CREATE SCHEMA promotion AUTHORIZATION "{role}";',
     )
 
 
@@ -220,6 +327,7 @@ def test_the_command_on_ten_thousand_experiments(
     assert capsys.readouterr().out.count("the shares add up to 1.1") == 10_000
     assert main(["adopt", "--json"]) == 1
     assert json.loads(capsys.readouterr().out)["found"]["experiments"] == {"active": 10_001}
+    assert main(["adopt", "--grants", " "]) == 2
     assert main(["adopt", "--grants", 'b"ot']) == 0
     assert 'GRANT UPDATE (name, allocation) ON exp.variants TO "b""ot";' in capsys.readouterr().out
     run(empty, "UPDATE exp.variants SET allocation = 0.1 WHERE name = 'a'",
@@ -243,7 +351,8 @@ def test_a_database_that_cannot_be_adopted(
         "ALTER TABLE exp.events DROP COLUMN payload")  # fmt: skip
     assert main(["adopt"]) == 2
     printed = capsys.readouterr().out
-    for fault in ("exp.assignments is missing.", "exp.variants.allocation is float8; the bot reads numeric.",
+    for fault in ("exp.assignments is missing. An empty one will do, with experiment_id uuid, variant_id uuid,",
+                  "exp.variants.allocation is float8; the bot reads numeric.",
                   "exp.events.payload is missing (jsonb)."):  # fmt: skip
         assert fault in printed
     assert main(["adopt", "--apply"]) == 2  # without MLflow nobody knows what is in production

@@ -13,7 +13,7 @@ from core.cards import Place
 from core.errors import Refused
 from core.registry import Registry
 from core.rollout_cards import ExperimentCard
-from core.rules.decision import Rule, Terms
+from core.rules.decision import AllTerms, Rule, Rulebook, Terms
 from core.rules.lifecycle import Stage
 from core.tables import Experiment
 from tests.core import steps
@@ -21,7 +21,7 @@ from tests.core.conftest import EXPERIMENT, MODEL, add_variant, set_stage
 from tests.core.steps import ALICE, BECAUSE, BOB, TERMS, change, days_pass, place, serve, variant
 
 
-def shown(engine: Engine, terms: Terms = TERMS, *, measured: bool = True) -> ExperimentCard:
+def shown(engine: Engine, terms: AllTerms = TERMS, *, measured: bool = True) -> ExperimentCard:
     with db.transaction(engine) as session:
         return rollout_cards.experiment_card(session, EXPERIMENT, terms=terms, measured=measured)
 
@@ -79,7 +79,7 @@ def test_the_verdict_is_the_rules(desk: Engine, latency_ms: float, days: float, 
     change(desk, "start")
     steps.serve_all(desk, 10_000, latency_ms=latency_ms)
     days_pass(desk, days)
-    decision = shown(desk, Terms(rules={EXPERIMENT: rule})).candidates[0].decision
+    decision = shown(desk, Rulebook(own={EXPERIMENT: Terms(rule=rule)})).candidates[0].decision
     assert (decision.action, decision.rule) == (verdict, rule)
 
 
@@ -154,9 +154,9 @@ def test_lists_to_choose_from(desk: Engine) -> None:
         session.flush()
         assert choices.experiment_names(session) == ["exp_draft", "exp_paused", EXPERIMENT]
         assert choices.policy_names(session) == ["planner_policy"]
-        assert [e.name for e in rollout_cards.experiments(session, terms=TERMS)] == [
-            EXPERIMENT, "exp_paused", "exp_draft", "exp_completed",
-        ]  # fmt: skip
+        found, total = rollout_cards.experiments(session, terms=TERMS)
+        assert [e.name for e in found] == [EXPERIMENT, "exp_paused", "exp_draft", "exp_completed"]
+        assert total == 4
         assert [line.label for line in choices.policy_version_lines(session)] == [
             "planner_policy v3", "planner_policy v2", "planner_policy v1",
         ]  # fmt: skip

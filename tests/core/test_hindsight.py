@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine, text
@@ -15,7 +16,7 @@ from core.rules.estimates import Step
 from core.rules.samples import PLANS, Sample
 from core.rules.sequential import Memory
 from core.rules.verdict import Look
-from core.settings import ApprovalsSection, MetricsSection, RolloutSection, Settings
+from core.settings import ApprovalsSection, ExperimentSection, MetricsSection, RolloutSection, Settings
 from core.tables import Recommendation
 from tests.core import steps
 from tests.rules import worlds
@@ -54,9 +55,9 @@ def put(engine: Engine, seen: list[Look], found: Settings) -> list[str]:
     memory, previous, said = Memory(), None, []
     with db.transaction(engine, patience_ms=db.BACKGROUND_MS) as session:
         variant, today = steps.variant(session, "candidate_v3"), db.now_of(session).date()
-        kept, terms = looks.keep(session, seen), found.terms
+        kept, terms = looks.keep(session, seen), found.terms.usual
         for n, look in enumerate(seen):
-            decision, memory = verdict.decide(look, memory, terms, metrics=terms.metrics)
+            decision, memory = verdict.decide(look, memory, terms)
             row = Recommendation(
                 experiment_id=variant.experiment_id,
                 variant_id=variant.id,
@@ -66,7 +67,7 @@ def put(engine: Engine, seen: list[Look], found: Settings) -> list[str]:
                 is_daily=True,
                 action=decision.action,
                 why=decision.why,
-                terms=looks.keep_terms(terms, "calibrated"),
+                terms=looks.keep_terms(terms),
                 look=kept[n],
                 previous_id=previous,
                 memory=memory.to_json(),
@@ -153,6 +154,44 @@ def test_sums_from_before_a_definition_was_changed_are_not_judged(place: Engine)
     with place.begin() as connection:
         connection.execute(text("UPDATE promotion.allocation_steps SET started_at = now() + interval '1 s'"))
     assert without() == 0, "the rollout began after the change"
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({"ratio": ["meal_swapped", "plan_accepted"]}, {"ratio": ["meal_swapped", "plan_generated"]}),
+        ({"ratio": ["a.b", "c"]}, {"ratio": ["a", "c"]}),
+        ({"quantile": 0.9}, {"quantile": 0.9, "of": "plan_generated.token_count"}),
+        ({"quantile": 0.9, "of": "a.b"}, {"quantile": 0.9, "of": "a.c"}),
+        ({"mean": "a.b"}, {"quantile": 0.5, "of": "a.b"}),
+    ],
+)
+def test_what_is_collected_otherwise_is_not_taken_for_the_same(place: Engine, before: Any, after: Any) -> None:
+    """In the file of now against another, and where the definition was changed while a rollout went on."""
+    there, then = (settings(own=each | {"tolerance": 0.05}) for each in (before, after))
+    put(place, slower(), there)
+    assert len(anew(place, there, then).without["own"]) == DAYS
+    with db.transaction(place) as session:
+        for each in (there, then):
+            ledger.record_policy(session, each.policy)
+    assert len(anew(place, then, then).without["own"]) == DAYS
+
+
+def test_quantiles_of_one_histogram_are_known_together(place: Engine) -> None:
+    before, after = (settings(own={"quantile": q, "of": "a.b", "tolerance": 0.05}) for q in (0.9, 0.99))
+    put(place, slower(), before)
+    assert dict(anew(place, before, after).without) == {}
+
+
+def test_an_experiment_is_judged_anew_by_its_own(place: Engine) -> None:
+    own = {"metrics": {"p90_latency": {"tolerance": 0.05}}}
+    strict_here, strict_there = (
+        LOOSE.model_copy(update={"experiments": {name: ExperimentSection.model_validate(own)}})
+        for name in (steps.EXPERIMENT, "another_exp")
+    )
+    put(place, slower(), LOOSE)
+    assert changes(anew(place, LOOSE, strict_here)) == changes(anew(place, LOOSE, STRICT)) != []
+    assert changes(anew(place, LOOSE, strict_there)) == []
 
 
 def test_a_higher_minimum_waits_longer(place: Engine) -> None:

@@ -74,6 +74,16 @@ def test_nobody_queues_up_behind_a_migration_that_waits(empty: Engine, tmp_path:
         migrating.result(timeout=40)
 
 
+def test_a_server_that_ends_idle_transactions_ends_no_migration(empty: Engine, tmp_path: Path) -> None:  # noqa: F811
+    db.migrate(empty)
+    with empty.begin() as connection:
+        limit = f"ALTER DATABASE {empty.url.database} SET idle_in_transaction_session_timeout = '200ms'"
+        connection.execute(text(limit))
+    empty.dispose()
+    db.migrate(empty, folder=releases.migrations(tmp_path / "newer", "SELECT pg_sleep(0.6)", ADDS))
+    assert "more" in tables(empty)
+
+
 def columns(connection: Connection) -> Columns:
     """Of all our tables: type, and whether a row can be inserted without naming it."""
     found = inspect(connection)

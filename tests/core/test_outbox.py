@@ -207,7 +207,10 @@ def test_a_crash_between_claim_and_finish_is_known_at_the_next_try(engine: Engin
     row = rows(engine)["a"]
     assert (row.attempts, row.done_at, row.last_error) == (1, None, None)
     found: list[Due] = []
-    assert deliver_next(engine, seen(found)), "at once, no pause"
+    assert not deliver_next(engine, seen(found)), "for all that others know it is just being begun"
+    assert pause_s(engine, "a") <= outbox.CLAIMED_S
+    due_now(engine)
+    assert deliver_next(engine, seen(found))
     assert found[0].is_retry
 
 
@@ -217,6 +220,7 @@ def test_a_claim_that_was_overtaken_does_nothing(engine: Engine) -> None:
     with db.transaction(engine) as session:
         first = outbox._claim(session, ["work"])
     assert first is not None
+    due_now(engine)
     with db.transaction(engine) as session:
         second = outbox._claim(session, ["work"])
     assert second is not None
@@ -226,6 +230,18 @@ def test_a_claim_that_was_overtaken_does_nothing(engine: Engine) -> None:
         with db.transaction(engine) as session:
             outbox._carry_out(session, due, attempt, seen(found)["work"])
     assert [due.is_retry for due in found] == [True]
+
+
+def test_what_another_has_just_claimed_is_passed_over_with_its_lane(engine: Engine) -> None:
+    """Else several processes at one burst try the same, and take their own tries for failures."""
+    put(engine, "a1", "a2", subject="a")
+    put(engine, "b1", subject="b")
+    claimed: list[str | None] = []
+    for _ in range(3):
+        with db.transaction(engine) as session:
+            found = outbox._claim(session, ["work"])
+            claimed.append(found and found[0].key)
+    assert claimed == ["a1", "b1", None]
 
 
 @pytest.mark.parametrize(("subjects", "most"), [(("s", "s", "s"), 1), (("s", "t", "u"), 3)])

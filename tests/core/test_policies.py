@@ -6,8 +6,9 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Engine, text
 
-from core import policies, settings
+from core import db, policies, settings
 from core.policies import Difference
 
 NIGHTS = '[[freezes]]\nname = "nights"\nfrom = "18:00"\nuntil = "08:00"\n'
@@ -22,8 +23,8 @@ def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def compared(before: str, after: str) -> list[Difference]:
     files = [Path("before.toml"), Path("after.toml")]
-    for file, text in zip(files, (before, after), strict=True):
-        file.write_text(text)
+    for file, lines in zip(files, (before, after), strict=True):
+        file.write_text(lines)
     return list(policies.differences(*(settings.load(file) for file in files)))
 
 
@@ -42,6 +43,37 @@ def compared(before: str, after: str) -> list[Difference]:
 )
 def test_what_means_the_same_does_not_differ(before: str, after: str) -> None:
     assert compared(before, after) == []
+
+
+def test_what_an_experiment_has_of_its_own_is_by_name() -> None:
+    found = compared(
+        "[metrics]\nacceptance_rate = { tolerance = 0.03 }",
+        "[experiments.a]\nsteps = [0.05, 1.0]\nminimum_days = [2]\nmetrics.avg_edits = { limit = 2.5 }\n"
+        "approvals = { production = 3 }",
+    )
+    assert {".".join(one.key): (one.before, one.after, one.decides) for one in found} == {
+        "metrics.acceptance_rate.tolerance": (0.03, None, True),
+        "experiments.a.steps": (None, (Decimal("0.05"), Decimal(1)), True),
+        "experiments.a.minimum_days": (None, (2,), True),
+        "experiments.a.metrics.avg_edits.limit": (None, 2.5, True),
+        "experiments.a.approvals.production": (None, 3, True),
+    }
+
+
+def test_what_is_named_and_is_not_there(engine: Engine) -> None:
+    with engine.begin() as connection:
+        connection.execute(text("INSERT INTO exp.experiments (name, unit_type) VALUES ('planner_policy_exp', 'user')"))
+    Path("here.toml").write_text(
+        f'{NIGHTS}experiments = ["planner_policy_exp", "gone"]\n[experiments.planer_policy_exp]\nrule = "document"'
+    )
+    found = settings.load(Path("here.toml"))
+    with db.transaction(engine) as session:
+        assert policies.strangers(session, found) == [
+            "[experiments.planer_policy_exp] is about an experiment that is not there: planer_policy_exp; "
+            "the nearest is planner_policy_exp",
+            "the freeze nights is about an experiment that is not there: gone",
+        ]
+        assert policies.strangers(session, settings.Settings()) == []
 
 
 def test_each_key_that_differs() -> None:
@@ -72,9 +104,3 @@ def test_a_freeze_or_a_metric_that_is_new_or_gone() -> None:
     }
     (one,) = compared(custom, custom.replace("tolerance = 0.1", "tolerance = 0.05"))
     assert one == Difference(("metrics", "custom", "swaps", "tolerance"), 0.1, 0.05)
-
-
-def test_freezes_of_one_name_are_told_apart() -> None:
-    """The second stays what it was where only the first changes."""
-    (one,) = compared(NIGHTS * 2, NIGHTS.replace("08", "07") + NIGHTS)
-    assert one.key == ("freezes", "nights", "until")

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from core import db, evidence, looks, measure, recommendations, steps
 from core.recommendations import Standing
-from core.rules.decision import Terms
+from core.rules.decision import AllTerms, Rulebook, Terms
 from core.rules.verdict import Decision
 from core.tables import AllocationStep, Evidence, Recommendation
 from core.variants import baseline, variants
@@ -30,7 +30,7 @@ from tests.core.steps import (
 CANDIDATE = "candidate_v3"
 
 
-def recommend(engine: Engine, terms: Terms = TERMS) -> list[Recommendation]:
+def recommend(engine: Engine, terms: AllTerms = TERMS) -> list[Recommendation]:
     with db.transaction(engine, patience_ms=60_000) as session:
         [found] = recommendations.recommend(session, [place(session).id], terms).values()
         session.expunge_all()
@@ -44,7 +44,7 @@ def rows(engine: Engine) -> list[Recommendation]:
         return found
 
 
-def standing(engine: Engine, terms: Terms = TERMS) -> Standing:
+def standing(engine: Engine, terms: AllTerms = TERMS) -> Standing:
     with db.transaction(engine) as session:
         here = place(session)
         found = recommendations.standing(session, here, variant(session, CANDIDATE), baseline(session, here), terms)
@@ -305,11 +305,11 @@ def test_a_pause_is_no_time_at_a_share(running: Engine) -> None:
 
 
 def test_by_the_documents_rule_where_that_was_chosen(running: Engine) -> None:
-    terms = Terms(rules={"planner_policy_exp": "document"})
+    terms = Rulebook(own={"planner_policy_exp": Terms(rule="document")})
     (made,) = recommend(running, terms)
     assert made.terms["rule"] == "document"
     assert recomputed(running, made).rule == "document"
-    assert Terms().rule_of("planner_policy_exp") == "calibrated"
+    assert Rulebook().of("planner_policy_exp").rule == "calibrated"
 
 
 def test_nothing_to_judge_is_no_recommendation(desk: Engine) -> None:
@@ -430,7 +430,7 @@ def test_a_look_is_restored_to_the_last_bit(running: Engine) -> None:
         here = place(session)
         now = session.execute(text("SELECT now()")).scalar_one()
         pair = looks.Pair(here, variant(session, CANDIDATE), baseline(session, here), variants(session, here))
-        [seen] = looks.read(session, [pair], TERMS, now=now)
+        [seen] = looks.read(session, [pair], now=now)
         [kept] = looks.keep(session, [seen.look])
         assert looks.restore(session, kept) == seen.look
         assert session.scalar(select(Evidence.digest).limit(1)) is not None

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +15,7 @@ import pytest
 from mlflow import MlflowClient
 from sqlalchemy import create_engine, text
 
+import core as package
 from core import registry as registries
 from core.errors import Refused, RegistryUnavailable
 from core.registry import Registry
@@ -194,3 +198,15 @@ def test_a_store_that_is_broken_says_so(tmp_path: Path) -> None:
 def test_one_client_per_address(mlflow_uri: str) -> None:
     assert registries.at(mlflow_uri) is registries.at(mlflow_uri)
     assert registries.at(mlflow_uri) is not registries.at(mlflow_uri + "x")
+
+
+def test_mlflow_reports_its_use_to_nobody(mlflow_uri: str, tmp_path: Path) -> None:
+    asked = (
+        "from core.registry import Registry\n"
+        f"assert Registry({mlflow_uri!r}).models() == [{MODEL!r}]\n"
+        "from mlflow.telemetry import get_telemetry_client\n"
+        "assert get_telemetry_client() is None"
+    )
+    # Beside a test or in CI it would not report anyway.
+    plain = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PYTHONPATH": str(Path(package.__path__[0]).parent)}
+    subprocess.run([sys.executable, "-c", asked], env=plain, cwd=tmp_path, check=True, timeout=60)

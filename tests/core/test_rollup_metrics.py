@@ -16,6 +16,7 @@ from tests.core.raw_events import (
     CANDIDATE,
     CONTROL,
     DAY,
+    FIELDS,
     HOUR,
     ONE,
     OWN,
@@ -120,6 +121,69 @@ def test_own_metrics_move_with_their_plan(platform: Engine) -> None:
     }  # fmt: skip
 
 
+def histogram(engine: Engine, name: str, variant: uuid.UUID = CONTROL) -> dict[int, int]:
+    """How many values a histogram has in each of its bins."""
+    with db.transaction(engine) as session:
+        there = measure.samples(session, ONE)
+    total = samples.Sample.total(s.variants[variant].sample for s in there if variant in s.variants)
+    by_bin = total.counts_of(name).by_bin
+    return {int(at): int(by_bin[at]) for at in by_bin.nonzero()[0]}
+
+
+def test_a_ratio_of_events_and_of_what_they_log(platform: Engine) -> None:
+    """A repeated event counts once; a plan that was generated before says nothing."""
+    arrive(platform, generated("old"))
+    catch_up(platform)
+    shared, eaten = Happened("plan_shared", more=1), accepted(metrics={"kcal": "600.25"})
+    arrive(platform, generated(metrics={"latency_ms": 500}), shared, shared, replace(shared, more=2), eaten, eaten)
+    arrive(platform, generated("q", metrics={"latency_ms": 250}), accepted("q", metrics={"kcal": -4}))
+    arrive(platform, Happened("plan_shared", "old"), accepted(at=START + 2 * HOUR, metrics={"kcal": 99.75}))
+    catch_up(platform, collected=FIELDS[len(OWN) + 1 :], limit=3)
+    assert own(platform) == {
+        "kcal_per_share": 700 * samples.NANO, "kcal_per_share:over": 2, "kcal_per_share:plans": 2,
+        "shares_per_second": 2, "shares_per_second:over": 750 * samples.NANO, "shares_per_second:plans": 2,
+    }  # fmt: skip
+    with db.transaction(platform) as session:
+        sample = measure.samples(session, ONE)[0].variants[CONTROL].sample
+    values = [value_of(Metric(c.name, c.name, "number", c.ratio), sample) for c in FIELDS[len(OWN) + 1 :]]
+    assert values == [350, pytest.approx(2 / 750)]
+
+
+def test_a_quantile_of_what_events_log(platform: Engine) -> None:
+    values = [0, "0.00000005", 0.02, 1, 1.019, 3, 650.5, 1e9, "many", None, -1, 1e10]
+    arrive(platform, *(generated(str(n)) for n in range(len(values))))
+    arrive(platform, *(accepted(str(n), metrics={"kcal": value}) for n, value in enumerate(values)))
+    arrive(platform, accepted("5", at=START + 2 * HOUR, metrics={"kcal": 999}))  # the first counts
+    catch_up(platform, collected=FIELDS, limit=5)
+    believed = [float(value) for value in values[:8]]
+    bins = samples.bin_of(believed, samples.WIDE_EDGES).tolist()
+    assert histogram(platform, "extra:kcal_p90") == {k: bins.count(k) for k in bins}
+    assert bins[:2] == [0, 0]
+    assert bins[3] == bins[4] == bins[2] + 198
+    assert kept(platform) == rebuilt(platform, collected=FIELDS) == rebuilt(platform, ONE, collected=FIELDS)
+    rebuilt(platform)
+    assert histogram(platform, "extra:kcal_p90") == {}
+
+
+def test_quantiles_and_ratios_move_with_their_plan(platform: Engine) -> None:
+    arrive(platform, generated(at=STEP_TWO, variant=CANDIDATE), Happened("plan_shared"), accepted(metrics={"kcal": 5}))
+    catch_up(platform, collected=FIELDS)
+    before = own(platform, CANDIDATE), histogram(platform, "extra:kcal_p90", CANDIDATE)
+    arrive(platform, generated(at=START + DAY))
+    catch_up(platform)
+    assert (own(platform, CANDIDATE), histogram(platform, "extra:kcal_p90", CANDIDATE)) == ({}, {})
+    assert (own(platform), histogram(platform, "extra:kcal_p90")) == before
+    assert before[1]
+
+
+def test_as_many_metrics_as_one_likes(platform: Engine) -> None:
+    """PostgreSQL gives a function no more than 100 arguments."""
+    many = tuple(Collected(f"m{n}", "ratio", "plan_shared", None, ("plan_accepted", None)) for n in range(40))
+    arrive(platform, generated(), accepted(), Happened("plan_shared"))
+    catch_up(platform, collected=many)
+    assert own(platform) == {f"m{n}{part}": 1 for n in range(40) for part in ("", ":over", ":plans")}
+
+
 def test_a_metric_begins_with_the_plans_generated_under_it(platform: Engine) -> None:
     arrive(platform, generated())
     catch_up(platform)
@@ -128,7 +192,8 @@ def test_a_metric_begins_with_the_plans_generated_under_it(platform: Engine) -> 
     assert own(platform) == {"swapped": 1, "swapped:plans": 1}
 
 
-@pytest.mark.parametrize("wrong", [("a:b", "share", "e", None), ("m", "mean", "e", None), ("c", "count", "e", "f")])
+@pytest.mark.parametrize("wrong", [("a:b", "share", "e", None), ("m", "mean", "e", None), ("c", "count", "e", "f"),
+                                   ("q", "quantile", "e", None), ("r", "ratio", "e", None)])  # fmt: skip
 def test_a_metric_that_cannot_be_collected(wrong: Any) -> None:
-    with pytest.raises(ValueError, match=r"a metric's name|a mean needs"):
+    with pytest.raises(ValueError, match=r"a metric's name|a mean needs|a ratio needs"):
         Collected(*wrong)

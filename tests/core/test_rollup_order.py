@@ -19,6 +19,7 @@ from core.rules.metrics import Collected
 from tests.core.raw_events import (
     CANDIDATE,
     CONTROL,
+    FIELDS,
     GONE,
     HOUR,
     ONE,
@@ -128,7 +129,7 @@ def _at_different_times(happened: list[Happened]) -> list[Happened]:
     parts=st.integers(1, 5),
     limit=st.integers(4, 20),
     late_step=st.booleans(),
-    collected=st.sampled_from([(), OWN]),
+    collected=st.sampled_from([(), OWN, FIELDS]),
 )
 def test_any_order_in_any_batches_gives_the_same_to_the_last_bit(
     platform: Engine,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from core import faults, settings
+from core import faults, metric_sections, settings
 from core.errors import Refused
 from core.rules.allocation import STEPS
 from core.rules.approval import Quorums
@@ -40,8 +40,8 @@ def written(text: str, name: str = "promotion-bot.toml") -> Path:
 
 def test_without_anything_the_documents_defaults() -> None:
     found = settings.load()
-    assert found.terms.steps == STEPS
-    assert (found.terms.minimum_samples, found.terms.price_per_1000_tokens) == (1000, None)
+    assert found.terms.usual.steps == STEPS
+    assert (found.terms.usual.minimum_samples, found.terms.price_per_1000_tokens) == (1000, None)
     assert (found.slack.command, found.slack.approvers) == ("/rollout", ())
     assert found.slack_api_url == "https://slack.com/api/"
     assert found.tracking_uri == f"sqlite:///{Path.cwd() / '.promotion-bot' / 'mlflow.db'}"
@@ -63,8 +63,8 @@ def test_the_file() -> None:
     )
     found = settings.load()
     assert (found.slack.command, found.slack.approvers) == ("/promote", ("U2", "@ml-approvers"))
-    assert found.terms.steps == (Decimal("0.05"), Decimal("0.2"), Decimal(1))
-    assert (found.terms.minimum_samples, found.terms.price_per_1000_tokens) == (200, Decimal("0.002"))
+    assert found.terms.usual.steps == (Decimal("0.05"), Decimal("0.2"), Decimal(1))
+    assert (found.terms.usual.minimum_samples, found.terms.price_per_1000_tokens) == (200, Decimal("0.002"))
     assert found.tracking_uri == "http://mlflow:5000"
 
 
@@ -136,13 +136,14 @@ def test_a_fault_says_what_to_write(toml: str, says: str) -> None:
 
 
 def test_every_setting_has_a_remedy() -> None:
-    sections = (settings.SlackSection, settings.RolloutSection, settings.CustomMetric, settings.MetricsSection,
-                settings.RecommendationsSection, settings.AlertsSection, settings.ApprovalsSection,
-                settings.ExperimentSection, settings.FreezeSection)  # fmt: skip
+    sections = (settings.SlackSection, settings.RolloutSection, settings.MetricsSection, metric_sections.MetricSection,
+                metric_sections.CustomMetric, settings.RecommendationsSection, settings.AlertsSection,
+                settings.ApprovalsSection, settings.ExperimentSection, settings.FreezeSection)  # fmt: skip
     keys = {field.alias or key for section in sections for key, field in section.model_fields.items()} - {"custom"}
     keys |= settings.Settings.model_fields.keys() - {
         "slack", "rollout", "metrics", "recommendations", "alerts", "approvals", "experiments", "freezes",
     }  # fmt: skip
+    keys -= {"metrics", "approvals", *(metric.name for metric in METRICS)}  # sections within sections
     assert keys - faults.REMEDIES.keys() == set()
 
 
@@ -196,7 +197,7 @@ def test_how_many_approve_and_who_owns_what() -> None:
         """
     )
     found = settings.load()
-    assert found.terms.quorums == Quorums(step=1, production=3, against=1, expires_after=timedelta(hours=48))
+    assert found.terms.usual.quorums == Quorums(step=1, production=3, against=1, expires_after=timedelta(hours=48))
     assert (found.slack.operators, found.slack.owners) == (("@ml-engineers",), ("U5",))
     assert found.experiments["planner_policy_exp"].owners == ("@planner-team",)
 
@@ -226,8 +227,8 @@ def test_a_metric_of_ones_own_is_one_line() -> None:
         """
     )
     found = settings.load()
-    added = {metric.name: metric for metric in found.terms.metrics[len(METRICS) :]}
-    assert found.terms.metrics[: len(METRICS)] == METRICS
+    added = {metric.name: metric for metric in found.terms.usual.metrics[len(METRICS) :]}
+    assert found.terms.usual.metrics[: len(METRICS)] == METRICS
     assert added["swaps"].source == Ratio("extra:swaps", "extra:swaps:plans")
     assert (added["swaps"].title, added["swaps"].unit, added["swaps"].required) == ("Swaps", "count", False)
     assert (added["rejected"].title, added["rejected"].unit) == ("Rejections", "share")
@@ -246,10 +247,20 @@ def test_a_metric_of_ones_own_is_one_line() -> None:
 @pytest.mark.parametrize(
     ("line", "says"),
     [
-        ("x = { tolerance = 0.1 }", "give exactly one of share, count, mean, quantile"),
+        ("x = { tolerance = 0.1 }", "give exactly one of share, count, ratio, mean, quantile"),
         ('x = { share = "a", count = "a", tolerance = 0.1 }', "give exactly one of"),
         ("x = { quantile = 0.9, limit = 9, tolerance = 0.1 }", "give a tolerance against the baseline or an absolute"),
-        ('x = { count = "a", limit = 9, higher_is_better = true }', "a limit is an upper bound"),
+        ('x = { ratio = ["a"], tolerance = 0.1 }', "metrics.custom.x.ratio: name two: what is counted"),
+        ('x = { ratio = ["a b", "c"], tolerance = 0.1 }', "metrics.custom.x.ratio, entry 1: this is not how it is"),
+        ('x = { mean = "a.b", of = "a.b", tolerance = 0.1 }', "of is for a quantile, like quantile = 0.95"),
+        ('x = { quantile = 0.9, of = "latency_ms", limit = 1 }', "metrics.custom.x.of: this is not how it is written"),
+        ("x = { quantile = 0.9, limit = 0 }", "the limit of a quantile has to be more than 0"),
+        ("x = { quantile = 0.9, limit = nan }", "metrics.custom.x.limit: this has to be a number"),
+        ('x = { count = "a", guardrail = false, required = true }', "what is only shown (guardrail = false) cannot be"),
+        (
+            'x = { count = "a", tolerence = 0.1 }',
+            "x.tolerence: this is no setting; remove it or correct its name; the nearest is tolerance",
+        ),
         ('x = { count = "meal_swapped" }', "a guardrail needs a tolerance or a limit"),
         ('x = { count = "meal swapped", tolerance = 0.1 }', "metrics.custom.x.count"),
         ('x = { mean = "token_count", tolerance = 0.1 }', "metrics.custom.x.mean"),
@@ -306,11 +317,137 @@ def test_windows_that_are_none(lines: str, says: str) -> None:
     assert says in str(refused.value)
 
 
+def test_how_the_six_are_judged() -> None:
+    written(
+        """
+        [metrics]
+        acceptance_rate = { tolerance = 0.03 }
+        p50_latency = { limit = 900, required = false }
+        p99_latency = { tolerance = 0.5, required = true }
+        [metrics.cost_per_plan]
+        guardrail = false
+        """
+    )
+    found = {metric.name: metric for metric in settings.load().terms.usual.metrics}
+    assert found["avg_edits"] == next(metric for metric in METRICS if metric.name == "avg_edits")
+    assert (found["acceptance_rate"].tolerance, found["acceptance_rate"].higher_is_better) == (0.03, True)
+    p50, p99, cost = (found[name] for name in ("p50_latency", "p99_latency", "cost_per_plan"))
+    assert (p50.tolerance, p50.limit, p50.required) == (None, 900, False)
+    assert (p99.tolerance, p99.limit, p99.required) == (0.5, None, True)
+    assert (cost.tolerance, cost.is_guardrail) == (0.1, False)
+
+
+def test_ratios_and_quantiles_of_ones_own() -> None:
+    written(
+        """
+        [metrics.custom]
+        swaps_per_plan = { ratio = ["meal_swapped", "plan_accepted"], tolerance = 0.10 }
+        revenue = { ratio = ["order_placed.amount", "plan_accepted"], limit = 3.5, higher_is_better = true }
+        p95_tokens = { quantile = 0.95, of = "plan_generated.token_count", tolerance = 0.10 }
+        """
+    )
+    found = settings.load()
+    swaps, revenue, tokens = found.terms.usual.metrics[len(METRICS) :]
+    assert swaps.source == Ratio("extra:swaps_per_plan", "extra:swaps_per_plan:over", counts_plans=False)
+    assert revenue.source == Ratio("extra:revenue", "extra:revenue:over", 1e-9, counts_plans=False)
+    assert tokens.source == Quantile(0.95, "extra:p95_tokens")
+    assert (swaps.unit, revenue.unit, tokens.unit) == ("count", "number", "number")
+    assert (revenue.limit, revenue.higher_is_better) == (3.5, True)
+    assert found.collected == (
+        Collected("swaps_per_plan", "ratio", "meal_swapped", None, ("plan_accepted", None)),
+        Collected("revenue", "ratio", "order_placed", "amount", ("plan_accepted", None)),
+        Collected("p95_tokens", "quantile", "plan_generated", "token_count"),
+    )
+
+
+def test_days_are_those_of_the_steps() -> None:
+    written(
+        "[rollout]\nsteps = [0.05, 0.2, 1]\nminimum_days = [1, 2]\n[experiments.a]\nsteps = [0.1, 0.5, 1]\n"
+        "[experiments.b]\nsteps = [0.1, 1]\nminimum_days = [4]\n[experiments.c]\nminimum_days = [5, 6]"
+    )
+    terms = settings.load().terms
+    found = {name: {str(share): days for share, days in terms.of(name).minimum_days.items()} for name in "abcd"}
+    assert found == {"a": {"0.1": 1, "0.5": 2}, "b": {"0.1": 4}, "c": {"0.05": 5, "0.2": 6}, "d": {"0.05": 1, "0.2": 2}}
+    days = [terms.of("d").days_at(Decimal(share)) for share in ("0.01", "0.05", "0.19", "0.2", "0.9")]
+    assert days == [1, 1, 1, 2, 2]
+    assert settings.Settings().terms.usual.minimum_days == {Decimal("0.10"): 3, Decimal("0.25"): 5, Decimal("0.50"): 7}
+
+
+def test_what_several_settings_have_wrong_is_said_with_all_the_others() -> None:
+    written(
+        """\
+[slack]
+comand = "/rollout"
+[rollout]
+minimum_samples = 0
+minimum_days = [1, 2]
+[metrics.custom]
+swaps = { count = "meal_swapped", tolerance = 0.1 }
+wrong = { count = "meal_swapped", tolerance = 10 }
+shown = { count = "meal_swapped", guardrail = false }
+p90 = { quantile = 0.9, tolerance = 0.1 }
+[[freezes]]
+name = "nights"
+weekdays = ["mon"]
+[[freezes]]
+name = "nights"
+weekdays = ["tue"]
+[experiments.x]
+steps = [0.1, 0.05, 1.0]
+[experiments."y.z"]
+steps = [0.1, 1.0]
+[experiments."y.z".metrics]
+swap = { tolerance = 0.1 }
+wrong = { tolerance = 0.1 }
+shown = { required = true }
+p90 = { limit = 0 }
+acceptance_rate = { required = true, guardrail = false }
+"""
+    )
+    with pytest.raises(Refused) as refused:
+        settings.load()
+    assert {
+        line.split(": ")[0].strip(): line.rpartition("line ")[2].strip(")")
+        for line in str(refused.value).splitlines()[1:]
+    } == {
+        "slack.comand": "2", "rollout.minimum_samples": "4", "rollout.minimum_days": "5",
+        "metrics.custom.wrong.tolerance": "8", "freezes.name, entry 2": "15", "experiments.x.steps": "18",
+        "experiments.y.z.steps": "20", "experiments.y.z.metrics.swap": "22", "experiments.y.z.metrics.shown": "24",
+        "experiments.y.z.metrics.p90": "25", "experiments.y.z.metrics.acceptance_rate": "26",
+    }  # fmt: skip
+    for says in (
+        "slack.comand: this is no setting; remove it or correct its name; the nearest is command (line 2)",
+        "rollout.minimum_days: minimum_days needs one number for each step below 1.0: 3 for these steps, not 2",
+        "experiments.y.z.steps: minimum_days needs one number for each step below 1.0: 1 for these steps, not 2",
+        "metrics.swap: there is no such metric; the nearest is swaps",
+        "metrics.shown: what is only shown (guardrail = false) cannot be required",
+        "metrics.p90: the limit of a quantile has to be more than 0",
+        "freezes.name, entry 2: entry 1 has this name, too; give each its own",
+    ):
+        assert says in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("lines", "nearest"),
+    [
+        ("[metrics]\nacceptance = { tolerance = 0.1 }", "acceptance_rate"),
+        ("[experiments.x]\nstep = [0.1, 1.0]", "steps"),
+        ("[experiments.x.metrics.avg_edits]\ntolerence = 0.1", "tolerance"),
+        ('[[freezes]]\nname = "x"\nweekday = ["mon"]', "weekdays"),
+        ("[approval]\nstep = 2", "approvals"),
+    ],
+)
+def test_a_wrong_name_gets_the_nearest_of_its_section(lines: str, nearest: str) -> None:
+    written(lines)
+    with pytest.raises(Refused, match=f"correct its name; the nearest is {nearest}"):
+        settings.load()
+
+
 def test_the_rule_of_all_and_of_one() -> None:
     written('[rollout]\nrule = "document"\n[experiments."my exp"]\nrule = "calibrated"')
     terms = settings.load().terms
-    assert (terms.rule_of("my exp"), terms.rule_of("another")) == ("calibrated", "document")
-    assert settings.Settings().terms.rule_of("my exp") == "calibrated"
+    assert (terms.of("my exp").rule, terms.of("another").rule) == ("calibrated", "document")
+    assert settings.Settings().terms.of("my exp").rule == "calibrated"
 
 
 @pytest.mark.parametrize(
@@ -342,6 +479,25 @@ def test_a_section_in_the_environment_that_is_no_json(monkeypatch: pytest.Monkey
     """A name as common as METRICS may stand in anybody's environment."""
     monkeypatch.setenv("METRICS", "on")
     with pytest.raises(Refused, match=r"The environment has a fault.*metrics"):
+        settings.load()
+
+
+def test_secrets_may_be_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name, value in SECRETS.items():
+        (tmp_path / name.lower()).write_text(f"{value}\n")
+    monkeypatch.setenv("PROMOTION_BOT_SECRETS", str(tmp_path))
+    found = settings.load()
+    read = {name: getattr(found, name.lower()).get_secret_value() for name in SECRETS}
+    assert read == SECRETS
+    monkeypatch.setenv("SLACK_APP_TOKEN", "xapp-of-the-environment")
+    token = settings.load().slack_app_token
+    assert token is not None
+    assert token.get_secret_value() == "xapp-of-the-environment"
+
+
+def test_a_folder_of_secrets_that_is_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PROMOTION_BOT_SECRETS", str(tmp_path / "none"))
+    with pytest.raises(Refused, match=r"There is no folder .*none\. Correct PROMOTION_BOT_SECRETS"):
         settings.load()
 
 

@@ -7,17 +7,18 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 from sqlalchemy import Engine, select, text
+from sqlalchemy.orm import Session
 
-from core import db, discrepancies, freezes, settling
+from core import db, discrepancies, freezes, outbox, settling, stages
 from core import steps as allocation_steps
 from core.errors import Refused, RegistryUnavailable
 from core.registry import Registry
 from core.rules.approval import Actor
 from core.rules.lifecycle import Stage
 from core.settling import DiscrepancyCard, Way
-from core.tables import Discrepancy
+from core.tables import Discrepancy, Experiment
 from tests.core import steps
-from tests.core.conftest import EXPERIMENT, MODEL
+from tests.core.conftest import EXPERIMENT, MODEL, add_variant
 from tests.core.steps import ALICE, BOB, ROLES, TERMS, alias, change, deliver_registry, place, shares, shares_of, tags
 
 
@@ -49,6 +50,11 @@ def compare_model(engine: Engine, registry: Registry) -> list[DiscrepancyCard]:
         assert discrepancies.models(session) == [MODEL]
         discrepancies.compare_model(session, MODEL, registry)
     return cards(engine)
+
+
+def deliver_once(engine: Engine, registry: Registry) -> None:
+    handlers = {"registry": lambda session, due: stages.align_registry(session, due, registry)}
+    assert outbox.deliver_next(engine, handlers)
 
 
 def cards(engine: Engine, state: str = "open") -> list[DiscrepancyCard]:
@@ -116,7 +122,7 @@ def test_a_click_counts_for_what_was_shown(running: Engine) -> None:
     assert "changed since the card was drawn" in settle(running, card, "adopt")
     assert cards(running)[0].found["candidate_v3"] == "0.5000"
     others_set(running, control="0.9", candidate_v3="0.1")
-    assert "It went back by itself" in settle(running, cards(running)[0], "revert")
+    assert "It is not so any more" in settle(running, cards(running)[0], "revert")
     assert [card.state for card in cards(running, "gone")] == ["gone"]
 
 
@@ -125,7 +131,7 @@ def test_a_later_decision_settles_it(running: Engine) -> None:
     compare(running)
     change(running, "rollback", reason="slow")
     assert compare(running) == []
-    assert [card.end_reason for card in cards(running, "gone")] == [discrepancies.DECIDED_ANEW]
+    assert [card.end_reason for card in cards(running, "gone")] == [discrepancies.SETTLED]
 
 
 def test_shares_that_do_not_add_up_can_only_be_put_back(running: Engine) -> None:
@@ -143,11 +149,7 @@ def test_shares_that_do_not_add_up_can_only_be_put_back(running: Engine) -> None
 
 
 def test_a_deleted_variant_leaves_its_share_to_the_baseline(running: Engine) -> None:
-    others(running, "ALTER TABLE exp.variants DISABLE TRIGGER ALL")
-    try:
-        others(running, "DELETE FROM exp.variants WHERE name = 'candidate_v3'")
-    finally:
-        others(running, "ALTER TABLE exp.variants ENABLE TRIGGER ALL")
+    delete_candidate(running)
     (card,) = compare(running)
     assert (card.kind, card.can_adopt, card.can_revert) == ("variants", True, False)
     settle(running, card, "adopt", ALICE)
@@ -181,6 +183,49 @@ def test_a_deleted_experiment_ends_it(running: Engine) -> None:
     others(running, "DELETE FROM exp.experiments")
     assert compare(running) == []
     assert [card.end_reason for card in cards(running, "gone")] == [discrepancies.DELETED]
+
+
+@pytest.mark.parametrize("what", ["experiment", "variant"])
+def test_what_is_deleted_leaves_its_version_a_candidate_that_may_join_again(
+    running: Engine, registry: Registry, client: MlflowClient, what: str
+) -> None:
+    others(running, "UPDATE exp.variants SET config = '[1]' WHERE name = 'candidate_v3'")
+    assert send_back(running) == 0, "it is there still"
+    if what == "experiment":
+        others(running, "DELETE FROM exp.experiments")
+        with db.transaction(running) as session:
+            add_variant(session, add_experiment(session), "control", "1", steps.version(session, 2))
+    else:
+        delete_candidate(running)
+        settle(running, *compare(running), "adopt")
+    with pytest.raises(Refused, match="is in stage “experiment” already"):
+        change(running, "start")
+    assert [send_back(running), send_back(running)] == [1, 0]
+    deliver_registry(running, registry)
+    assert tags(client)["3"] == "candidate"
+    change(running, "start")
+    assert shares(running) == shares_of(control="0.9", candidate_v3="0.1")
+
+
+def send_back(engine: Engine) -> int:
+    with db.transaction(engine) as session:
+        return len(discrepancies.send_back_stranded(session))
+
+
+def add_experiment(session: Session) -> Experiment:
+    made = Experiment(name=EXPERIMENT, status="active")
+    session.add(made)
+    session.flush()
+    return made
+
+
+def delete_candidate(engine: Engine) -> None:
+    """Somebody deletes a variant with traffic, on a platform that does not keep the sum."""
+    others(engine, "ALTER TABLE exp.variants DISABLE TRIGGER ALL")
+    try:
+        others(engine, "DELETE FROM exp.variants WHERE name = 'candidate_v3'")
+    finally:
+        others(engine, "ALTER TABLE exp.variants ENABLE TRIGGER ALL")
 
 
 # --- The registry ---------------------------------------------------------------------------------------------------
@@ -226,6 +271,33 @@ def test_the_mirror_overwrites_nothing_that_others_set_until_it_is_reverted(
     assert (tags(client)["1"], alias(client)) == ("candidate", "2"), "and so has a tag"
     assert [card.kind for card in compare_model(mirrored, registry)] == ["tags"]
     assert cards(mirrored, "gone") == []
+
+
+def test_what_others_set_while_the_registry_was_away_is_left_alone(
+    mirrored: Engine, registry: Registry, client: MlflowClient
+) -> None:
+    change(mirrored, "rollback", reason="slow")
+    deliver_once(mirrored, Registry("http://127.0.0.1:1", timeout_s=1))
+    client.set_model_version_tag(MODEL, "3", "stage", "production")
+    client.set_registered_model_alias(MODEL, "production", "3")
+    others(mirrored, "UPDATE promotion.effects SET due_at = now()")
+    deliver_registry(mirrored, registry)
+    assert (tags(client)["3"], alias(client)) == ("production", "3")
+    assert [card.kind for card in compare_model(mirrored, registry)] == ["tags", "alias"]
+
+
+@pytest.mark.parametrize("told", [1, 2])
+def test_what_a_broken_off_attempt_wrote_is_nobody_elses(
+    mirrored: Engine, registry: Registry, client: MlflowClient, told: int
+) -> None:
+    change(mirrored, "promote", override=steps.BECAUSE)
+    for version, tag in (("3", "production"), ("2", "archived"))[:told]:  # then the bot was killed
+        client.set_model_version_tag(MODEL, version, "stage", tag)
+    others(mirrored, "UPDATE promotion.effects SET attempts = 1 WHERE kind = 'registry' AND done_at IS NULL")
+    change(mirrored, "rollback", reason="slow")
+    deliver_registry(mirrored, registry)
+    assert (tags(client)["2"], tags(client)["3"], alias(client)) == ("production", "archived", "2")
+    assert compare_model(mirrored, registry) == []
 
 
 def test_a_registry_that_is_away_is_no_discrepancy(mirrored: Engine) -> None:

@@ -1,7 +1,8 @@
 """Gates between a bot and what it talks to: every change passes one, and at one of them the bot is killed.
 
-A passage is a commit that changed tables, or a call that changed Slack or the registry. The bot knows nothing of the
-gates: they are servers in front of the real ones.
+A passage is a commit that changed tables, or a call that changed Slack or the registry; where it is asked for, what
+only reads and the beats of a clock are passages as well. The bot knows nothing of the gates: they are servers in front
+of the real ones.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import struct
 import threading
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Literal
@@ -25,15 +26,18 @@ from sqlalchemy.engine import make_url
 
 Side = Literal["before", "after"]
 CHANGES = re.compile(r"\b(?:INSERT\s+INTO|UPDATE|DELETE\s+FROM)\s+(?:ONLY\s+)?\"?(?:promotion|exp)\"?\.\"?(\w+)", re.I)
-READING = re.compile(
-    r"api\.test|auth\.test|\.(list|info|history|replies|getPermalink|open)$|apps\.connections|/(get|search)"
+READS = re.compile(r"\b(?:FROM|JOIN)\s+(?:ONLY\s+)?\"?(?:promotion|exp)\"?\.\"?(\w+)", re.I)
+LOOKS = re.compile(
+    r"^look |api\.test|auth\.test|\.(list|info|history|replies|getPermalink|open)$|apps\.connections|/(get|search)"
 )
-"""Calls that change nothing anybody sees; a form that opens is lost with the click, which is made again."""
+"""What changes nothing anybody sees; a form that opens is lost with the click, which is made again."""
+TICK = "tick"
+TICK_S = 0.1
 
 
 @dataclass(frozen=True, order=True)
 class Passage:
-    """The nth time that the same change came through: `commit ledger+requests`, `slack chat.postMessage`."""
+    """The nth time that the same came through: `commit ledger+requests`, `slack chat.postMessage`, `look effects`."""
 
     what: str
     nth: int
@@ -49,26 +53,36 @@ class Gates:
 
     at: Passage | None = None
     side: Side = "before"
+    looks: bool = False
+    """Whether what only reads counts, the first time that it comes: deliverers look again all the time."""
+    ticks: bool = False
+    """Whether time counts: a passage each TICK_S."""
+    stops_at: str | None = None
+    """The bot is told to stop when something with this in its name comes; only from then on anything counts."""
     process: int = 0
     seen: list[Passage] = field(default_factory=list)
     was_killed: threading.Event = field(default_factory=threading.Event)
+    is_stopping: threading.Event = field(default_factory=threading.Event)
+    _has_ended: threading.Event = field(default_factory=threading.Event)
     _times: Counter[str] = field(default_factory=Counter)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def comes(self, what: str) -> Passage:
-        """Something is about to pass.
+    def comes(self, what: str) -> Passage | None:
+        """Something is about to pass; None where it does not count.
 
         Raises:
             Killed: where it is not to arrive.
         """
         with self._lock:
-            self._times[what] += 1
-            passage = Passage(what, self._times[what])
-            self.seen.append(passage)
+            self._tell_to_stop(what)
+            counts = self._counts(what)
+            self._times[what] += counts
+            passage = Passage(what, self._times[what]) if counts else None
+            self.seen.extend([passage] if passage else [])
         self._kill(passage, "before")
         return passage
 
-    def went(self, passage: Passage) -> None:
+    def went(self, passage: Passage | None) -> None:
         """It arrived, and the bot is about to hear of it.
 
         Raises:
@@ -76,10 +90,37 @@ class Gates:
         """
         self._kill(passage, "after")
 
-    def _kill(self, passage: Passage, side: Side) -> None:
-        if passage == self.at and side == self.side and not self.was_killed.is_set():
-            os.kill(self.process, signal.SIGKILL)
-            self.was_killed.set()
+    @contextmanager
+    def watching(self, process: int) -> Iterator[None]:
+        """This is the bot, until the end of the block."""
+        self.process = process
+        if self.ticks:
+            threading.Thread(target=self._tick, daemon=True).start()
+        try:
+            yield
+        finally:
+            self._has_ended.set()
+
+    def _tick(self) -> None:
+        while not self._has_ended.wait(TICK_S):
+            with suppress(Killed):
+                self.went(self.comes(TICK))
+
+    def _counts(self, what: str) -> bool:
+        if self.stops_at is not None and not self.is_stopping.is_set():
+            return False
+        return not LOOKS.search(what) or (self.looks and what not in self._times)
+
+    def _tell_to_stop(self, what: str) -> None:
+        if self.stops_at is not None and self.stops_at in what and not self.is_stopping.is_set():
+            self.is_stopping.set()
+            os.kill(self.process, signal.SIGTERM)
+
+    def _kill(self, passage: Passage | None, side: Side) -> None:
+        if passage is not None and passage == self.at and side == self.side and not self.was_killed.is_set():
+            with suppress(ProcessLookupError):  # it has stopped meanwhile, as it was told to
+                os.kill(self.process, signal.SIGKILL)
+                self.was_killed.set()
         if self.was_killed.is_set():
             raise Killed
 
@@ -95,9 +136,10 @@ class _Conversation:
         self._is_first = True
         self._prepared: dict[bytes, str] = {}
         self._changed: set[str] = set()
+        self._looked: set[str] = set()
 
     def messages(self, received: bytes) -> Iterator[tuple[bytes, str | None]]:
-        """Whole messages as they are sent on, and for a commit of changes its name."""
+        """Whole messages as they are sent on, and for the end of a transaction its name."""
         self._rest += received
         while (length := self._length()) is not None and len(self._rest) >= length:
             message, self._rest = self._rest[:length], self._rest[length:]
@@ -119,17 +161,24 @@ class _Conversation:
             name, query, _ = body.split(b"\0", 2)
             self._prepared[name] = query.decode()
         if kind == b"B":  # Bind: the name of a portal, then that of the statement
-            self._changed |= set(CHANGES.findall(self._prepared.get(body.split(b"\0", 2)[1], "")))
+            self._note(self._prepared.get(body.split(b"\0", 2)[1], ""))
         if kind == b"Q":
-            return self._commits(body.rstrip(b"\0").decode())
+            return self._ends(body.rstrip(b"\0").decode())
         return None
 
-    def _commits(self, query: str) -> str | None:
+    def _note(self, query: str) -> None:
         self._changed |= set(CHANGES.findall(query))
+        self._looked |= set(READS.findall(query))
+
+    def _ends(self, query: str) -> str | None:
+        self._note(query)
         if query.upper() not in ("COMMIT", "ROLLBACK"):
             return None
-        changed, self._changed = sorted(self._changed), set()
-        return f"commit {'+'.join(changed)}" if changed and query.upper() == "COMMIT" else None
+        changed, looked = sorted(self._changed), sorted(self._looked)
+        self._changed, self._looked = set(), set()
+        if changed and query.upper() == "COMMIT":
+            return f"commit {'+'.join(changed)}"
+        return f"look {'+'.join(looked)}" if looked else None
 
 
 def server(url: str) -> socket.socket:
@@ -208,10 +257,9 @@ def _handler(gates: Gates, name: str, client: httpx.Client) -> type[BaseHTTPRequ
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             headers = {k: v for k, v in self.headers.items() if k.lower() not in ("host", "accept-encoding")}
             try:
-                passage = None if READING.search(self.path) else gates.comes(f"{name} {_name_of(self.path)}")
+                passage = gates.comes(f"{name} {_name_of(self.path)}")
                 found = client.request(self.command, self.path, content=body, headers=headers)
-                if passage is not None:
-                    gates.went(passage)
+                gates.went(passage)
             except (Killed, httpx.HTTPError):
                 self.close_connection = True
                 return

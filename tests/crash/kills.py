@@ -13,8 +13,9 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from tests.conftest import fresh_database
 from tests.core import steps
 from tests.core.conftest import EXPERIMENT, MODEL, set_up_desk
 from tests.crash import gates
-from tests.crash.gates import Gates, Passage, Side
+from tests.crash.gates import TICK, Gates, Passage, Side
 from tests.workspace import Person, Refusal, Workspace, text_of, waits_until
 
 LONG_S = 60
@@ -89,6 +90,22 @@ def _bot(environment: Mapping[str, str], folder: Path) -> None:
     sys.exit(main(["run"]))
 
 
+def started(scene: Scene, folder: Path, **elsewhere: str) -> multiprocessing.process.BaseProcess:
+    """A bot in a process of its own, which logs into this folder; `elsewhere` is what it reaches another way."""
+    environment = {
+        "SLACK_BOT_TOKEN": scene.sandbox.bot_token,
+        "SLACK_APP_TOKEN": scene.sandbox.app_token,
+        "SLACK_API_URL": scene.sandbox.api_url,
+        "DATABASE_URL": scene.url,
+        "MLFLOW_TRACKING_URI": scene.registry,
+        "PROMOTION_BOT_DATA": str(scene.folder),
+    } | elsewhere
+    (folder / "promotion-bot.toml").write_text(CONFIGURATION)
+    process = _STARTS.Process(target=_bot, args=(environment, folder))
+    process.start()
+    return process
+
+
 @contextmanager
 def running(scene: Scene, at: Gates) -> Iterator[multiprocessing.process.BaseProcess]:
     """A bot behind gates; at the end of the block it is killed if it still lives."""
@@ -97,19 +114,11 @@ def running(scene: Scene, at: Gates) -> Iterator[multiprocessing.process.BasePro
         gates.http(at, "slack", scene.sandbox.url) as slack,
         gates.http(at, "mlflow", scene.registry) as registry,
     ):
-        environment = {
-            "SLACK_BOT_TOKEN": scene.sandbox.bot_token,
-            "SLACK_APP_TOKEN": scene.sandbox.app_token,
-            "SLACK_API_URL": f"{slack}/api/",
-            "DATABASE_URL": url,
-            "MLFLOW_TRACKING_URI": registry,
-            "PROMOTION_BOT_DATA": str(scene.folder),
-        }
-        process = _STARTS.Process(target=_bot, args=(environment, scene.folder))
-        process.start()
-        at.process = process.pid or 0
+        elsewhere = {"DATABASE_URL": url, "SLACK_API_URL": f"{slack}/api/", "MLFLOW_TRACKING_URI": registry}
+        process = started(scene, scene.folder, **elsewhere)
         try:
-            yield process
+            with at.watching(process.pid or 0):
+                yield process
         finally:
             process.kill()
             process.join()
@@ -161,6 +170,10 @@ class Story:
     prepare: Callable[[Engine], None]
     act: Callable[[Scene], object]
     is_over: Callable[[Scene], bool]
+    gates: Callable[..., Gates] = Gates
+    """What counts as a passage, and whether the bot is told to stop on the way."""
+    like: str | None = None
+    """The story that it is to end like, with or without a kill; None for itself."""
 
 
 def _requests(scene: Scene, state: str) -> int:
@@ -176,7 +189,7 @@ def _is_applied(scene: Scene) -> bool:
     return _requests(scene, "applied") == _count(scene.engine, "SELECT count(*) FROM promotion.requests")
 
 
-def _press(scene: Scene, who: str, channel: str, button: str) -> None:
+def press(scene: Scene, who: str, channel: str, button: str) -> None:
     """Presses a button wherever the newest card has it."""
     person = scene.person(who)
     for message in reversed(aloud(person, channel)):
@@ -186,43 +199,47 @@ def _press(scene: Scene, who: str, channel: str, button: str) -> None:
 
 
 def _approve(scene: Scene) -> None:
-    _press(scene, "bob", APPROVALS, "Approve")
+    press(scene, "bob", APPROVALS, "Approve")
 
 
-def _served(engine: Engine) -> None:
+def served(engine: Engine) -> None:
+    """Traffic as usual, with which nothing is wrong."""
     steps.serve(engine, "control", 400)  # or else an alert comes up that no events arrive
 
 
-def _asked(engine: Engine) -> None:
-    _served(engine)
+def asked(engine: Engine) -> None:
+    """A candidate is to join."""
+    served(engine)
     steps.ask(engine, "start")
 
 
-def _on_trial(engine: Engine) -> None:
+def on_trial(engine: Engine) -> None:
+    """It has joined, and nobody was told yet."""
     steps.change(engine, "start")
     steps.serve_all(engine, 4_000)
 
 
 def _to_promote(engine: Engine) -> None:
-    _on_trial(engine)
+    on_trial(engine)
     steps.ask(engine, "promote", override=steps.BECAUSE)
 
 
 def _to_retire(engine: Engine) -> None:
-    _on_trial(engine)
+    on_trial(engine)
     number = steps.ask(engine, "rollback", variant="candidate_v3", reason="slow")
     steps.approve(engine, number)
     steps.ask(engine, "retire", reason="it is over")
 
 
-def _harmed(engine: Engine) -> None:
-    _on_trial(engine)
+def harmed(engine: Engine) -> None:
+    """It does harm."""
+    on_trial(engine)
     clock.advance(engine, hours=1)
     steps.goes_wrong(engine)
 
 
 def _days_later(engine: Engine) -> None:
-    _on_trial(engine)
+    on_trial(engine)
     clock.advance(engine, days=2, hours=4)
     steps.serve_all(engine, 4_000)
 
@@ -231,21 +248,26 @@ def _digests(scene: Scene) -> int:
     return _count(scene.engine, "SELECT count(*) FROM promotion.messages WHERE key LIKE 'digest:%'")
 
 
+START = Story(asked, _approve, _is_applied)
+DAY = Story(_days_later, lambda scene: None, lambda scene: _digests(scene) == 1)
 STORIES: Mapping[str, Story] = {
     "ask": Story(
-        _served,
+        served,
         lambda scene: scene.person("alice").types(f"/rollout start {EXPERIMENT} planner_policy 3", ROLLOUTS),
         lambda scene: _requests(scene, "open") == 1,
     ),
-    "start": Story(_asked, _approve, _is_applied),
+    "start": START,
     "promote": Story(_to_promote, _approve, _is_applied),
     "rollback": Story(
-        _harmed,
-        lambda scene: _press(scene, "carol", ROLLOUTS, "Confirm rollback"),
+        harmed,
+        lambda scene: press(scene, "carol", ROLLOUTS, "Confirm rollback"),
         lambda scene: _requests(scene, "applied") == 2,
     ),
     "retire": Story(_to_retire, _approve, _is_applied),
-    "day": Story(_days_later, lambda scene: None, lambda scene: _digests(scene) == 1),
+    "day": DAY,
+    "the start of the bot": replace(DAY, gates=partial(Gates, looks=True, ticks=True), like="day"),
+    "a stop at a click": replace(START, gates=partial(Gates, stops_at="approvals", ticks=True), like="start"),
+    "a stop amid effects": replace(START, gates=partial(Gates, stops_at="mlflow", ticks=True), like="start"),
 }
 
 
@@ -301,10 +323,12 @@ class Told:
 
 
 def _goes_on(scene: Scene, story: Story, at: Gates, process: multiprocessing.process.BaseProcess) -> None:
-    """People do their part until everything is done and told, or the bot is killed."""
+    """People do their part until everything is done and told, or the bot is killed or has stopped as it was told to."""
     end, acted, still = time.monotonic() + LONG_S, 0.0, 0
-    while not at.was_killed.is_set() and still < 4:
+    while not at.was_killed.is_set() and (still < 4 or at.is_stopping.is_set()):
         if not process.is_alive() and not at.was_killed.is_set():
+            if at.is_stopping.is_set() and process.exitcode == 0:
+                return
             raise AssertionError(f"the bot ended by itself:\n{(scene.folder / 'log').read_text()}")
         is_over = story.is_over(scene)
         still = still + 1 if is_over and not waiting(scene.engine) else 0
@@ -321,7 +345,8 @@ def _goes_on(scene: Scene, story: Story, at: Gates, process: multiprocessing.pro
 
 
 @contextmanager
-def _scene(server: str, registry: str, folder: Path) -> Iterator[Scene]:
+def scene_of(server: str, registry: str, folder: Path) -> Iterator[Scene]:
+    """An experiment in a database of its own, tags and alias as at first, and a workspace."""
     with ExitStack() as stack:
         url = stack.enter_context(fresh_database(server))
         engine = db.connect(url)
@@ -331,7 +356,10 @@ def _scene(server: str, registry: str, folder: Path) -> Iterator[Scene]:
         sandbox.start()
         stack.callback(sandbox.stop)
         workspace = stack.enter_context(Workspace(sandbox))
-        yield Scene(engine, url, registry, sandbox, workspace, folder)
+        made = Scene(engine, url, registry, sandbox, workspace, folder)
+        tags_as_at_first(made.client)
+        clock.set_to(engine, EARLY)
+        yield made
 
 
 @dataclass(frozen=True)
@@ -341,20 +369,28 @@ class World:
     server: str
     registry: str
     folder: Path
+    _told: dict[str, Told] = field(default_factory=dict)
+
+    def undisturbed(self, name: str) -> Told:
+        """A story without a kill, which is told once."""
+        if name not in self._told:
+            self._told[name] = self.tell(name)
+        return self._told[name]
+
+    def wanted(self, name: str) -> Told:
+        """What a story is to end like."""
+        return self.undisturbed(STORIES[name].like or name)
 
     def tell(self, name: str, at: Passage | None = None, side: Side = "before") -> Told:
         """Tells a story from its beginning to its end, with the bot killed at one passage and started again."""
         story, folder = STORIES[name], self.folder / f"{name}-{time.monotonic_ns()}"
         folder.mkdir()
-        (folder / "promotion-bot.toml").write_text(CONFIGURATION)
-        with _scene(self.server, self.registry, folder) as scene:
-            tags_as_at_first(scene.client)
-            clock.set_to(scene.engine, EARLY)
+        with scene_of(self.server, self.registry, folder) as scene:
             story.prepare(scene.engine)
-            first = Gates(at, side)
+            first = story.gates(at=at, side=side)
             with running(scene, first) as process:
                 _goes_on(scene, story, first, process)
-            if first.was_killed.is_set():
+            if first.was_killed.is_set() or first.is_stopping.is_set():
                 second = Gates()
                 with running(scene, second) as process:
                     _goes_on(scene, story, second, process)
@@ -362,9 +398,9 @@ class World:
 
 
 def sides(seen: Iterable[Passage]) -> list[tuple[Passage, Side]]:
-    """Every kill point of a story: before and after each passage, in the order in which they came."""
+    """Every kill point of a story: before and after each passage, in the order in which they came; ticks have one."""
     both: tuple[Side, ...] = ("before", "after")
-    return [(passage, side) for passage in dict.fromkeys(seen) for side in both]
+    return [(one, side) for one in dict.fromkeys(seen) for side in (both[:1] if one.what == TICK else both)]
 
 
 def differences(undisturbed: Told, told: Told) -> list[str]:

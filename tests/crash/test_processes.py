@@ -30,14 +30,16 @@ than jobs wait for their time."""
 pytestmark = pytest.mark.timeout(400)
 LEADS, LOST = "this process leads", "this process does not lead"
 HERE = Path(package.__path__[0]).parent
+AT_EIGHT = '[recommendations]\nat = "08:00"\n'
+PLAIN = {key: os.environ[key] for key in ("PATH", "HOME") if key in os.environ}
 
 
 class Process:
     """A bot in a process of its own, and what it logs."""
 
-    def __init__(self, environment: dict[str, str], folder: Path, *words: str) -> None:
+    def __init__(self, environment: dict[str, str], folder: Path, *words: str, config: str = AT_EIGHT) -> None:
         folder.mkdir()
-        (folder / "promotion-bot.toml").write_text('[recommendations]\nat = "08:00"\n')
+        (folder / "promotion-bot.toml").write_text(config)
         self._log = folder / "log"
         with self._log.open("w") as log:
             self.running = subprocess.Popen(
@@ -75,8 +77,7 @@ Start = Callable[..., Process]
 @pytest.fixture
 def start(sandbox: Sandbox, database_url: str, mlflow_uri: str, tmp_path: Path) -> Iterator[Start]:
     """Starts processes of a release, this one or another, which end with the test, however it ends."""
-    plain = {key: os.environ[key] for key in ("PATH", "HOME") if key in os.environ}
-    environment = plain | {
+    environment = PLAIN | {
         "SLACK_BOT_TOKEN": sandbox.bot_token,
         "SLACK_APP_TOKEN": sandbox.app_token,
         "SLACK_API_URL": sandbox.api_url,
@@ -86,8 +87,9 @@ def start(sandbox: Sandbox, database_url: str, mlflow_uri: str, tmp_path: Path) 
     }
     with ExitStack() as stack:
 
-        def begin(name: str, *words: str, release: Path = HERE) -> Process:
-            made = Process(environment | {"PYTHONPATH": str(release)}, tmp_path / name, *(words or ("run",)))
+        def begin(name: str, *words: str, release: Path = HERE, **more: str) -> Process:
+            there = environment | {"PYTHONPATH": str(release)} | more
+            made = Process(there, tmp_path / name, *(words or ("run",)))
             stack.callback(made.running.wait)
             stack.callback(made.running.kill)
             return made

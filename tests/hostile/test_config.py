@@ -38,6 +38,9 @@ keys = st.sampled_from(
         "name",
         "first",
         "price_per_1000_tokens",
+        "minimum_days",
+        "metrics.avg_edits.limit",
+        "metrics.custom.x.ratio",
     ]
 )
 scalars = st.one_of(

@@ -12,6 +12,7 @@ from core.rules.approval import (
     Actor,
     Quorums,
     Roles,
+    acting_objection,
     asking_objection,
     breaking_objection,
     has_turned,
@@ -94,6 +95,21 @@ def test_who_may_ask() -> None:
     assert may("U5", "rollback")
     assert not may("U3", experiment="b")
     assert asking_objection("start", experiment="a", actor=BOB, roles=Roles()) is None
+
+
+def test_who_may_do_what_takes_no_approval() -> None:
+    people = {"owners_of": {"a": frozenset({"U3"})}, "on_call": frozenset({"U5"})}
+    roles = Roles(frozenset({"U1"}), frozenset({"U4"}), **people)
+
+    def may(person: str, experiment: str | None = "a") -> bool:
+        return acting_objection(experiment, actor=Actor(person), roles=roles) is None
+
+    assert [may(person) for person in ("U1", "U3", "U4", "U5", "U6")] == [True, True, True, True, False]
+    assert not may("U3", "b")
+    assert may("U3", None), "models and policies are of no experiment"
+    assert not may("U6", None)
+    assert acting_objection("a", actor=BOB, roles=Roles()) is None
+    assert acting_objection("a", actor=Actor("U1", barred="Bots do not."), roles=Roles()) == "Bots do not."
 
 
 def test_who_may_break_the_glass() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from core.rules import discrepancies, mirroring
 from core.rules.discrepancies import Decided, Discrepancy, Found
 from core.rules.lifecycle import Stage
-from core.rules.mirroring import UNKNOWN, Written
+from core.rules.mirroring import Written
 
 
 def of(**shares: str) -> dict[str, Decimal]:
@@ -96,17 +97,26 @@ AS_DECIDED = {"1": "archived", "2": "production", "3": "experiment", "4": None}
     ],
 )
 def test_of_model(change: dict[str, str | None], tags: dict[str, str | None]) -> None:
-    found = discrepancies.of_model(AS_DECIDED | change, "2", STAGES)
+    found = discrepancies.of_model(AS_DECIDED | change, "2", STAGES, is_told=True)
     assert [(each.kind, each.found) for each in found] == ([("tags", tags)] if tags else [])
 
 
 @pytest.mark.parametrize(("holder", "wanted"), [("2", []), ("3", ["alias"]), (None, ["alias"])])
 def test_the_alias(holder: str | None, wanted: list[str]) -> None:
-    assert [each.kind for each in discrepancies.of_model(AS_DECIDED, holder, STAGES)] == wanted
-    assert discrepancies.of_model(AS_DECIDED, "4", {"1": Stage.ARCHIVED}) == [], "nothing was decided about that one"
+    assert [each.kind for each in discrepancies.of_model(AS_DECIDED, holder, STAGES, is_told=True)] == wanted
+    unknown = discrepancies.of_model(AS_DECIDED, "4", {"1": Stage.ARCHIVED}, is_told=True)
+    assert unknown == [], "nothing was decided about that one"
 
 
+def test_tags_that_were_never_ours_differ_only_about_production() -> None:
+    old = {"1": None, "2": "archived", "3": "candidate", "4": "production"}
+    (found,) = discrepancies.of_model(old, None, STAGES, is_told=False)
+    assert (found.kind, found.found) == ("tags", {"2": "archived", "4": "production"})
+
+
+UNKNOWN = Written({}, None, is_known=False)
 LAST = Written({"1": "archived", "2": "production", "3": "candidate"}, "2")
+BROKEN_OFF = replace(LAST, maybe=({"3": "production", "2": "archived"},))
 
 
 @pytest.mark.parametrize(
@@ -121,6 +131,10 @@ LAST = Written({"1": "archived", "2": "production", "3": "candidate"}, "2")
         ({"3": "archived"}, UNKNOWN, {}),
         ({"3": "production"}, UNKNOWN, {"3": "production"}),
         ({"3": "prod!"}, UNKNOWN, {}),
+        ({"3": "production"}, BROKEN_OFF, {}),
+        ({"3": "archived"}, BROKEN_OFF, {"3": "archived"}),
+        ({"3": None}, BROKEN_OFF, {"3": None}),
+        ({"1": None}, BROKEN_OFF, {"1": None}),
     ],
 )
 def test_what_the_mirror_leaves_alone(
@@ -134,3 +148,5 @@ def test_an_alias_that_others_moved_is_left_alone() -> None:
     assert mirroring.alias_set_by_others("4", "3", LAST)
     assert not mirroring.alias_set_by_others("2", "3", LAST)
     assert not mirroring.alias_set_by_others("4", "3", UNKNOWN)
+    assert not mirroring.alias_set_by_others("3", "1", BROKEN_OFF)
+    assert mirroring.alias_set_by_others("4", "1", BROKEN_OFF)

@@ -268,7 +268,7 @@ def test_a_verdict_can_be_computed_again_from_what_was_stored() -> None:
 def test_the_document_by_choice_and_both_shown() -> None:
     seen = look(step(0.1, plans=20_000, seed=4, validator=0.0535))
     calibrated, _ = decide(seen, Memory(), Terms())
-    documented, _ = decide(seen, Memory(), Terms(), rule="document")
+    documented, _ = decide(seen, Memory(), Terms(rule="document"))
     assert documented.action == documented.document.verdict == calibrated.document.verdict
     assert documented.calibrated == calibrated.action
     assert (calibrated.difference is None) == (calibrated.document.verdict == calibrated.action)
@@ -283,7 +283,7 @@ def test_a_worse_baseline_p99_is_said_and_not_held_against_the_candidate() -> No
 def test_informative_metrics_never_decide() -> None:
     curious = Metric("edits_seen", "Edits seen", "count", Ratio("edits"), tolerance=0.01, is_guardrail=False)
     quiet = tuple(metric for metric in METRICS if metric.name != "avg_edits")
-    found, _ = decide(look(step(0.1, edits=3.0)), Memory(), Terms(), metrics=(*quiet, curious))
+    found, _ = decide(look(step(0.1, edits=3.0)), Memory(), Terms(metrics=(*quiet, curious)))
     assert finding(found, "edits_seen").state == "informative"
     assert found.action != "rollback"
 
@@ -297,7 +297,7 @@ def test_a_price_says_where_it_rests_on_hours(days: float, is_early: bool) -> No
 
 def test_the_price_of_waiting() -> None:
     terms = {"plans": 1_000, "plans_in_step": 1_000, "days_in_step": 2.0, "share": Decimal("0.10"), "boundary": 3.0}
-    more = {"next_share": Decimal("0.25"), "minimum_samples": 1_000}
+    more = {"next_share": Decimal("0.25"), "terms": Terms(minimum_samples=1_000)}
     unsure = Comparison(METRICS[0], z=1.5, is_beyond=True, tolerance_z=1.0, room_z=-0.5)
     found = price([unsure], **terms, **more)
     assert found.plans == 3_000  # the deviate has to double: four times the plans
