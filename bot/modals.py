@@ -147,11 +147,11 @@ def start(session: Session, command: str) -> Block:
                     "type": "number_input",
                     "action_id": "share",
                     "is_decimal_allowed": True,
-                    "initial_value": "10",
                     "min_value": "0.01",
                     "max_value": "10",
                 },
-                "At most 10. The other variants shrink in proportion.",
+                "At most 10; left out, the first step of the experiment. The other variants shrink in proportion.",
+                optional=True,
             ),
             _typed("reason", "Why", optional=True, multiline=True),
         ],
@@ -161,12 +161,13 @@ def start(session: Session, command: str) -> Block:
 
 def read_start(values: Values) -> Ask:
     """The wish in a submitted start form."""
+    share = _chosen(values, "share")
     return Ask(
         "start",
         stages.as_id(_required(values, "experiment")),
         reason=_chosen(values, "reason"),
         policy_version_id=stages.as_id(_required(values, "version")),
-        share=Decimal(_required(values, "share")) / 100,
+        share=Decimal(share) / 100 if share else None,
     )
 
 

@@ -524,6 +524,19 @@ def test_fine_is_said_only_where_the_whole_interval_keeps_the_limit() -> None:
     assert lines["avg_edits"].endswith(" · limit\u00a0+10\u00a0% · _fine_")
 
 
+@pytest.mark.parametrize(
+    ("bound", "text"),
+    [
+        ({"tolerance": 0.025}, " · limit\u00a0−2.5\u00a0% · "),
+        ({"tolerance": None, "limit": 0.6}, " · at least 60.0\u00a0% · "),
+    ],
+)
+def test_a_limit_is_said_to_the_tenth_and_where_more_is_better_as_the_least(bound: dict[str, Any], text: str) -> None:
+    own = (replace(METRICS[0], **bound), *METRICS[1:])
+    found, _ = decide(look(Step(traffic(9_000, 2), traffic(1_000, 3))), Memory(), Terms(metrics=own))
+    assert text in verdicts.metric_line(found.findings[0], is_full=True)
+
+
 @pytest.mark.parametrize(("days", "is_said"), [(0.5, True), (2.0, False)])
 def test_an_estimate_from_hours_says_so(days: float, is_said: bool) -> None:
     small = verdict(Step(traffic(4_500, 2), traffic(500, 3)), days=days, in_step=days)

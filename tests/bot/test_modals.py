@@ -34,6 +34,11 @@ def test_start_by_form(bot: Bot, alice: Person) -> None:
     assert "> cheaper" in card
 
 
+def test_a_share_left_out_is_the_first_step(bot: Bot, alice: Person) -> None:
+    assert alice.submits(opens(alice, "start", "Start a candidate"), {}).response == "closed"
+    assert "`candidate_v3` *0 % → 10 %*" in text_of(alice.waits_for("#1 ·", APPROVALS))
+
+
 def test_what_is_wrong_is_said_under_a_field(bot: Bot, alice: Person, bob: Person, desk: Engine) -> None:
     form = opens(alice, "start", "Start a candidate")
     ask(bob)

@@ -68,6 +68,15 @@ def test_it_joins_at_its_first_step_with_as_many_approvals_as_it_takes_there(des
     assert shares(desk) == shares_of(control="0.95", candidate_v3="0.05")
 
 
+def test_a_card_is_drawn_anew_for_as_many_approvals_as_it_takes_there_by_now(desk: Engine) -> None:
+    number = ask(desk, "start", OF_ANOTHER).id
+    with db.transaction(desk) as session:
+        approvals.redraw(session, number, terms=OF_ANOTHER)
+        assert session.get_one(Request, number).needed == 1
+        approvals.redraw(session, number, terms=TERMS)
+        assert session.get_one(Request, number).needed == 2
+
+
 def test_its_cards_and_steps_are_its_own(running: Engine) -> None:
     with db.transaction(running, patience_ms=30_000) as session:
         own, usual = (rollout_cards.recommended(session, EXPERIMENT, terms=terms)[0] for terms in (TERMS, OF_ANOTHER))
