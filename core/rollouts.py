@@ -42,8 +42,13 @@ def card_key(rollout_id: int) -> str:
 
 
 def message_key(rollout: Rollout) -> str:
-    """The key of the message in which the card stands: one a rollout and day at the most."""
-    return f"{card_key(rollout.id)}:{rollout.posted_on.isoformat()}"
+    """The key of the message in which the card stands."""
+    return key_of_day(rollout.id, rollout.posted_on)
+
+
+def key_of_day(rollout_id: int, day: date) -> str:
+    """The key of a card's message of a local day: one a rollout and day at the most."""
+    return f"{card_key(rollout_id)}:{day.isoformat()}"
 
 
 def tell(

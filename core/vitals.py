@@ -9,7 +9,7 @@ from itertools import accumulate
 from typing import Final, Literal
 
 from sqlalchemy import func, select, text
-from sqlalchemy.orm import Session, load_only
+from sqlalchemy.orm import Session
 
 from core import db, leader, rollouts
 from core.errors import Refused
@@ -167,11 +167,10 @@ def _decisions(session: Session) -> tuple[Decisions, ...]:
 
 def _posts(session: Session, schedule_of: Callable[[str], Schedule]) -> tuple[int, int]:
     """Of how many rollouts people may have had a message today, and of how many they had."""
-    query = select(Rollout, Experiment.name).join(Experiment, Experiment.id == Rollout.experiment_id)
-    slim = load_only(Rollout.id, Rollout.posted_on)
-    running = session.execute(query.where(Rollout.ended_at.is_(None)).options(slim)).all()
+    query = select(Rollout.id, Rollout.posted_on, Experiment.name).where(Rollout.ended_at.is_(None))
+    running = session.execute(query.join(Experiment, Experiment.id == Rollout.experiment_id)).all()
     now = db.now_of(session)
-    todays = [one for one, name in running if one.posted_on == schedule_of(name).today(now)]
-    keys = [rollouts.message_key(one) for one in todays]
+    todays = [one for one in running if one.posted_on == schedule_of(one.name).today(now)]
+    keys = [rollouts.key_of_day(one.id, one.posted_on) for one in todays]
     posted = session.scalar(select(func.count()).where(Message.key.in_(keys)))
     return len(running), posted or 0
