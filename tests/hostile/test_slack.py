@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -31,6 +32,9 @@ def dispatched(desk: Engine, configured: Settings) -> Iterator[App]:
     """The bot without a socket: what Slack sends is handed to it."""
     with running.running(desk, configured) as made:
         yield made
+    for thread in threading.enumerate():  # what was begun goes on for a while, and would be noted by the next test
+        if thread.name.startswith(("listen", "read", "tell")):
+            thread.join()
 
 
 @pytest.fixture
