@@ -144,11 +144,12 @@ def hold(session: Session) -> None:
 
 
 def _carry_out(session: Session, due: Due, attempt: int, handler: Handler) -> bool:
-    """False where another process has it, or claimed it since: only the latest claim knows of all attempts."""
+    """False where another process claimed it since: only the latest claim knows of all attempts."""
+    # Waits for a lock and does not pass over it: whoever came too late for this claim still holds it for a moment.
     held = session.scalar(
         select(Effect.id)
         .where(Effect.id == due.id, Effect.attempts == attempt, Effect.done_at.is_(None))
-        .with_for_update(skip_locked=True)
+        .with_for_update()
     )
     if held is None:
         return False
