@@ -115,15 +115,28 @@ def _redraw(client: WebClient, place: cards.Place, answer: Answer) -> bool:
 
 
 def _stand(
-    client: WebClient, desk: Desk, session: Session, key: str, channel: str, answer: Answer, *, is_first: bool
+    client: WebClient,
+    desk: Desk,
+    session: Session,
+    key: str,
+    channel: str,
+    answer: Answer,
+    *,
+    is_first: bool,
+    is_over: bool = False,
 ) -> None:
-    """Brings the one message of a key in line: redrawn where it stands, else posted and remembered."""
-    place = cards.place_of(session, key)
+    """Brings the one message of a key in line: redrawn where it stands, else posted and remembered.
+
+    What `is_over` before anybody was told is not posted any more.
+    """
+    place, where = cards.place_of(session, key), desk.channels.id_of(channel)
     if place is not None and _redraw(client, place, answer):
         return
     # An earlier effect of this card may have posted it without knowing; only the very first cannot have one.
-    ts, is_new = _post(client, session, desk.channels.id_of(channel), answer, key, is_retry=not is_first)
-    place = cards.Place(desk.channels.id_of(channel), ts)
+    if is_over and place is None and (is_first or _find_posted(client, where, key, None) is None):
+        return
+    ts, is_new = _post(client, session, where, answer, key, is_retry=not is_first)
+    place = cards.Place(where, ts)
     if not is_new:
         _redraw(client, place, answer)
     cards.remember_place(session, key, place)
@@ -191,10 +204,9 @@ def glass(client: WebClient, desk: Desk, session: Session, due: Due) -> None:
 def rollout_card(client: WebClient, desk: Desk, session: Session, due: Due) -> None:
     """The living card of a rollout stands in its channel as the rollout is now."""
     shown = rollout_cards.rollout_card(session, due.payload["rollout"], terms=desk.settings.terms)
-    if shown.candidate is None and not cards.has_stood(session, f"{rollouts.card_key(shown.id)}:"):
-        return  # it came and went before anybody was told
+    is_over = shown.candidate is None and not cards.has_stood(session, f"{rollouts.card_key(shown.id)}:")
     answer, is_first = rollout_screens.card(shown), not due.is_retry and not outbox.is_uncertain(session, due)
-    _stand(client, desk, session, shown.message_key, shown.channel, answer, is_first=is_first)
+    _stand(client, desk, session, shown.message_key, shown.channel, answer, is_first=is_first, is_over=is_over)
 
 
 def moved(client: WebClient, desk: Desk, session: Session, due: Due) -> None:
@@ -245,21 +257,17 @@ def alert_card(client: WebClient, desk: Desk, session: Session, due: Due) -> Non
     """The card of an alert stands in the rollout's channel as the alert is now."""
     number = due.payload["alert"]
     shown, key = alert_cards.alert_card(session, number), alerts.message_key(number)
-    if shown.state != "open" and cards.place_of(session, key) is None:
-        return  # it ended before anybody was told
-    is_first = due.key == f"{key}:opened" and not due.is_retry
-    _stand(client, desk, session, key, shown.channel, alert_screens.card(shown), is_first=is_first)
+    is_first, is_over = due.key == f"{key}:opened" and not due.is_retry, shown.state != "open"
+    _stand(client, desk, session, key, shown.channel, alert_screens.card(shown), is_first=is_first, is_over=is_over)
 
 
 def discrepancy_card(client: WebClient, desk: Desk, session: Session, due: Due) -> None:
     """The card of a discrepancy stands in the approvals channel as the discrepancy is now."""
     shown = settling.card(session, due.payload["discrepancy"])
     key = discrepancies.message_key(shown.id)
-    if shown.state != "open" and cards.place_of(session, key) is None:
-        return  # it was settled before anybody was told
-    is_first = not due.is_retry and not outbox.is_uncertain(session, due)
-    channel = desk.settings.slack.approvals_channel
-    _stand(client, desk, session, key, channel, discrepancy_screens.card(shown), is_first=is_first)
+    is_first, is_over = not due.is_retry and not outbox.is_uncertain(session, due), shown.state != "open"
+    answer, channel = discrepancy_screens.card(shown), desk.settings.slack.approvals_channel
+    _stand(client, desk, session, key, channel, answer, is_first=is_first, is_over=is_over)
 
 
 def escalation(client: WebClient, desk: Desk, session: Session, due: Due) -> None:
