@@ -26,7 +26,7 @@ from core.settling import DiscrepancyCard
 TITLES: Mapping[str, str] = {
     "shares": "The shares of {subject} are other than decided",
     "variants": "A variant of {subject} was deleted",
-    "status": "{subject} was made {found} elsewhere",
+    "status": "{subject} is {found}, which was not decided here",
     "versions": "A policy version that {subject} serves was put out of use",
     "tags": "Tags of {subject} were set by hand",
     "alias": "The alias production of {subject} was set by hand",
@@ -43,7 +43,7 @@ REVERTS: Mapping[str, str] = {
     "status": "the experiment becomes {decided} again",
     "versions": "the policy version becomes {decided} again",
     "tags": "the tags are written as they were decided",
-    "alias": "the alias is put where it was decided",
+    "alias": "the alias is put back where it was decided",
 }
 NO_ADOPTING: Mapping[str, str] = {
     "shares": "They cannot be adopted: they do not add up to 100 %.",
@@ -71,13 +71,21 @@ def card(shown: DiscrepancyCard) -> Answer:
         f":warning: *{title}*\n{_values('Decided', shown.decided, shown)}{_request(shown)}\n"
         f"{_values(there, shown.found, shown)}"
     )
-    found = context(f"{name(_subject(shown))} · found {moment(shown.found_at)} · who did it cannot be known from here")
+    waits = "nothing is changed until somebody decides · " if shown.state == "open" else ""
+    found = context(
+        f"{name(_subject(shown))} · found {moment(shown.found_at)} · {waits}who did it cannot be known from here"
+    )
     if shown.state != "open":
         return Answer(f"{title}: {shown.state}", fitted([body, found, section(_ending(shown))]))
     does = "\n".join(_lines(shown))
     buttons = _buttons(shown)
     actions: list[Block] = [{"type": "actions", "elements": buttons}] if buttons else []
-    return Answer(f"{title}: adopt or revert?", fitted([body, section(does), *actions], [found]))
+    return Answer(f"{title}: {_question(shown)}", fitted([body, section(does), *actions], [found]))
+
+
+def _question(shown: DiscrepancyCard) -> str:
+    ways = [way for way, is_possible in (("adopt", shown.can_adopt), ("revert", shown.can_revert)) if is_possible]
+    return f"{' or '.join(ways)}?" if ways else "to be mended by hand"
 
 
 def _subject(shown: DiscrepancyCard) -> str:
@@ -129,13 +137,21 @@ def _adopts(shown: DiscrepancyCard) -> str:
 
 
 def _reverts(shown: DiscrepancyCard) -> str:
-    """What reverting does, with the shares that it changes."""
+    """What reverting does, with what it changes."""
     moved = [
-        f"{cut(key, 40)} {percent(Decimal(shown.found[key] or 0))} → {percent(Decimal(share or 0))}"
-        for key, share in shown.decided.items()
-        if _is_about_shares(shown) and share != shown.found.get(key)
-    ]
+        _move(key, shown.found.get(key), value, shown)
+        for key, value in shown.decided.items()
+        if value != shown.found.get(key) and shown.kind not in ("status", "versions")
+    ][:MOST]
     return "; ".join([_filled(REVERTS[shown.kind], shown), *([", ".join(moved)] if moved else [])])
+
+
+def _move(key: str, before: str | None, after: str | None, shown: DiscrepancyCard) -> str:
+    if _is_about_shares(shown):
+        return f"{cut(key, 40)} {percent(Decimal(before or 0))} → {percent(Decimal(after or 0))}"
+    if shown.kind == "alias":
+        return f"version {cut(before or 'none', 40)} → {cut(after or 'none', 40)}"
+    return f"version {cut(key, 40)} {cut(before or 'no tag', 40)} → {cut(after or 'no tag', 40)}"
 
 
 def _lines(shown: DiscrepancyCard) -> list[str]:

@@ -84,9 +84,22 @@ def _share_changes(line: HistoryLine) -> str:
     return ", ".join([*shown, *([f"and {len(moved) - MOVES} more"] if len(moved) > MOVES else [])])
 
 
+def _other_changes(line: HistoryLine) -> str:
+    """What a discrepancy that is not about shares was, and became."""
+    if line.action not in ("discrepancy", "adopt", "revert") or "shares" in line.before:
+        return ""
+    moved = [
+        ("" if key == line.subject else f"{name(key, 40)} ")
+        + f"{name(before or 'none', 40)} → {name(after or 'none', 40)}"
+        for key, before in line.before.items()
+        if (after := line.after.get(key)) != before
+    ]
+    return ", ".join([*moved[:MOVES], *([f"and {len(moved) - MOVES} more"] if len(moved) > MOVES else [])])
+
+
 def deed(line: HistoryLine, *, with_changes: bool = True) -> str:
     """One row of the record as a sentence."""
-    changes = _share_changes(line) if with_changes else ""
+    changes = (_share_changes(line) or _other_changes(line)) if with_changes else ""
     place = f" in {name(line.experiment)}" if line.experiment and line.experiment != line.subject else ""
     reason = f"\n{quoted(line.reason, 200)}" if line.reason else ""
     if line.answered is not None:

@@ -92,7 +92,7 @@ def _tried(look: Callable[[], T]) -> T | Trouble:
 _HERE = """
 SELECT CAST(current_setting('server_version_num') AS integer) AS server, current_user AS role,
        NOT pg_is_in_recovery() AND current_setting('default_transaction_read_only') = 'off' AS takes_changes,
-       clock_timestamp() AS now
+       now() AS now
 """
 _OWNED_BY_OTHERS = """
 SELECT c.relname FROM pg_class c

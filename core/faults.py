@@ -57,6 +57,7 @@ REMEDIES: Final[Mapping[str, str]] = {
     "steps": "shares of 1 that rise, like steps = [0.10, 0.25, 0.50, 1.0]",
     "minimum_days": "whole days from 1 to 90, one number for each step below 1.0, like minimum_days = [3, 5, 7]",
     "minimum_samples": "a whole number of plans, like minimum_samples = 1000",
+    "log_format": "LOG_FORMAT=json or LOG_FORMAT=text",
     "rule": 'rule = "calibrated" (chance is asked for) or rule = "document" (fixed thresholds)',
     "price_per_1000_tokens": "a price in your currency, like price_per_1000_tokens = 0.002",
     "share": 'a type of event in small letters and "_", like share = "plan_rejected"',

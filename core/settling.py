@@ -129,7 +129,7 @@ def settle(session: Session, number: int, way: Way, *, shown: str, actor: Actor,
     WAYS[row.kind, way](session, row, place, actor.id, ended)
     outbox.put_notice(session, ledger_id=ended)
     said = {
-        "adopt": "Adopted: what is there is what was decided from now on.",
+        "adopt": "Adopted: what is there counts as decided from now on.",
         "revert": "Reverted to what was decided.",
     }
     return said[way] + (" MLflow follows." if row.mlflow_model_name else "")

@@ -17,7 +17,7 @@ from bot.blocks import Answer
 from bot.commands import Verb
 from bot.demo import clock, history
 from bot.demo.outcomes import AssignmentRow, EventRow, write_assignments, write_events
-from bot.demo.traffic import Running, Traffic
+from bot.demo.traffic import Running, Traffic, new_id
 from bot.desk import Desk
 from bot.words import Missing, Words
 from core import db, recommendations, rollup
@@ -147,6 +147,7 @@ class Simulation:
                     break
                 plans += self._passes(desk, began + (part + 1) * A_LOOK)
                 schedule.run_now(desk, *LOOKS)
+        schedule.run_now(desk, "reconcile")  # whoever changes something by hand need not wait for minutes to see it
         now = clock.now(desk.engine)
         with desk.reading() as session:
             lines = _daily_looks(session, began.date())
@@ -162,7 +163,7 @@ class Simulation:
         plans: Counter[uuid.UUID] = Counter()
         assigned: list[AssignmentRow] = []
         events = self._traffic.overdue(until)
-        since, new_id = clock.now(desk.engine), history.id_maker(self._rng)
+        since = clock.now(desk.engine)
         for here in self._traffic.running():
             times = self._times(desk, here, since, until)
             joined, happening = self._traffic.asked(here, times, pause_s=history.PAUSE_S)
@@ -269,7 +270,7 @@ def _daily_looks(session: Session, after: date) -> list[str]:
     for place, variant, _, action in session.execute(query):
         found.setdefault((place, variant), Counter())[action] += 1
     return [
-        f"{blocks.name(variant)} in {blocks.name(place)}: {looks.total()} daily looks, "
+        f"{blocks.name(variant)} in {blocks.name(place)}: {looks.total()} daily look{'s' * (looks.total() > 1)}, "
         + ", ".join(f"{action} {count}×" for action, count in looks.items())
         for (place, variant), looks in found.items()
     ]

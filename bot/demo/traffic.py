@@ -279,14 +279,14 @@ class Traffic:
         if variant_id is None:
             return
         if is_new:
-            assigned.append(AssignmentRow(_new_id(), here.experiment_id, here.unit_type, unit_id, variant_id, now))
+            assigned.append(AssignmentRow(new_id(), here.experiment_id, here.unit_type, unit_id, variant_id, now))
         arm = here.arms[variant_id]
         if arm.model_uri is None:
             return
         planned = self._models.plan(arm.model_uri, unit_id, now.date().isoformat(), arm.config)
         if planned is not None:
             planned = worsened(planned) if variant_id in self.worse else planned
-            happening += events_of(planned, arm.where, unit_id, now, self._rng, _new_id, pause_s=pause_s)
+            happening += events_of(planned, arm.where, unit_id, now, self._rng, new_id, pause_s=pause_s)
 
     def _store(self, assigned: list[AssignmentRow], events: list[EventRow]) -> None:
         if not assigned and not events:
@@ -304,8 +304,9 @@ class Traffic:
         self._coming.clear()
 
 
-def _new_id() -> str:
-    return str(uuid.uuid4())  # a second run of the same seed writes into the same tables
+def new_id() -> str:
+    """An id that no seed determines: a second run of the same seed writes into the same tables."""
+    return str(uuid.uuid4())
 
 
 def _one_line(error: Exception) -> str:

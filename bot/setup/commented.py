@@ -40,6 +40,7 @@ ENVIRONMENT: Final[Mapping[str, str]] = {
     "mlflow_tracking_uri": "an MLflow server with a registry (default: a store in the data folder)",
     "mlflow_timeout_s": "patience with MLflow in seconds (default: 10)",
     "promotion_bot_data": "the data folder (default: .promotion-bot)",
+    "log_format": "json or text (default: text to a terminal, else json)",
 }
 """What does not belong in the file."""
 
@@ -76,6 +77,7 @@ PARTS: Final[Sequence[Part]] = (
         (
             Key("steps", "shares of traffic; the first at most 0.10, the last 1.0"),
             Key("minimum_samples", "plans a candidate must have served at a step"),
+            Key("minimum_days", "of each step below 1.0; else 3 days, 5 from 25 % on, 7 from 50 % on", "[3, 5, 7]"),
             Key("rule", '"calibrated" asks for chance, too; "document": the fixed thresholds alone'),
         ),
     ),
@@ -101,13 +103,28 @@ PARTS: Final[Sequence[Part]] = (
     ),
     Part(
         "metrics",
-        "What is measured beside the six metrics that are always there.",
+        "What is measured, and how much worse than the baseline is too much.",
         (Key("price_per_1000_tokens", "where events log token_count instead of cost", "0.002"),),
     ),
     Part(
+        "metrics.acceptance_rate",
+        "The six metrics that are always there are judged by the document, unless their sections say otherwise: "
+        "acceptance_rate, avg_edits, validator_rate, p50_latency, p99_latency, cost_per_plan.",
+        (Key("tolerance", "0.03 is 3 % worse than the baseline", "0.03"),),
+    ),
+    Part("metrics.p99_latency", "", (Key("limit", "the worst value that is accepted, here in ms", "1500"),)),
+    Part(
+        "metrics.cost_per_plan",
+        "",
+        (Key("required", "nothing is concluded without it; false: skipped where nobody logs it", "true"),),
+    ),
+    Part("metrics.avg_edits", "", (Key("guardrail", "only shown: never decides", "false"),)),
+    Part("metrics.validator_rate", "", (Key("tolerance", "", "0.10"),)),
+    Part("metrics.p50_latency", "", (Key("tolerance", "", "0.30"),)),
+    Part(
         "metrics.custom.swaps_per_plan",
-        "A metric of your own is a section with a name of your own. It says what is collected (count, share, mean "
-        "or quantile), and how much worse than the baseline is too much (tolerance) or how much at all (limit).",
+        "A metric of your own is a section with a name of your own. It says what is collected (count, share, ratio, "
+        "mean or quantile), and how much worse than the baseline is too much (tolerance) or how much at all (limit).",
         (
             Key("count", "events of this type per plan", '"meal_swapped"'),
             Key("tolerance", "0.10 is 10 % worse than the baseline", "0.10"),
@@ -137,7 +154,28 @@ PARTS: Final[Sequence[Part]] = (
         "",
         (
             Key("quantile", "of the latency of plans", "0.90"),
-            Key("limit", "an upper bound, here in ms", "1500"),
+            Key("limit", "the worst value that is accepted, here in ms", "1500"),
+        ),
+    ),
+    Part(
+        "metrics.custom.p95_tokens",
+        "",
+        (
+            Key("quantile", "", "0.95"),
+            Key(
+                "of",
+                "instead of the latency: a number that events log",
+                '"plan_generated.token_count"',
+            ),
+            Key("tolerance", "", "0.20"),
+        ),
+    ),
+    Part(
+        "metrics.custom.swaps_per_acceptance",
+        "",
+        (
+            Key("ratio", "events over events, or sums of EVENT.FIELD", '["meal_swapped", "plan_accepted"]'),
+            Key("tolerance", "", "0.10"),
         ),
     ),
     Part(
@@ -166,6 +204,9 @@ PARTS: Final[Sequence[Part]] = (
         "experiments.planner_policy_exp",
         "What is different for one experiment, by its name; what is left out is as for all.",
         (
+            Key("steps", "", "[0.05, 0.25, 0.50, 1.00]"),
+            Key("minimum_samples", "", "2000"),
+            Key("minimum_days", "", "[4, 6, 8]"),
             Key("rule", "", '"document"'),
             Key("channel", "where its cards, alerts and digest go; the bot has to be there, too", '"planner-rollouts"'),
             Key("owners", "may approve its changes, and break the glass", '["@planner-team"]'),
@@ -173,6 +214,16 @@ PARTS: Final[Sequence[Part]] = (
             Key("timezone", "", '"America/New_York"'),
             Key("weekdays", "", '["mon", "thu"]'),
         ),
+    ),
+    Part(
+        "experiments.planner_policy_exp.approvals",
+        "",
+        (Key("step", "", "2"), Key("production", "", "3"), Key("against", "", "0")),
+    ),
+    Part(
+        "experiments.planner_policy_exp.metrics.acceptance_rate",
+        "",
+        (Key("tolerance", "as in [metrics.acceptance_rate], for this experiment alone", "0.02"),),
     ),
 )
 
@@ -197,7 +248,8 @@ def commented() -> str:
 
 def _lines(part: Part) -> Iterator[str]:
     defaults = _defaults(part.header)
-    yield f"{'#' if defaults is None else ''}[{part.header}]"
+    is_example = all(value in (None, (), {}) for value in (defaults or {}).values())
+    yield f"{'#' if is_example else ''}[{part.header}]"
     settings = [_setting(key, (defaults or {}).get(key.name)) for key in part.keys]
     width = max(map(len, settings))
     for key, setting in zip(part.keys, settings, strict=True):

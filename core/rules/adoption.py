@@ -143,9 +143,14 @@ def _tagged(platform: Platform) -> Iterator[tuple[str, str, list[Version]]]:
 def reached(platform: Platform) -> dict[str, Stage]:
     """The stage to record for policy versions: in production by MLflow's tag, in experiment by their traffic.
 
-    Without a clear baseline nobody can say which arm is the candidate, so nothing is recorded there.
+    Without a clear baseline nobody can say which arm is the candidate, so nothing is recorded there; nor of a version
+    that is tagged production beside another, before somebody says which of them is.
     """
-    sound = {v.key for v in platform.versions if v.model and v.model_version}
+    tags = platform.tags or {}
+    claiming = {(model, version) for model in tags for version in _producing(tags[model])}
+    sound = {
+        v.key for v in platform.versions if v.model and v.model_version and (v.model, v.model_version) not in claiming
+    }
     found = dict.fromkeys(platform.in_production, Stage.PRODUCTION)
     bases = [(experiment, platform.baseline(experiment)) for experiment in platform.running]
     candidates = sound - {base.version for _, base in bases if base}

@@ -6,6 +6,7 @@ import ast
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -120,6 +121,8 @@ def test_run_until_sigterm(
     desk: Engine, environment: dict[str, str], alice: Person, workspace: Workspace, sandbox: Sandbox
 ) -> None:
     plain = {key: os.environ[key] for key in ("PATH", "HOME") if key in os.environ}
+    with socket.create_server(("127.0.0.1", 0)) as free:  # another bot on this machine may have the usual one
+        plain["PROMOTION_BOT_HEALTH"] = f"127.0.0.1:{free.getsockname()[1]}"
     process = subprocess.Popen(
         [sys.executable, "-W", "error", "-m", "bot", "run"],
         env=plain | environment | {"PYTHONPATH": str(Path(package.__path__[0]).parent)},

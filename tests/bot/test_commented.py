@@ -14,7 +14,8 @@ from pydantic import BaseModel
 from bot.__main__ import main
 from bot.setup.commented import ENVIRONMENT, commented
 from core import settings
-from core.settings import Section, Settings
+from core.settings import Settings
+from core.written import Section
 
 
 @pytest.fixture(autouse=True)

@@ -102,9 +102,9 @@ def test_an_alert_that_cannot_be_tended_does_not_keep_another_from_its_return(
 ) -> None:
     tended: list[int] = []
 
-    def tend(_: Any, number: int, **kwargs: Any) -> None:
-        tended.append(number)
-        if number == 1:
+    def tend(_: Any, alert_id: int, **kwargs: Any) -> None:
+        tended.append(alert_id)
+        if alert_id == 1:
             raise RuntimeError("a disk is full")
 
     monkeypatch.setattr(countdowns, "to_tend", lambda session: [1, 2])

@@ -16,7 +16,8 @@ from bot.channels import Channels
 from bot.desk import Desk
 from bot.people import People
 from core import db, registry
-from core.settings import CustomMetric, MetricsSection, Settings
+from core.metric_sections import CustomMetric, MetricsSection
+from core.settings import Settings
 from core.tables import Alert, AllocationStep, Discrepancy, Effect, Recommendation
 from tests.bot.acts import answer
 from tests.bot.conftest import Bot

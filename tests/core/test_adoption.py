@@ -144,6 +144,19 @@ def test_what_was_there_before_is_no_discrepancy(
     assert discrepancies_of(empty, registry) == [("tags", {"3": "candidate"})]
 
 
+def test_of_two_in_production_neither_is_taken_for_anything(
+    empty: Engine,  # noqa: F811
+    registry: Registry,
+    client: MlflowClient,
+) -> None:
+    run(empty, PLATFORM, IN_STEP)
+    client.set_model_version_tag(MODEL, "3", "stage", "production")
+    assert adoption.adopt(empty, registry) == 0
+    assert discrepancies_of(empty, registry) == []  # else its card would offer to take production away from one
+    client.set_model_version_tag(MODEL, "3", "stage", "experiment")
+    assert adoption.adopt(empty, registry) == 2
+
+
 IN_STEP = """
 UPDATE exp.variants SET allocation = 0.9;
 INSERT INTO exp.variants (experiment_id, name, allocation, config)

@@ -17,7 +17,7 @@ from sqlalchemy import Engine
 from bot.manifest import manifest
 from bot.sandbox import Sandbox
 from tests.bot.conftest import make_sandbox
-from tests.bot.test_http import served, url  # noqa: F401 - fixtures
+from tests.bot.test_http import pulse, served, url  # noqa: F401 - fixtures
 from tests.core import steps
 from tests.hostile.strategies import jsons, tried
 from tests.hostile.test_slack import WRONG, untouched
