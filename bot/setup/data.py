@@ -65,7 +65,9 @@ ADOPT: Final = "`promotion-bot adopt` tells all of it, `promotion-bot adopt --gr
 def database(seen: Seen) -> Iterator[Finding]:
     """Whether the database is reached, and is one that the bot can work with."""
     there = seen.database
-    if isinstance(there, Trouble):
+    if isinstance(there, Trouble) and there.why != SLOW and seen.settings.database_url is None:
+        yield _refused(there, REACH)
+    elif isinstance(there, Trouble):
         says = "did not answer in time" if there.why == SLOW else f"cannot be used: {without_password(there.why)}"
         yield fault(f"The database {says}.", REACH)
     elif there is None:
@@ -73,6 +75,12 @@ def database(seen: Seen) -> Iterator[Finding]:
         yield ok(f"The bot starts a PostgreSQL of its own in {seen.folder.path}, {rest} (DATABASE_URL is not set).")
     else:
         yield from _server(there, f"in {seen.folder.path}" if seen.settings.database_url is None else there.address)
+
+
+def _refused(trouble: Trouble, otherwise: str) -> Finding:
+    """A refusal in two sentences says itself what to do."""
+    says, _, remedy = trouble.why.partition(". ")
+    return fault(f"{says}.", f"{remedy}." if remedy else otherwise)
 
 
 def _server(there: Database, where: str) -> Iterator[Finding]:
@@ -93,8 +101,7 @@ def tables(seen: Seen) -> Iterator[Finding]:
         return
     standing, others = seen.database.standing, seen.database.owned_by_others
     if isinstance(standing, Trouble):
-        says, _, remedy = standing.why.partition(". ")  # of a refusal, what to do is its second sentence
-        yield fault(f"{says}.", f"{remedy}." if remedy else ADOPT.format(seen.database.role))
+        yield _refused(standing, ADOPT.format(seen.database.role))
     else:
         yield STANDINGS[standing]
     if others:

@@ -22,7 +22,8 @@ from bot.setup.seen import (
 )
 from bot.setup.together import together
 from core import condition, db
-from core.condition import Database, Models, Trouble
+from core.condition import Database, Models, Trouble, plainly
+from core.errors import Refused
 from core.settings import Settings
 
 WITHIN_S = 13.0
@@ -61,7 +62,10 @@ def _slack(settings: Settings, now: Callable[[], datetime]) -> Slack | None:
 
 def _database(settings: Settings, now: Callable[[], datetime]) -> Database | Trouble | None:
     given = settings.database_url
-    url = given.get_secret_value() if given is not None else db.running(settings.promotion_bot_data)
+    try:
+        url = given.get_secret_value() if given is not None else db.running(settings.promotion_bot_data)
+    except Refused as refused:
+        return Trouble(plainly(refused))
     return None if url is None else condition.database(url, now, named_experiments(settings))
 
 

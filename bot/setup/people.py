@@ -12,7 +12,7 @@ from bot.setup.findings import Finding, fault, ok, unknown, warning
 from bot.setup.seen import Seen, named_people
 from bot.setup.slack import reason
 from core.condition import Trouble
-from core.sections import ApprovalsSection
+from core.rules.approval import Quorums
 
 WHY_BARRED: Final[Mapping[str, str]] = {
     BARRED["deleted"]: "is deactivated",
@@ -113,12 +113,21 @@ def lists(seen: Seen) -> Iterator[Finding]:
 
 
 def quorum(seen: Seen) -> Iterator[Finding]:
-    """Whether those who approve can be as many as it takes, beside whoever asks."""
-    entries, known = (*seen.settings.slack.approvers, *seen.settings.slack.owners), directory(seen.slack)
+    """Whether those who approve can be as many as it takes, beside whoever asks; also where it takes others."""
+    everywhere, terms = (*seen.settings.slack.approvers, *seen.settings.slack.owners), seen.settings.terms
+    yield from _enough(seen, everywhere, terms.usual.quorums, "")
+    for name, one in seen.settings.experiments.items():
+        own = terms.of(name).quorums
+        if own != terms.usual.quorums:
+            yield from _enough(seen, (*everywhere, *one.owners), own, f"{name}: ")
+
+
+def _enough(seen: Seen, entries: Sequence[str], asked: Quorums, where: str) -> Iterator[Finding]:
+    known = directory(seen.slack)
     if not entries:
-        yield fault("Nobody is an approver, so nothing can be approved.", NAME_THEM)
+        yield fault(f"{where}Nobody is an approver, so nothing can be approved.", NAME_THEM)
     elif not any(_is_open(entry, known, seen.slack) for entry in entries):
-        yield _enough(len(deciding(entries, known)), seen.settings.approvals)
+        yield _judged(len(deciding(entries, known)), asked, where)
 
 
 def _is_open(entry: str, known: Directory, slack: Slack | None) -> bool:
@@ -126,10 +135,10 @@ def _is_open(entry: str, known: Directory, slack: Slack | None) -> bool:
     return untold is not None and untold.why not in CLOSED
 
 
-def _enough(many: int, asked: ApprovalsSection) -> Finding:
+def _judged(many: int, asked: Quorums, where: str) -> Finding:
     usual = max(asked.step, asked.production)
     most = usual + asked.against
-    who = f"{many} {'person' if many == 1 else 'people'} can approve"
+    who = f"{where}{many} {'person' if many == 1 else 'people'} can approve"
     if many < usual:
         return fault(f"{who}, and a promotion takes {usual} beside whoever asks.", FEWER)
     if many == usual:

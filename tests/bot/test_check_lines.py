@@ -15,6 +15,7 @@ from bot.setup.facts import Channel, Group, Identity, Slack, User
 from bot.setup.findings import Finding
 from bot.setup.seen import Folder, Seen
 from core.condition import Database, Models, Trouble
+from core.sections import OwnApprovals
 from core.settings import AlertsSection, ApprovalsSection, ExperimentSection, Settings, SlackSection
 
 USERS = (
@@ -169,6 +170,12 @@ CASES: list[tuple[Seen, str, str, str]] = [
     ),
     (approved_by(), "fault", "Nobody is an approver", "approvers = ["),
     (approved_by("@bob"), "fault", "1 person can approve, and a promotion takes 2", "Name more approvers"),
+    (
+        configured(experiments={"x": ExperimentSection(approvals=OwnApprovals(production=4), owners=("@erin",))}),
+        "fault",
+        "x: 3 people can approve, and a promotion takes 4",
+        "Name more approvers",
+    ),
     (approved_by("@dave", production=1), "fault", "0 people can approve", "Name more approvers"),
     (
         approved_by("@bob", "@carol"),

@@ -19,7 +19,7 @@ from sqlalchemy import Engine, text
 from sqlalchemy.engine import make_url
 
 from bot.demo import clock
-from core import db
+from core import condition, db
 from core.settings import Settings
 from tests.bot.acts import Json, aloud, ask, notices, redrawn, told
 from tests.bot.conftest import APPROVALS, ROLLOUTS, Bot, hurry, waiting
@@ -347,3 +347,9 @@ def _all_done(place: Place) -> bool:
         return not waiting(place.engine)
 
     return waits_until(look, LONG_S, "all effects")
+
+
+def test_a_registry_that_is_well_says_which_release_it_is(mlflow_server: str) -> None:
+    seen = condition.models(mlflow_server)
+    assert isinstance(seen, condition.Models)
+    assert (seen.models, seen.server) == (1, seen.client)
