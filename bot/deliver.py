@@ -6,16 +6,14 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import date
 from functools import partial
-from typing import Any
 
 from slack_sdk import WebClient
 from slack_sdk.errors import SlackApiError
 
-from bot import alert_screens, discrepancy_screens, history_screens, request_screens, rollout_screens
-from bot.blocks import Answer
+from bot import alert_screens, discrepancy_screens, history_screens, posting, request_screens, rollout_screens
 from bot.desk import Desk
 from core import (
     alert_cards,
@@ -42,91 +40,7 @@ log = logging.getLogger(__name__)
 IDLE_S = 0.5
 TROUBLE_S = 2.0
 FINISH_S = 3.0
-EVENT_TYPE = "promotion_bot_delivery"
-HISTORY_PAGES = 10
 CARD_FIRST_S = 2.0
-GONE = ("message_not_found", "cant_update_message")
-THREAD_GONE = ("thread_not_found", "cannot_reply_to_message", "message_not_found")
-
-
-def _pages(client: WebClient, channel: str, thread: str | None) -> Iterator[Sequence[Mapping[str, Any]]]:
-    """What was said in a channel, newest first, or in one of its threads; as far back as an attempt can be."""
-    cursor = ""
-    for _ in range(HISTORY_PAGES):
-        about: dict[str, Any] = {"channel": channel, "include_all_metadata": True, "limit": 200, "cursor": cursor}
-        page = client.conversations_replies(ts=thread, **about) if thread else client.conversations_history(**about)
-        yield page["messages"]
-        cursor = (page.get("response_metadata") or {}).get("next_cursor") or ""
-        if not cursor:
-            return
-
-
-def _find_posted(client: WebClient, channel: str, delivery: str, thread: str | None) -> str | None:
-    """The ts of a message that an interrupted attempt posted, known by its metadata."""
-    for messages in _pages(client, channel, thread):
-        for found in messages:
-            metadata = found.get("metadata") or {}
-            if metadata.get("event_type") == EVENT_TYPE and metadata["event_payload"].get("delivery") == delivery:
-                return str(found["ts"])
-    return None
-
-
-def _post(
-    client: WebClient,
-    session: Session,
-    channel: str,
-    answer: Answer,
-    delivery: str,
-    *,
-    is_retry: bool,
-    thread: str | None = None,
-    is_broadcast: bool = False,
-) -> tuple[str, bool]:
-    """The ts of the message of this delivery, and whether it was posted just now."""
-    posted = _find_posted(client, channel, delivery, thread) if is_retry else None
-    if posted is not None:
-        trace.note(did="found as it was posted before", channel=channel)
-        return posted, False
-    outbox.hold(session)
-    response = client.chat_postMessage(
-        channel=channel,
-        text=answer.text,
-        blocks=list(answer.blocks),
-        unfurl_links=False,
-        unfurl_media=False,
-        metadata={"event_type": EVENT_TYPE, "event_payload": {"delivery": delivery}},
-        thread_ts=thread,
-        reply_broadcast=is_broadcast or None,
-    )
-    trace.note(did="posted", channel=channel)
-    return str(response["ts"]), True
-
-
-def _redraw(client: WebClient, place: cards.Place, answer: Answer) -> bool:
-    """Redraws a message in place; False where it is gone."""
-    try:
-        client.chat_update(channel=place.channel, ts=place.ts, text=answer.text, blocks=list(answer.blocks))
-    except SlackApiError as error:
-        if error.response["error"] in GONE:
-            return False
-        raise
-    trace.note(did="redrawn", channel=place.channel)
-    return True
-
-
-def _stand(
-    client: WebClient, desk: Desk, session: Session, key: str, channel: str, answer: Answer, *, is_first: bool
-) -> None:
-    """Brings the one message of a key in line: redrawn where it stands, else posted and remembered."""
-    place = cards.place_of(session, key)
-    if place is not None and _redraw(client, place, answer):
-        return
-    # An earlier effect of this card may have posted it without knowing; only the very first cannot have one.
-    ts, is_new = _post(client, session, desk.channels.id_of(channel), answer, key, is_retry=not is_first)
-    place = cards.Place(desk.channels.id_of(channel), ts)
-    if not is_new:
-        _redraw(client, place, answer)
-    cards.remember_place(session, key, place)
 
 
 # --- Handlers -------------------------------------------------------------------------------------------------------
@@ -142,7 +56,7 @@ def request_card(client: WebClient, desk: Desk, session: Session, due: Due) -> N
     answer = request_screens.request(card, eligible, frozen, has_owners=bool(owners))
     is_first = due.key == f"card:{due.request_id}:opened" and not due.is_retry
     key, channel = outbox.card_key(due.request_id), desk.settings.slack.approvals_channel
-    _stand(client, desk, session, key, channel, answer, is_first=is_first)
+    posting.stand(client, desk, session, key, channel, answer, is_first=is_first)
 
 
 def reminder(client: WebClient, desk: Desk, session: Session, due: Due) -> None:
@@ -150,7 +64,7 @@ def reminder(client: WebClient, desk: Desk, session: Session, due: Due) -> None:
     card = cards.request_card(session, due.payload["request"])
     if card.state == "open":
         answer = request_screens.reminder(card, desk.people.eligible(card.experiment, card.requester))
-        _reply(client, session, outbox.card_key(card.id), due, answer)
+        posting.reply(client, session, outbox.card_key(card.id), due, answer)
 
 
 def redraw(client: WebClient, desk: Desk, session: Session, due: Due) -> None:
@@ -169,10 +83,19 @@ def notice(client: WebClient, desk: Desk, session: Session, due: Due) -> None:
     place = cards.place_of(session, rollouts.message_key(rollout)) if rollout else None
     if rollout and place is None and outbox.is_under_way(session, rollouts.card_key(rollout.id)):
         raise Later("the card comes first", CARD_FIRST_S)
-    if place:
-        return _in_thread(client, session, place, answer, due)
     channel = desk.settings.channel_of(experiment) if experiment else desk.settings.slack.rollouts_channel
-    _post(client, session, desk.channels.id_of(channel), answer, due.key, is_retry=due.is_retry)
+    where = place.channel if place else desk.channels.id_of(channel)
+    if due.is_retry and _was_told(client, session, due, where, rollout.id if rollout else None):
+        return
+    if place:
+        return posting.in_thread(client, session, place, answer, due)
+    posting.post(client, session, where, answer, due.key, is_retry=False)
+
+
+def _was_told(client: WebClient, session: Session, due: Due, channel: str, rollout: int | None) -> bool:
+    """Also elsewhere than it would be told now: an attempt may have been made before the card stood where it does."""
+    stood = cards.places_of(session, f"{rollouts.card_key(rollout)}:") if rollout else []
+    return posting.is_anywhere(client, due.key, [(channel, None), *((one.channel, one.ts) for one in stood)])
 
 
 def glass(client: WebClient, desk: Desk, session: Session, due: Due) -> None:
@@ -183,18 +106,17 @@ def glass(client: WebClient, desk: Desk, session: Session, due: Due) -> None:
     answer = request_screens.glass_broken(card, mentions, desk.command)
     approvals_channel, rollouts_channel = desk.aloud_in(card.experiment)
     if due.payload["where"] == "approvals":
-        _post(client, session, desk.channels.id_of(approvals_channel), answer, due.key, is_retry=due.is_retry)
+        posting.post(client, session, desk.channels.id_of(approvals_channel), answer, due.key, is_retry=due.is_retry)
     elif rollouts_channel != approvals_channel:
-        _post(client, session, desk.channels.id_of(rollouts_channel), answer, due.key, is_retry=due.is_retry)
+        posting.post(client, session, desk.channels.id_of(rollouts_channel), answer, due.key, is_retry=due.is_retry)
 
 
 def rollout_card(client: WebClient, desk: Desk, session: Session, due: Due) -> None:
     """The living card of a rollout stands in its channel as the rollout is now."""
     shown = rollout_cards.rollout_card(session, due.payload["rollout"], terms=desk.settings.terms)
-    if shown.candidate is None and not cards.has_stood(session, f"{rollouts.card_key(shown.id)}:"):
-        return  # it came and went before anybody was told
+    is_over = shown.candidate is None and not cards.has_stood(session, f"{rollouts.card_key(shown.id)}:")
     answer, is_first = rollout_screens.card(shown), not due.is_retry and not outbox.is_uncertain(session, due)
-    _stand(client, desk, session, shown.message_key, shown.channel, answer, is_first=is_first)
+    posting.stand(client, desk, session, shown.message_key, shown.channel, answer, is_first=is_first, is_over=is_over)
 
 
 def moved(client: WebClient, desk: Desk, session: Session, due: Due) -> None:
@@ -202,35 +124,13 @@ def moved(client: WebClient, desk: Desk, session: Session, due: Due) -> None:
     place = cards.place_of(session, due.payload["message"])
     if place is not None:
         shown = rollout_cards.rollout_card(session, due.payload["rollout"], terms=desk.settings.terms)
-        _redraw(client, place, rollout_screens.moved(shown))
+        posting.redraw(client, place, rollout_screens.moved(shown))
 
 
 def turned(client: WebClient, desk: Desk, session: Session, due: Due) -> None:
     """A verdict that changed after the day's message is told in the card's thread."""
     shown = rollout_cards.rollout_card(session, due.payload["rollout"], terms=desk.settings.terms)
-    _reply(client, session, shown.message_key, due, rollout_screens.turned(shown, due.payload["before"]))
-
-
-def _reply(
-    client: WebClient, session: Session, key: str, due: Due, answer: Answer, *, is_broadcast: bool = False
-) -> None:
-    """Answers in the thread of a card, once; without the card there is nothing to answer to."""
-    place = cards.place_of(session, key)
-    if place is not None:
-        _in_thread(client, session, place, answer, due, is_broadcast=is_broadcast)
-
-
-def _in_thread(
-    client: WebClient, session: Session, place: cards.Place, answer: Answer, due: Due, *, is_broadcast: bool = False
-) -> None:
-    """Posts in the thread of a card; where somebody deleted the card, in its channel."""
-    post = partial(_post, client, session, place.channel, answer, due.key, is_retry=due.is_retry)
-    try:
-        post(thread=place.ts, is_broadcast=is_broadcast)
-    except SlackApiError as error:
-        if error.response["error"] not in THREAD_GONE:
-            raise
-        post()
+    posting.reply(client, session, shown.message_key, due, rollout_screens.turned(shown, due.payload["before"]))
 
 
 def digest(client: WebClient, desk: Desk, session: Session, due: Due) -> None:
@@ -238,28 +138,26 @@ def digest(client: WebClient, desk: Desk, session: Session, due: Due) -> None:
     channel, day = due.payload["channel"], date.fromisoformat(due.payload["day"])
     answer = rollout_screens.digest(digests.digest(session, channel, day), desk.command)
     is_first = not due.is_retry and not outbox.is_uncertain(session, due)
-    _stand(client, desk, session, digests.message_key(channel, day), channel, answer, is_first=is_first)
+    posting.stand(client, desk, session, digests.message_key(channel, day), channel, answer, is_first=is_first)
 
 
 def alert_card(client: WebClient, desk: Desk, session: Session, due: Due) -> None:
     """The card of an alert stands in the rollout's channel as the alert is now."""
     number = due.payload["alert"]
     shown, key = alert_cards.alert_card(session, number), alerts.message_key(number)
-    if shown.state != "open" and cards.place_of(session, key) is None:
-        return  # it ended before anybody was told
-    is_first = due.key == f"{key}:opened" and not due.is_retry
-    _stand(client, desk, session, key, shown.channel, alert_screens.card(shown), is_first=is_first)
+    is_first, is_over = due.key == f"{key}:opened" and not due.is_retry, shown.state != "open"
+    posting.stand(
+        client, desk, session, key, shown.channel, alert_screens.card(shown), is_first=is_first, is_over=is_over
+    )
 
 
 def discrepancy_card(client: WebClient, desk: Desk, session: Session, due: Due) -> None:
     """The card of a discrepancy stands in the approvals channel as the discrepancy is now."""
     shown = settling.card(session, due.payload["discrepancy"])
     key = discrepancies.message_key(shown.id)
-    if shown.state != "open" and cards.place_of(session, key) is None:
-        return  # it was settled before anybody was told
-    is_first = not due.is_retry and not outbox.is_uncertain(session, due)
-    channel = desk.settings.slack.approvals_channel
-    _stand(client, desk, session, key, channel, discrepancy_screens.card(shown), is_first=is_first)
+    is_first, is_over = not due.is_retry and not outbox.is_uncertain(session, due), shown.state != "open"
+    answer, channel = discrepancy_screens.card(shown), desk.settings.slack.approvals_channel
+    posting.stand(client, desk, session, key, channel, answer, is_first=is_first, is_over=is_over)
 
 
 def escalation(client: WebClient, desk: Desk, session: Session, due: Due) -> None:
@@ -273,7 +171,7 @@ def escalation(client: WebClient, desk: Desk, session: Session, due: Due) -> Non
     if step < len(alert_screens.ESCALATIONS) - 1:
         people = desk.people.mentions(spared) if step else ()
         answer = alert_screens.escalation(shown, step, minutes, people)
-        _reply(client, session, alerts.message_key(number), due, answer, is_broadcast=bool(step))
+        posting.reply(client, session, alerts.message_key(number), due, answer, is_broadcast=bool(step))
         return
     for member in desk.people.members_on_call():
         if member not in spared:
@@ -289,11 +187,11 @@ def direct(client: WebClient, desk: Desk, session: Session, due: Due) -> None:
     channel = str(client.conversations_open(users=due.payload["person"])["channel"]["id"])
     answer = alert_screens.escalation(shown, step, minutes, ())
     try:
-        _post(client, session, channel, answer, due.key, is_retry=due.is_retry)
+        posting.post(client, session, channel, answer, due.key, is_retry=due.is_retry)
     except SlackApiError as error:
         if error.response["error"] != "missing_scope":
             raise
-        _post(client, session, channel, answer, due.key, is_retry=False)
+        posting.post(client, session, channel, answer, due.key, is_retry=False)
 
 
 def follow(client: WebClient, desk: Desk, session: Session, due: Due) -> None:

@@ -304,6 +304,16 @@ def place_of(session: Session, key: str) -> Place | None:
     return Place(found.channel, found.ts) if found else None
 
 
+PLACES_LOOKED_AT = 2
+"""Of a card that goes on in a new message each day: what was tried yesterday may be tried again today."""
+
+
+def places_of(session: Session, prefix: str) -> list[Place]:
+    """Where the newest messages with a key that begins like this were posted."""
+    query = select(Message).where(Message.key.startswith(prefix)).order_by(Message.posted_at.desc())
+    return [Place(found.channel, found.ts) for found in session.scalars(query.limit(PLACES_LOOKED_AT))]
+
+
 def has_stood(session: Session, prefix: str) -> bool:
     """True where a message with a key that begins like this was ever posted."""
     return session.scalar(select(Message.key).where(Message.key.startswith(prefix)).limit(1)) is not None

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from tests.conftest import a_server
 from tests.core.conftest import make_mlflow_store
-from tests.crash.kills import STORIES, World, differences, registry_server, sides
+from tests.crash.kills import STORIES, World, differences, sides
+from tests.crash.scenes import registry_server
 
 
 @contextmanager

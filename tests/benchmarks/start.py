@@ -25,7 +25,7 @@ from bot.sandbox import Sandbox
 from tests.bot.conftest import make_sandbox
 from tests.conftest import a_server, fresh_database
 from tests.core.conftest import make_mlflow_store
-from tests.crash.kills import registry_server
+from tests.crash.scenes import registry_server
 
 BARE = (sys.executable, "-c", "import slack_bolt; print('ready', flush=True); import time; time.sleep(1)")
 RUN = (sys.executable, "-m", "bot", "run")

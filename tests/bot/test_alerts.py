@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 
 from bot.demo import clock
 from core import alerts, db
 from core.settings import AlertsSection, Settings
 from tests.bot.acts import aloud, answer, reply, told
-from tests.bot.conftest import ROLLOUTS, Bot, effects, hurry
+from tests.bot.conftest import ROLLOUTS, Bot, effects, hurry, waiting
 from tests.core import steps
 from tests.core.conftest import EXPERIMENT
 from tests.workspace import Person, Workspace, text_of, waits_until
@@ -91,6 +91,21 @@ def test_one_confirmed_click_rolls_back(alarmed: Json, carol: Person, desk: Engi
     assert "precision 100 % of 1 judged" in answer(carol, "scorecard")
 
 
+def test_a_card_that_was_posted_without_the_bot_knowing_ends_with_its_alert(
+    alarmed: Json, carol: Person, desk: Engine
+) -> None:
+    waits_until(lambda: not waiting(desk), 30, "what was put until now")
+    with desk.begin() as connection:  # as if it had been killed before it knew, and came to it again after the click
+        connection.execute(text("DELETE FROM promotion.messages WHERE key LIKE 'alert:%'"))
+        connection.execute(
+            text("UPDATE promotion.effects SET done_at = NULL, due_at = now() + interval '1 hour' WHERE kind = 'alert'")
+        )
+    reply(carol, lambda: carol.clicks(alarmed, "Confirm rollback", confirm=True), ROLLOUTS)
+    hurry(desk)
+    later(carol, alarmed, f"*Rolled back* by <@{carol.id}>")
+    assert len([one for one in aloud(carol, ROLLOUTS) if one["text"].startswith("Alert 1 ")]) == 1
+
+
 def test_dismissing_needs_a_reason_and_is_done_once(alarmed: Json, bob: Person, carol: Person) -> None:
     forms = {}
     for person in (bob, carol):
@@ -126,13 +141,13 @@ def test_unanswered_it_goes_to_the_thread_the_group_and_in_person_but_not_to_who
     after = configured.alerts.escalates_after
     with db.transaction(desk) as session:
         alerts.snooze(session, 1, by=bob.id, until=clock.now(desk))
-    for minutes, text in ((11, "Nobody has answered this for 10 minutes."), (10, "Still unanswered after 20 minutes.")):
+    for minutes, said in ((11, "Nobody has answered this for 10 minutes."), (10, "Still unanswered after 20 minutes.")):
         clock.advance(desk, minutes=minutes)
         with db.transaction(desk) as session:
             alerts.escalate(session, after)
-        said = in_thread(carol, alarmed, text)
-    assert f"<@{carol.id}>" in text_of(said)
-    assert f"<@{bob.id}>" not in text_of(said), "bob has just acted"
+        card = in_thread(carol, alarmed, said)
+    assert f"<@{carol.id}>" in text_of(card)
+    assert f"<@{bob.id}>" not in text_of(card), "bob has just acted"
     clock.advance(desk, minutes=20)
     workspace.fails("chat.postMessage", "drop_after")  # it is posted, and nobody knows
     if lacks == "im:history":

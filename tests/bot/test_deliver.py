@@ -9,7 +9,7 @@ from mlflow import MlflowClient
 from slack_sdk import WebClient
 from sqlalchemy import Engine, text
 
-from bot.deliver import EVENT_TYPE
+from bot.posting import EVENT_TYPE
 from core import approvals, db
 from core.settings import Settings
 from tests.bot.acts import aloud, answer, approve, ask, notices, redrawn

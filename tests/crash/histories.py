@@ -31,7 +31,8 @@ from tests.bot.acts import aloud
 from tests.bot.conftest import APPROVALS, ROLLOUTS, hurry
 from tests.core import steps
 from tests.core.conftest import EXPERIMENT, MODEL
-from tests.crash.kills import Scene, asked, harmed, on_trial, press, scene_of, served, started
+from tests.crash.kills import asked, harmed, on_trial, press, served
+from tests.crash.scenes import Scene, scene_of, started
 from tests.crash.test_processes import LEADS, LOST
 
 MOVES = 40
@@ -228,7 +229,7 @@ NEVER: Mapping[str, str] = {
         SELECT r.id, r.state, count(l.id) FROM promotion.requests r
           LEFT JOIN promotion.ledger l ON l.request_id = r.id AND l.action = r.action
          GROUP BY 1, 2 HAVING count(l.id) <> CASE r.state WHEN 'applied' THEN 1 ELSE 0 END""",
-    "a step without its change": """
+    "one request, two steps": """
         SELECT request_id, count(*) FROM promotion.allocation_steps WHERE request_id IS NOT NULL
          GROUP BY 1 HAVING count(*) > 1""",
     "not one leader": """

@@ -27,7 +27,7 @@ from tests.conftest import a_server
 from tests.core import steps
 from tests.core.conftest import MODEL, fill_mlflow
 from tests.crash import gates
-from tests.crash.kills import registry_server, tags_as_at_first
+from tests.crash.scenes import registry_server, tags_as_at_first
 from tests.crash.wires import State, Wire, wire
 from tests.workspace import Person, Workspace, text_of, waits_until
 
