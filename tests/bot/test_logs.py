@@ -85,6 +85,7 @@ def test_one_id_from_click_to_tick(
     (typed,) = [line for line in kept.lines if line["message"] == "command"]
     assert typed["id"] != click["id"]
     assert (typed["command"], typed["actor"]) == ("start", alice.id)
+    assert "card" in origins(desk, typed["id"])
     assert "zebras" not in json.dumps(kept.lines)
 
 

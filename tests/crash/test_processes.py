@@ -29,6 +29,8 @@ LONG_S = 75
 than jobs wait for their time."""
 pytestmark = pytest.mark.timeout(400)
 LEADS, LOST = "this process leads", "this process does not lead"
+READY = '"message": "ready"'
+"""Not only the word, which is in /readyz, too."""
 HERE = Path(package.__path__[0]).parent
 AT_EIGHT = '[recommendations]\nat = "08:00"\n'
 PLAIN = {key: os.environ[key] for key in ("PATH", "HOME") if key in os.environ}
@@ -156,7 +158,7 @@ def test_a_killed_leader_a_frozen_one_that_wakes_up_and_a_clean_stop(desk: Engin
     steps.serve_all(desk, 2_000)
     processes = [start(name) for name in ("first", "second", "third")]
     for one in processes:
-        one.waits_for("ready")
+        one.waits_for(READY)
     first = leader(processes)
     waits_until(lambda: not waiting(desk), LONG_S, "what the start has to tell")
     one_leads(processes)
@@ -203,7 +205,7 @@ def test_a_new_release_starts_beside_the_old_one(desk: Engine, start: Start, ali
     old = start("old")
     old.waits_for(LEADS)
     new = start("new", release=newer)
-    new.waits_for("ready")
+    new.waits_for(READY)
     tells(desk, alice, "both")
     one_leads([old, new])
     with frozen(new):

@@ -15,7 +15,7 @@ from tests.benchmarks.verdicts import _fill, _world
 from tests.bot.conftest import ROLLOUTS
 from tests.bot.test_trouble import hanging  # noqa: F401 - a fixture
 from tests.core.conftest import MODEL
-from tests.crash.test_processes import LONG_S, Process, Start, start  # noqa: F401 - a fixture
+from tests.crash.test_processes import LONG_S, READY, Process, Start, start  # noqa: F401 - a fixture
 from tests.workspace import Person, waits_until
 
 pytestmark = pytest.mark.timeout(300)
@@ -32,13 +32,14 @@ def count(engine: Engine, query: str) -> int:
         return int(connection.execute(text(query)).scalar_one())
 
 
-def stops(one: Process) -> None:
-    """Is told to stop, and does in time."""
+def stops(one: Process, *, hangs: bool = False) -> None:
+    """Is told to stop, and does in time; by itself, unless something hangs."""
     began = time.monotonic()
     one.running.terminate()
     assert one.ends() == 0
     assert time.monotonic() - began < STOP_S + LATE_S
     assert "Traceback" not in one.said()
+    assert hangs or "not everything ended in time" not in one.said()
 
 
 def test_in_the_middle_of_a_job(engine: Engine, database_url: str, start: Start) -> None:  # noqa: F811
@@ -58,7 +59,7 @@ def test_in_the_middle_of_a_job(engine: Engine, database_url: str, start: Start)
 
 def hold(one: Process, person: Person) -> None:
     """Has it work on answers that need the registry."""
-    one.waits_for("ready")
+    one.waits_for(READY)
     for _ in range(8):
         assert person.types(f"/rollout qualify {MODEL} 3", ROLLOUTS).acked
 
@@ -72,8 +73,8 @@ def test_while_the_registry_hangs(desk: Engine, start: Start, hanging: str, alic
     waits_until(lambda: count(desk, tried), LONG_S, "an effect at hand")
     waits_until(lambda: first.leads, LONG_S, "the lead")
     second = start("second", MLFLOW_TRACKING_URI=hanging)
-    second.waits_for("ready")
-    stops(first)
+    second.waits_for(READY)
+    stops(first, hangs=True)
     said = first.said()
     assert said.index("told to stop") < said.index("the lead is let go") < said.index("not everybody was answered")
     waits_until(lambda: second.leads, LONG_S, "the other to lead")
@@ -93,7 +94,7 @@ def test_while_migrations_wait(engine: Engine, start: Start) -> None:  # noqa: F
         waits_until(lambda: count(engine, WAITING), LONG_S, "the bot to wait for its turn")
         stops(one)
         waits_until(lambda: not count(engine, WAITING), LONG_S, "the database to have noticed")
-    assert "ready" not in one.said()
+    assert READY not in one.said()
 
 
 def test_while_slack_hangs_at_the_start(engine: Engine, start: Start, hanging: str) -> None:  # noqa: F811
@@ -102,4 +103,4 @@ def test_while_slack_hangs_at_the_start(engine: Engine, start: Start, hanging: s
     before = count(engine, connected)
     waits_until(lambda: count(engine, connected) > before, LONG_S, "the bot to be done with the database")
     stops(one)
-    assert "ready" not in one.said()
+    assert READY not in one.said()
