@@ -188,7 +188,11 @@ def server(url: str) -> socket.socket:
     if not host.startswith("/"):
         return socket.create_connection((host, port))
     made = socket.socket(socket.AF_UNIX)
-    made.connect(f"{host}/.s.PGSQL.{port}")
+    try:
+        made.connect(f"{host}/.s.PGSQL.{port}")
+    except OSError:
+        made.close()
+        raise
     return made
 
 
