@@ -179,19 +179,14 @@ def escalation(client: WebClient, desk: Desk, session: Session, due: Due) -> Non
 
 
 def direct(client: WebClient, desk: Desk, session: Session, due: Due) -> None:
-    """One person on call is told of an unanswered alert; without `im:history` rather twice than not at all."""
+    """One person on call is told of an unanswered alert."""
     shown, step = alert_cards.alert_card(session, due.payload["alert"]), due.payload["step"]
     if not shown.is_waiting:
         return
     minutes = desk.settings.alerts.escalates_after[step].total_seconds() / 60
     channel = str(client.conversations_open(users=due.payload["person"])["channel"]["id"])
     answer = alert_screens.escalation(shown, step, minutes, ())
-    try:
-        posting.post(client, session, channel, answer, due.key, is_retry=due.is_retry)
-    except SlackApiError as error:
-        if error.response["error"] != "missing_scope":
-            raise
-        posting.post(client, session, channel, answer, due.key, is_retry=False)
+    posting.post(client, session, channel, answer, due.key, is_retry=due.is_retry)
 
 
 def follow(client: WebClient, desk: Desk, session: Session, due: Due) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -21,25 +21,32 @@ GONE = ("message_not_found", "cant_update_message")
 THREAD_GONE = ("thread_not_found", "cannot_reply_to_message", "message_not_found")
 
 
-def _pages(client: WebClient, channel: str, thread: str | None) -> Iterator[Sequence[Mapping[str, Any]]]:
+def _said(client: WebClient, channel: str, thread: str | None) -> Iterator[Mapping[str, Any]]:
     """What was said in a channel, newest first, or in one of its threads; as far back as an attempt can be."""
     cursor = ""
     for _ in range(HISTORY_PAGES):
         about: dict[str, Any] = {"channel": channel, "include_all_metadata": True, "limit": 200, "cursor": cursor}
         page = client.conversations_replies(ts=thread, **about) if thread else client.conversations_history(**about)
-        yield page["messages"]
+        yield from page["messages"]
         cursor = (page.get("response_metadata") or {}).get("next_cursor") or ""
         if not cursor:
             return
 
 
 def find_posted(client: WebClient, channel: str, delivery: str, thread: str | None) -> str | None:
-    """The ts of a message that an interrupted attempt posted, known by its metadata."""
-    for messages in _pages(client, channel, thread):
-        for found in messages:
+    """The ts of a message that an interrupted attempt posted, known by its metadata.
+
+    Without the scope to read what was said there is nothing to find: rather told twice than not at all.
+    """
+    try:
+        for found in _said(client, channel, thread):
             metadata = found.get("metadata") or {}
             if metadata.get("event_type") == EVENT_TYPE and metadata["event_payload"].get("delivery") == delivery:
                 return str(found["ts"])
+    except SlackApiError as error:
+        if error.response["error"] != "missing_scope":
+            raise
+        trace.note(lacks=error.response.get("needed"), channel=channel)
     return None
 
 

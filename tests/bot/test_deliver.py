@@ -47,6 +47,31 @@ def test_one_card_and_one_notice_under(
     assert len(aloud(bob, APPROVALS)) == 1
 
 
+def test_an_app_that_may_not_read_posts_all_the_same(
+    bot: Bot, alice: Person, workspace: Workspace, desk: Engine
+) -> None:
+    workspace.fails("chat.postMessage", "server_error")
+    workspace.fails("conversations.history", "error", error="missing_scope", times=9)
+    answer(alice, f"start {EXPERIMENT} 3")
+    tried(desk, "card")
+    alice.waits_for("#1 ·", APPROVALS)
+
+
+def test_a_notice_is_also_looked_for_where_its_rollouts_card_stood_before(
+    bot: Bot, alice: Person, bob: Person, desk: Engine
+) -> None:
+    """It was told in the thread of yesterday's card, and nobody knows; today's is not posted yet."""
+    approve(bob, ask(alice))
+    waits_until(lambda: not waiting(desk), 30, "all that follows")
+    before = notices(bob)
+    assert before[-1]["thread_ts"]
+    with desk.begin() as connection:
+        connection.execute(text("UPDATE promotion.rollouts SET posted_on = posted_on + 1"))
+        connection.execute(text("UPDATE promotion.effects SET done_at = NULL, due_at = now() WHERE kind = 'notice'"))
+    waits_until(lambda: not waiting(desk), 30, "the notices once more")
+    assert notices(bob) == before
+
+
 def test_slack_says_when_to_come_back(bot: Bot, alice: Person, workspace: Workspace, desk: Engine) -> None:
     workspace.fails("chat.postMessage", "ratelimited", seconds=30)
     answer(alice, f"start {EXPERIMENT} 3")
