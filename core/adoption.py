@@ -248,8 +248,8 @@ def _obstacles(session: Session) -> dict[str, tuple[str, tuple[Misfit, ...]]]:
 # --- What is there --------------------------------------------------------------------------------------------------
 
 _VERSIONS = """
-SELECT CAST(v.id AS text) AS key, p.name AS policy, v.version AS number, v.status, v.mlflow_model_name AS model,
-       v.mlflow_model_version AS model_version
+SELECT CAST(v.id AS text) AS key, coalesce(p.name, 'nameless') AS policy, v.version AS number, v.status,
+       v.mlflow_model_name AS model, v.mlflow_model_version AS model_version
   FROM exp.policy_versions v LEFT JOIN exp.policies p ON p.id = v.policy_id ORDER BY p.name, v.version
 """
 _EXPERIMENTS = """
@@ -355,8 +355,8 @@ WITH added AS (
         ON CONFLICT DO NOTHING RETURNING policy_version_id, stage
 )
 INSERT INTO promotion.ledger (actor, action, subject, after)
-SELECT :actor, 'take over', p.name || ' v' || v.version, jsonb_build_object('stage', a.stage)
-  FROM added a JOIN exp.policy_versions v ON v.id = a.policy_version_id JOIN exp.policies p ON p.id = v.policy_id
+SELECT :actor, 'take over', coalesce(p.name, 'nameless') || ' v' || v.version, jsonb_build_object('stage', a.stage)
+  FROM added a JOIN exp.policy_versions v ON v.id = a.policy_version_id LEFT JOIN exp.policies p ON p.id = v.policy_id
  ORDER BY p.name, v.version
 """
 

@@ -157,6 +157,18 @@ def test_of_two_in_production_neither_is_taken_for_anything(
     assert adoption.adopt(empty, registry) == 2
 
 
+def test_versions_of_a_policy_without_a_name_are_recorded_too(
+    empty: Engine,  # noqa: F811
+    registry: Registry,
+) -> None:
+    run(empty, PLATFORM, "ALTER TABLE exp.policies ALTER name DROP NOT NULL", "UPDATE exp.policies SET name = NULL")
+    assert adoption.adopt(empty, registry) > 0
+    with empty.connect() as connection:
+        subjects = connection.scalars(text("SELECT subject FROM promotion.ledger WHERE action = 'take over'")).all()
+    assert set(subjects) <= {"nameless v1", "nameless v2", "nameless v3"}
+    assert subjects
+
+
 IN_STEP = """
 UPDATE exp.variants SET allocation = 0.9;
 INSERT INTO exp.variants (experiment_id, name, allocation, config)
