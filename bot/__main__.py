@@ -52,7 +52,8 @@ def _engine(url: str) -> db.Engine:
     try:
         return db.connect(url)
     except ArgumentError:  # it repeats the URL, and with it the password
-        raise Refused("DATABASE_URL is no address of a database. Write it like postgresql://name@host/base.") from None
+        form = "postgresql://name:password@host/base"
+        raise Refused(f"DATABASE_URL is no address of a PostgreSQL. Write it like {form}.") from None
 
 
 @contextmanager
@@ -60,7 +61,8 @@ def _reaching(engine: db.Engine) -> Iterator[None]:
     try:
         yield
     except OperationalError as error:
-        raise Refused(f"The database at {engine.url} cannot be used: {error.orig}") from error
+        address = engine.url.set(drivername="postgresql")
+        raise Refused(f"The database at {address} cannot be used: {error.orig}") from error
     except ProgrammingError as error:
         if getattr(error.orig, "sqlstate", None) != "42501":  # insufficient_privilege
             raise
@@ -323,6 +325,7 @@ def check(arguments: argparse.Namespace) -> int:
     for library in ("slack_sdk", "urllib3"):  # they would say what the findings say
         logging.getLogger(library).setLevel(logging.CRITICAL)
     found = settings.load(arguments.config)
+    health_address()
     file = arguments.config or Path(settings.CONFIG_FILE)
     seen = look.look(found, file if file.is_file() else None, lambda: datetime.now(UTC))
     lines = checks.lines(seen)
@@ -341,7 +344,8 @@ def health(arguments: argparse.Namespace) -> int:
         print(said.read().decode())
         return 1
     except OSError as error:
-        print(f"Nobody answers at {url} ({error}).", file=sys.stderr)
+        why = getattr(error, "reason", error)
+        print(f"Nobody answers at {url} ({why}). Does a bot run here, with this PROMOTION_BOT_HEALTH?", file=sys.stderr)
         return 1
     return 0
 

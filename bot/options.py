@@ -19,7 +19,7 @@ def init(parser: argparse.ArgumentParser) -> None:
 
 def check(parser: argparse.ArgumentParser) -> None:
     _config(parser)
-    parser.epilog = "Ends with 0 where nothing is wrong, 1 where something is, 2 where the configuration has faults."
+    parser.epilog = "Ends with 0 where nothing is wrong, 1 where something is, 2 where it cannot begin."
     parser.add_argument("--json", action="store_true", help="everything as JSON")
 
 

@@ -107,7 +107,7 @@ def database(url: str, now: Callable[[], datetime], experiments: Collection[str]
     try:
         engine = db.connect(url, pool_size=1)
     except ArgumentError:  # it repeats the URL, and with it the password
-        return Trouble("DATABASE_URL is no address of a database")
+        return Trouble("DATABASE_URL is no address of a PostgreSQL")
     try:
         with engine.connect():
             pass

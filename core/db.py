@@ -20,7 +20,7 @@ from alembic.script import Script, ScriptDirectory
 from psycopg.errors import LockNotAvailable
 from sqlalchemy import Connection, Engine, create_engine, func, inspect, select, text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import QueuePool
@@ -50,8 +50,15 @@ __all__ = [
 
 
 def psycopg_url(url: str) -> URL:
-    """The URL with the driver that this project uses, whichever form (postgres://, postgresql://) it was given in."""
-    return make_url(url.replace("postgres://", "postgresql://", 1)).set(drivername="postgresql+psycopg")
+    """The URL with the driver that this project uses, whichever form (postgres://, postgresql://) it was given in.
+
+    Raises:
+        ArgumentError: where it is no URL, or one of another database.
+    """
+    given = make_url(url.replace("postgres://", "postgresql://", 1))
+    if given.get_backend_name() != "postgresql":
+        raise ArgumentError("not a PostgreSQL")
+    return given.set(drivername="postgresql+psycopg")
 
 
 def connect(url: str, *, pool_size: int = POOL_SIZE) -> Engine:

@@ -40,6 +40,8 @@ ENVIRONMENT: Final[Mapping[str, str]] = {
     "mlflow_tracking_uri": "an MLflow server with a registry (default: a store in the data folder)",
     "mlflow_timeout_s": "patience with MLflow in seconds (default: 10)",
     "promotion_bot_data": "the data folder (default: .promotion-bot)",
+    "promotion_bot_health": "where it says how it is (default: 127.0.0.1:3001)",
+    "promotion_bot_secrets": "a folder with files of secrets (default: /run/secrets)",
     "log_format": "json or text (default: text to a terminal, else json)",
 }
 """What does not belong in the file."""

@@ -65,11 +65,13 @@ def report(lines: Sequence[Line]) -> str:
 
 def _sum(lines: Sequence[Line]) -> str:
     counts = Counter(line.finding.level for line in lines)
-    faults, warnings = counts["fault"], counts["warning"]
-    if not faults and not warnings:
+    faults, warnings, unknown = counts["fault"], counts["warning"], counts["unknown"]
+    if not faults and not warnings and not unknown:
         return "All is well."
-    said = [_counted(faults, "fault")] if faults else ["Nothing is wrong"]
-    return ", ".join([*said, *([_counted(warnings, "warning")] if warnings else [])]) + "."
+    said = [_counted(faults, "fault") if faults else "Nothing is wrong"]
+    said += [_counted(warnings, "warning")] if warnings else []
+    said += [f"{unknown} not looked at"] if unknown else []
+    return ", ".join(said) + "."
 
 
 def _counted(many: int, what: str) -> str:

@@ -96,8 +96,9 @@ def environment(sandbox: Sandbox, database_url: str, mlflow_uri: str, tmp_path: 
         ({"SLACK_BOT_TOKEN": "xoxb-s3cret"}, "does not accept the bot: invalid_auth"),
         ({"SLACK_APP_TOKEN": "xapp-s3cret"}, "does not accept the bot: invalid_auth"),
         ({"SLACK_API_URL": "http://127.0.0.1:9/api/"}, "Slack at http://127.0.0.1:9/api/ cannot be reached"),
-        ({"DATABASE_URL": "postgresql://me:s3cret@127.0.0.1:9/x"}, "The database at postgresql+psycopg://me:***@127"),
-        ({"DATABASE_URL": "s3cret"}, "DATABASE_URL is no address of a database."),
+        ({"DATABASE_URL": "postgresql://me:s3cret@127.0.0.1:9/x"}, "The database at postgresql://me:***@127"),
+        ({"DATABASE_URL": "s3cret"}, "DATABASE_URL is no address of a PostgreSQL."),
+        ({"DATABASE_URL": "mysql://me:s3cret@127.0.0.1/x"}, "DATABASE_URL is no address of a PostgreSQL."),
     ],
 )
 def test_what_has_to_be_put_right_is_said(

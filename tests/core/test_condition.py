@@ -92,7 +92,7 @@ def test_a_database_that_cannot_be_reached(role: str, empty: Engine) -> None:  #
     for url, why in (
         (role, "is not permitted to log in"),
         ("postgresql://me:s3cret@127.0.0.1:9/x", "Connection refused"),
-        ("s3cret", "DATABASE_URL is no address of a database"),
+        ("s3cret", "DATABASE_URL is no address of a PostgreSQL"),
         (nowhere, "does not exist"),
     ):
         seen = condition.database(url, now, ())
