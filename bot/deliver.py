@@ -40,7 +40,6 @@ log = logging.getLogger(__name__)
 IDLE_S = 0.5
 TROUBLE_S = 2.0
 FINISH_S = 3.0
-CARD_FIRST_S = 2.0
 
 
 # --- Handlers -------------------------------------------------------------------------------------------------------
@@ -82,7 +81,7 @@ def notice(client: WebClient, desk: Desk, session: Session, due: Due) -> None:
     rollout = rollouts.newest(session, experiment) if experiment else None
     place = cards.place_of(session, rollouts.message_key(rollout)) if rollout else None
     if rollout and place is None and outbox.is_under_way(session, rollouts.card_key(rollout.id)):
-        raise Later("the card comes first", CARD_FIRST_S)
+        raise Later("the card comes first", posting.CARD_FIRST_S)
     channel = desk.settings.channel_of(experiment) if experiment else desk.settings.slack.rollouts_channel
     where = place.channel if place else desk.channels.id_of(channel)
     if due.is_retry and _was_told(client, session, due, where, rollout.id if rollout else None):

@@ -53,10 +53,11 @@ def _threads(pulse: Pulse) -> Part:
 
 
 def _database(pulse: Pulse) -> dict[str, Part]:
-    if pulse.readiness is None:
+    readiness = pulse.readiness  # which a stop takes away meanwhile
+    if readiness is None:
         return {"database": Part("failing", "It is not opened yet." if pulse.phase == "starting" else "It is closed.")}
     try:
-        found = pulse.readiness.look()
+        found = readiness.look()
     except NoAnswer as why:
         return {"database": Part("failing", str(why))}
     there = {"database": Part("ok", "It answers.")}

@@ -37,8 +37,9 @@ class Watched(Collector):
             yield from _desk(found)
 
     def _found(self) -> Vitals | None:
+        vitals = self._pulse.vitals  # which a stop takes away meanwhile
         try:
-            return self._pulse.vitals.look() if self._pulse.vitals is not None else None
+            return vitals.look() if vitals is not None else None
         except NoAnswer:
             return None
 

@@ -13,10 +13,11 @@ from bot.blocks import Answer
 from bot.desk import Desk
 from core import cards, outbox, trace
 from core.db import Session
-from core.outbox import Due
+from core.outbox import Due, Later
 
 EVENT_TYPE = "promotion_bot_delivery"
 HISTORY_PAGES = 10
+CARD_FIRST_S = 2.0
 GONE = ("message_not_found", "cant_update_message")
 THREAD_GONE = ("thread_not_found", "cannot_reply_to_message", "message_not_found")
 
@@ -128,18 +129,24 @@ def stand(
         return
     ts, is_new = post(client, session, where, answer, key, is_retry=not is_first)
     place = cards.Place(where, ts)
-    if not is_new:
-        redraw(client, place, answer)
+    if not is_new and not redraw(client, place, answer):
+        # Found, and not to be changed: an app that was made anew must not draw in the messages of the former one.
+        place = cards.Place(where, post(client, session, where, answer, key, is_retry=False)[0])
     cards.remember_place(session, key, place)
 
 
 def reply(
     client: WebClient, session: Session, key: str, due: Due, answer: Answer, *, is_broadcast: bool = False
 ) -> None:
-    """Answers in the thread of a card, once; without the card there is nothing to answer to."""
+    """Answers in the thread of a card, once; while the card is on its way it comes first.
+
+    Without a card there is nothing to answer to.
+    """
     place = cards.place_of(session, key)
     if place is not None:
         in_thread(client, session, place, answer, due, is_broadcast=is_broadcast)
+    elif outbox.is_behind(session, due):
+        raise Later("the card comes first", CARD_FIRST_S)
 
 
 def in_thread(

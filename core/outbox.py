@@ -73,6 +73,12 @@ def is_uncertain(session: Session, due: Due) -> bool:
     return session.scalar(query.limit(1)) is not None
 
 
+def is_behind(session: Session, due: Due) -> bool:
+    """True while an earlier effect of the same subject waits: one that has to come later lets those after it pass."""
+    query = select(Effect.id).where(Effect.subject == due.subject, Effect.id < due.id, Effect.done_at.is_(None))
+    return session.scalar(query.limit(1)) is not None
+
+
 def is_under_way(session: Session, subject: str) -> bool:
     """True while an effect of a subject waits or is carried out, and has not failed again and again."""
     query = select(Effect.id).where(
@@ -226,12 +232,14 @@ def _attempt(engine: Engine, due: Due, attempt: int, handler: Handler) -> None:
         with db.transaction(engine, patience_ms=db.BACKGROUND_MS) as session:
             is_mine = _carry_out(session, due, attempt, handler)
     except Exception as error:
-        asked = error.seconds if isinstance(error, Later) else None
-        with db.transaction(engine, patience_ms=db.BACKGROUND_MS) as session:
-            pause_s = _postpone(session, due, error, asked)
-        level = logging.INFO if isinstance(error, Later) else logging.WARNING
-        why = f"{type(error).__name__}: {error}".partition("\n")[0][:WHY_LIMIT]
-        log.log(level, "comes later", extra={"attempt": attempt, "why": why, "again_in_s": pause_s})
+        failure = error  # noted outside this block: what goes wrong there must not print what a server said here
     else:
         if is_mine:
             log.info("carried out", extra={"attempt": attempt, "ms": round((time.monotonic() - began) * 1000)})
+        return
+    asked = failure.seconds if isinstance(failure, Later) else None
+    with db.transaction(engine, patience_ms=db.BACKGROUND_MS) as session:
+        pause_s = _postpone(session, due, failure, asked)
+    level = logging.INFO if isinstance(failure, Later) else logging.WARNING
+    why = f"{type(failure).__name__}: {failure}".partition("\n")[0][:WHY_LIMIT]
+    log.log(level, "comes later", extra={"attempt": attempt, "why": why, "again_in_s": pause_s})

@@ -41,8 +41,7 @@ class Probe(Generic[T]):
         """
         with self._lock:
             if self._found is None or self._is_stale(self._found):
-                self._found, self._began = Future(), time.monotonic()
-                threading.Thread(target=self._look, args=(self._found,), name="probe", daemon=True).start()
+                self._found = self._begun()
             found = self._found
         try:
             return found.result(self._within_s)
@@ -56,6 +55,15 @@ class Probe(Generic[T]):
     def close(self) -> None:
         """Gives up the connection."""
         self._engine.dispose()
+
+    def _begun(self) -> Future[T]:
+        found: Future[T] = Future()
+        self._began = time.monotonic()
+        try:
+            threading.Thread(target=self._look, args=(found,), name="probe", daemon=True).start()
+        except RuntimeError as error:  # no thread is left; the next look tries again
+            found.set_exception(error)
+        return found
 
     def _is_stale(self, found: Future[T]) -> bool:
         return found.done() and (found.exception() is not None or time.monotonic() - self._began > self._fresh_s)

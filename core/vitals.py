@@ -150,7 +150,7 @@ _DECISIONS = text("""
 
 
 def _decisions(session: Session) -> tuple[Decisions, ...]:
-    """Those of all time, so that they only grow."""
+    """Those of all time; they only grow, but where an experiment is deleted with its requests."""
     buckets: dict[tuple[str, str, bool], Counter[int]] = {}
     seconds: defaultdict[tuple[str, str, bool], float] = defaultdict(float)
     for row in session.execute(_DECISIONS, {"limits": list(DECIDED_WITHIN_S)}):

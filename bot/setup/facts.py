@@ -103,7 +103,7 @@ class Wanted:
 
 
 def ask(url: str, bot_token: str, wanted: Wanted, now: Callable[[], datetime]) -> Slack:
-    """Asks Slack everything; it takes `TIMEOUT_S` and `WITHIN_S` at most, and changes nothing.
+    """Asks Slack everything; it takes `WITHIN_S` and twice `TIMEOUT_S` at most, and changes nothing.
 
     No Socket Mode connection is made of what Slack opens: it would get a part of what is meant for a running bot.
     """

@@ -57,6 +57,22 @@ def test_an_app_that_may_not_read_posts_all_the_same(
     alice.waits_for("#1 ·", APPROVALS)
 
 
+def test_what_is_told_in_a_cards_thread_waits_for_the_card(
+    bot: Bot, alice: Person, workspace: Workspace, desk: Engine
+) -> None:
+    workspace.fails("chat.postMessage", "ratelimited", seconds=30)
+    answer(alice, f"start {EXPERIMENT} 3")
+    waits_until(lambda: effects(desk, "card")[0].last_error, 30, "the refusal")
+    with db.transaction(desk) as session:
+        approvals.remind(session, timedelta(days=2))
+    waits_until(lambda: effects(desk, "reminder")[0].last_error, 30, "the card to be waited for")
+    hurry(desk)
+    card = alice.waits_for("#1 ·", APPROVALS)
+    hurry(desk)
+    waits_until(lambda: effects(desk, "reminder")[0].done_at, 30, "the reminder")
+    assert [said["ts"] for said in alice.sees(APPROVALS) if said.get("thread_ts") == card["ts"] != said["ts"]]
+
+
 def test_a_notice_is_also_looked_for_where_its_rollouts_card_stood_before(
     bot: Bot, alice: Person, bob: Person, desk: Engine
 ) -> None:
