@@ -74,13 +74,14 @@ def seal(session: Session) -> int:
     session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
     last = head(session) or Head(0, chain.START)
     began, now = last.number, session.execute(select(func.now())).scalar_one()
-    for rows in session.execute(_unsealed(), execution_options={"yield_per": AT_ONCE}).partitions():
-        seals = []
-        for row in rows:
-            place = dict(zip(_PLACE, (last.number + 1, row.id, _content(row), last.hash, now), strict=True))
-            last = Head(last.number + 1, chain.hashed(place))
-            seals.append(place | {"hash": last.hash})
-        session.execute(insert(Seal.__table__), seals)  # type: ignore[arg-type]
+    with session.execute(_unsealed(), execution_options={"yield_per": AT_ONCE}) as unsealed:
+        for rows in unsealed.partitions():
+            seals = []
+            for row in rows:
+                place = dict(zip(_PLACE, (last.number + 1, row.id, _content(row), last.hash, now), strict=True))
+                last = Head(last.number + 1, chain.hashed(place))
+                seals.append(place | {"hash": last.hash})
+            session.execute(insert(Seal.__table__), seals)  # type: ignore[arg-type]
     return last.number - began
 
 
