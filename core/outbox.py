@@ -227,16 +227,25 @@ def deliver_next(engine: Engine, handlers: Mapping[str, Handler]) -> bool:
 
 
 def _attempt(engine: Engine, due: Due, attempt: int, handler: Handler) -> None:
+    failure = _tried(engine, due, attempt, handler)
+    if failure is not None:
+        _comes_later(engine, due, attempt, failure)
+
+
+def _tried(engine: Engine, due: Due, attempt: int, handler: Handler) -> Exception | None:
+    """What went wrong. It is noted by the caller: if that fails as well, its trace must not show what a server said."""
     began = time.monotonic()
     try:
         with db.transaction(engine, patience_ms=db.BACKGROUND_MS) as session:
             is_mine = _carry_out(session, due, attempt, handler)
     except Exception as error:
-        failure = error  # noted outside this block: what goes wrong there must not print what a server said here
-    else:
-        if is_mine:
-            log.info("carried out", extra={"attempt": attempt, "ms": round((time.monotonic() - began) * 1000)})
-        return
+        return error
+    if is_mine:
+        log.info("carried out", extra={"attempt": attempt, "ms": round((time.monotonic() - began) * 1000)})
+    return None
+
+
+def _comes_later(engine: Engine, due: Due, attempt: int, failure: Exception) -> None:
     asked = failure.seconds if isinstance(failure, Later) else None
     with db.transaction(engine, patience_ms=db.BACKGROUND_MS) as session:
         pause_s = _postpone(session, due, failure, asked)

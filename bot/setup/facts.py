@@ -103,15 +103,15 @@ class Wanted:
 
 
 def ask(url: str, bot_token: str, wanted: Wanted, now: Callable[[], datetime]) -> Slack:
-    """Asks Slack everything; it takes `WITHIN_S` and twice `TIMEOUT_S` at most, and changes nothing.
+    """Asks Slack everything; it takes `WITHIN_S` and `TIMEOUT_S` at most, and changes nothing.
 
     No Socket Mode connection is made of what Slack opens: it would get a part of what is meant for a running bot.
     """
+    end = time.monotonic() + WITHIN_S
     client = WebClient(token=bot_token, base_url=url, timeout=TIMEOUT_S, retry_handlers=[])
     identity = _asked(url, lambda: _identity(client, now))
     if isinstance(identity, Trouble):
         return nothing(identity)
-    end = time.monotonic() + WITHIN_S
     looks: Mapping[str, Callable[[], Any]] = {
         "the app": lambda: str(client.bots_info(bot=identity.bot_id)["bot"]["app_id"]),
         "Socket Mode": lambda: _opened(client, wanted.app_token),
@@ -119,7 +119,8 @@ def ask(url: str, bot_token: str, wanted: Wanted, now: Callable[[], datetime]) -
         "user groups": lambda: tuple(map(_group, client.usergroups_list(include_users=True)["usergroups"])),
         "people": lambda: _users(client, wanted.people, identity, end),
     }
-    found = together({name: partial(_asked, url, look) for name, look in looks.items()}, WITHIN_S + TIMEOUT_S)
+    left = end - time.monotonic() + TIMEOUT_S
+    found = together({name: partial(_asked, url, look) for name, look in looks.items()}, left)
     app_id, socket, channels, groups, users = found.values()
     return Slack(identity, app_id, socket, channels, groups, users)
 

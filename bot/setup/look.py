@@ -26,7 +26,7 @@ from core.condition import Database, Models, Trouble, plainly
 from core.errors import Refused
 from core.settings import Settings
 
-WITHIN_S = 16.0
+WITHIN_S = 13.0
 """However much of it hangs. Each part by itself is given up on before that."""
 
 
