@@ -87,7 +87,7 @@ def notice(client: WebClient, desk: Desk, session: Session, due: Due) -> None:
     if due.is_retry and _was_told(client, session, due, where, rollout.id if rollout else None):
         return
     if place:
-        return posting.in_thread(client, session, place, answer, due)
+        return posting.in_thread(client, session, place, answer, due.key, is_retry=False)
     posting.post(client, session, where, answer, due.key, is_retry=False)
 
 

@@ -144,16 +144,23 @@ def reply(
     """
     place = cards.place_of(session, key)
     if place is not None:
-        in_thread(client, session, place, answer, due, is_broadcast=is_broadcast)
+        in_thread(client, session, place, answer, due.key, is_retry=due.is_retry, is_broadcast=is_broadcast)
     elif outbox.is_behind(session, due):
         raise Later("the card comes first", CARD_FIRST_S)
 
 
 def in_thread(
-    client: WebClient, session: Session, place: cards.Place, answer: Answer, due: Due, *, is_broadcast: bool = False
+    client: WebClient,
+    session: Session,
+    place: cards.Place,
+    answer: Answer,
+    delivery: str,
+    *,
+    is_retry: bool,
+    is_broadcast: bool = False,
 ) -> None:
     """Posts in the thread of a card; where somebody deleted the card, in its channel."""
-    posted = partial(post, client, session, place.channel, answer, due.key, is_retry=due.is_retry)
+    posted = partial(post, client, session, place.channel, answer, delivery, is_retry=is_retry)
     try:
         posted(thread=place.ts, is_broadcast=is_broadcast)
     except SlackApiError as error:

@@ -21,7 +21,7 @@ from core.condition import Trouble, plainly
 
 TIMEOUT_S = 4
 WITHIN_S = 7.0
-"""How long channels and people may take together; a large workspace has thousands of them."""
+"""How long the token, channels and people may take together; a large workspace has thousands of them."""
 PAGE = 999
 """The most that Slack gives of a list at once."""
 

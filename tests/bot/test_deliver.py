@@ -57,6 +57,17 @@ def test_an_app_that_may_not_read_posts_all_the_same(
     alice.waits_for("#1 ·", APPROVALS)
 
 
+def test_a_card_of_a_former_app_is_posted_anew(
+    bot: Bot, alice: Person, bob: Person, workspace: Workspace, desk: Engine
+) -> None:
+    """It is found by its metadata, and Slack lets nobody but who posted it draw in it."""
+    card = ask(alice)
+    workspace.fails("chat.update", "error", error="cant_update_message", times=2)
+    bob.clicks(card, "Approve")
+    waits_until(lambda: not waiting(desk), 30, "all that follows")
+    assert ["Approved" in text_of(one) for one in aloud(bob, APPROVALS)] == [False, True]
+
+
 def test_what_is_told_in_a_cards_thread_waits_for_the_card(
     bot: Bot, alice: Person, workspace: Workspace, desk: Engine
 ) -> None:
