@@ -325,7 +325,6 @@ def check(arguments: argparse.Namespace) -> int:
     for library in ("slack_sdk", "urllib3"):  # they would say what the findings say
         logging.getLogger(library).setLevel(logging.CRITICAL)
     found = settings.load(arguments.config)
-    health_address()
     file = arguments.config or Path(settings.CONFIG_FILE)
     seen = look.look(found, file if file.is_file() else None, lambda: datetime.now(UTC))
     lines = checks.lines(seen)

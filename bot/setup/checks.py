@@ -12,7 +12,7 @@ from bot.setup.seen import Seen
 Check = Callable[[Seen], Iterator[Finding]]
 
 CHECKS: Final[Mapping[str, Sequence[Check]]] = {
-    "Configuration": (data.file, data.experiments),
+    "Configuration": (data.file, data.experiments, data.health),
     "Slack": (slack.bot_token, slack.scopes, slack.listening, slack.clock),
     "Channels": (slack.channels,),
     "People": (people.lists, people.named, people.quorum, people.roles),

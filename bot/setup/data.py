@@ -38,6 +38,14 @@ def experiments(seen: Seen) -> Iterator[Finding]:
             )
 
 
+def health(seen: Seen) -> Iterator[Finding]:
+    """Where the bot will say how it is."""
+    if isinstance(seen.health, Trouble):
+        yield fault(seen.health.why, "Correct it, or leave it out.")
+    else:
+        yield ok(f"The bot will say how it is at {seen.health}.")
+
+
 # --- The database ---------------------------------------------------------------------------------------------------
 
 OLDEST: Final = 140_000

@@ -66,11 +66,10 @@ def report(lines: Sequence[Line]) -> str:
 def _sum(lines: Sequence[Line]) -> str:
     counts = Counter(line.finding.level for line in lines)
     faults, warnings, unknown = counts["fault"], counts["warning"], counts["unknown"]
-    if not faults and not warnings and not unknown:
-        return "All is well."
-    said = [_counted(faults, "fault") if faults else "Nothing is wrong"]
+    best = "Nothing is wrong" if warnings else "All is well"
+    said = [_counted(faults, "fault") if faults else best]
     said += [_counted(warnings, "warning")] if warnings else []
-    said += [f"{unknown} not looked at"] if unknown else []
+    said += [f"{unknown} not known"] if unknown else []
     return ", ".join(said) + "."
 
 

@@ -22,6 +22,7 @@ from bot.setup.seen import (
 )
 from bot.setup.together import together
 from core import condition, db
+from core.addresses import health_address
 from core.condition import Database, Models, Trouble, plainly
 from core.errors import Refused
 from core.settings import Settings
@@ -45,6 +46,7 @@ def look(settings: Settings, file: Path | None, now: Callable[[], datetime]) -> 
         database,
         models,
         _folder(settings),
+        _health(),
     )
 
 
@@ -74,6 +76,13 @@ def _models(settings: Settings) -> Models | Trouble | None:
     if uri.startswith("sqlite:///"):
         return condition.models(uri) if Path(uri.removeprefix("sqlite:///")).exists() else None
     return condition.models(uri) if uri.startswith("http") else Trouble(UNOPENED)
+
+
+def _health() -> str | Trouble:
+    try:
+        return health_address().promotion_bot_health
+    except Refused as refused:
+        return Trouble(str(refused))
 
 
 def _folder(settings: Settings) -> Folder:

@@ -37,6 +37,8 @@ class Seen:
     models: Models | Trouble | None
     """None where the bot makes a store of its own, which is not there yet."""
     folder: Folder
+    health: str | Trouble
+    """Where the bot says how it is."""
 
 
 def has_bot_token(settings: Settings) -> bool:

@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from bot.manifest import SCOPES
 from bot.setup import checks, data, facts
 from bot.setup.facts import Channel, Group, Identity, Slack, User
-from bot.setup.findings import Finding
+from bot.setup.findings import Finding, report
 from bot.setup.seen import Folder, Seen
 from core.condition import Database, Models, Trouble
 from core.sections import OwnApprovals
@@ -43,7 +43,9 @@ SETTINGS = Settings(
     alerts=AlertsSection(on_call=("@carol",)),
 )
 FOLDER = Folder(Path("data"), is_used=False, is_writable=True, has_database=False)
-WELL = Seen(SETTINGS, Path("promotion-bot.toml"), SLACK, DATABASE, Models(4, "3.5.0", "3.1.4"), FOLDER)
+WELL = Seen(
+    SETTINGS, Path("promotion-bot.toml"), SLACK, DATABASE, Models(4, "3.5.0", "3.1.4"), FOLDER, "127.0.0.1:3001"
+)
 
 
 def found(seen: Seen) -> list[Finding]:
@@ -60,6 +62,7 @@ def test_all_is_well() -> None:
         line.finding.says for line in lines
     ]
     assert len({(line.area, line.check) for line in lines}) > 7
+    assert report(lines).endswith("\nAll is well, 1 not known.")
 
 
 def slack(**changed: Any) -> Seen:
@@ -94,6 +97,7 @@ CASES: list[tuple[Seen, str, str, str]] = [
         "[experiments.x] speaks of an experiment x",
         "name",
     ),
+    (replace(WELL, health=Trouble("PROMOTION_BOT_HEALTH has to be")), "fault", "PROMOTION_BOT_HEALTH", "Correct it"),
     (configured(slack_bot_token=None), "fault", "SLACK_BOT_TOKEN is not set", "promotion-bot manifest"),
     (
         replace(configured(slack_bot_token=SecretStr("xoxp-1")), slack=None),
