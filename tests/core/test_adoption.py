@@ -162,6 +162,7 @@ def test_versions_of_a_policy_without_a_name_are_recorded_too(
     registry: Registry,
 ) -> None:
     run(empty, PLATFORM, "ALTER TABLE exp.policies ALTER name DROP NOT NULL", "UPDATE exp.policies SET name = NULL")
+    said(empty, registry)  # nor does the look stumble over it
     assert adoption.adopt(empty, registry) > 0
     with empty.connect() as connection:
         subjects = connection.scalars(text("SELECT subject FROM promotion.ledger WHERE action = 'take over'")).all()
