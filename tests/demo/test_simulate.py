@@ -14,6 +14,7 @@ from bot import commands, running, schedule, words
 from bot.blocks import Answer
 from bot.channels import Channels
 from bot.demo import breakfast, clock, simulate, world
+from bot.demo.assignment import unit_name
 from bot.demo.simulate import Simulation
 from bot.demo.traffic import Traffic
 from bot.desk import Desk
@@ -35,6 +36,10 @@ PLANS_A_DAY = 100
 SIMULATED_A_DAY = 400
 TOUCHED = "SELECT updated_at FROM exp.experiments WHERE id = :id"
 HALF = "UPDATE exp.variants SET allocation = 0.5 WHERE experiment_id = :id"
+NUMBERED = """
+INSERT INTO exp.assignments (experiment_id, unit_type, unit_id, variant_id, assigned_at)
+SELECT experiment_id, unit_type, :unit, variant_id, assigned_at
+  FROM exp.assignments WHERE experiment_id = :id ORDER BY assigned_at, id LIMIT 1"""
 ALICE = Actor("U1")
 # typed -> why not
 REFUSED = {
@@ -53,8 +58,15 @@ REFUSED = {
 
 @pytest.fixture
 def lived(engine: Engine) -> Engine:
-    """The seeded world; too few plans so far to say much about the candidate."""
+    """The seeded world; too few plans so far to say much about the candidate.
+
+    Its units are numbered on from the same number at any time of day: what variant one gets depends on its number, and
+    among those that follow on this one the split is never far from the shares.
+    """
     world.seed(engine, seed=5, now=datetime.now(UTC), plans_a_day=PLANS_A_DAY)
+    last = unit_name(breakfast.UNIT_TYPE, 2_000_000)
+    with engine.begin() as connection:
+        connection.execute(text(NUMBERED), {"id": breakfast.EXPERIMENT_ID, "unit": last})
     return engine
 
 
