@@ -37,6 +37,12 @@ log = logging.getLogger("promotion-bot")
 FOREVER_MS = 0
 """No limit for a statement: making months of samples anew takes as long as it takes."""
 
+TOKENS = (
+    "Set SLACK_BOT_TOKEN (xoxb-…), and SLACK_APP_TOKEN (xapp-…) for Socket Mode or SLACK_SIGNING_SECRET for HTTP. "
+    "`promotion-bot manifest` prints the app to create at api.slack.com/apps."
+)
+CHECK = "`promotion-bot check` looks at all that the bot needs."
+
 HEALTH_S = 3
 """How long a bot may take to say how it is; it answers within one, whatever the database does."""
 
@@ -110,14 +116,19 @@ def _as_it_is(found: Settings) -> Iterator[db.Engine]:
         yield engine
 
 
+@contextmanager
+def _pointing_to_check() -> Iterator[None]:
+    try:
+        yield
+    except Refused as refused:
+        raise Refused(f"{refused}\n{CHECK}") from refused
+
+
+@_pointing_to_check()
 def run(arguments: argparse.Namespace) -> None:
     """Runs the bot against Slack until it is told to stop."""
     found = settings.load(arguments.config)
-    if found.slack_bot_token is None or (found.slack_app_token is None and found.slack_signing_secret is None):
-        raise Refused(
-            "Set SLACK_BOT_TOKEN (xoxb-…), and SLACK_APP_TOKEN (xapp-…) for Socket Mode or SLACK_SIGNING_SECRET for "
-            "HTTP. `promotion-bot manifest` prints the app to create at api.slack.com/apps."
-        )
+    _check_environment(found)
     from bot import http
     from bot.pulse import Pulse
 
@@ -132,6 +143,27 @@ def run(arguments: argparse.Namespace) -> None:
             told.event.wait()
             pulse.phase = "stopping"
         stopping.leave()
+
+
+def _check_environment(found: Settings) -> None:
+    """Whatever the environment has wrong is told at once.
+
+    Raises:
+        Refused: where it has anything wrong.
+    """
+    wrong = []
+    if found.slack_bot_token is None or (found.slack_app_token is None and found.slack_signing_secret is None):
+        wrong.append(TOKENS)
+    looks: list[Callable[[], object]] = [health_address]
+    if found.database_url is not None:
+        looks.append(partial(_engine, found.database_url.get_secret_value()))
+    for look in looks:
+        try:
+            look()
+        except Refused as refused:
+            wrong.append(str(refused))
+    if wrong:
+        raise Refused("\n".join(wrong))
 
 
 def _start(
@@ -274,10 +306,7 @@ def _compared(file: Path) -> Settings:
     """
     if not file.is_file():
         raise Refused(f"There is no file {file}. Name the configuration to compare with.")
-    try:
-        return settings.load(file)
-    except Refused as refused:
-        raise Refused(f"In {file}: {refused}") from None
+    return settings.load(file)
 
 
 def _seen_again(before: Settings, after: Settings, days: int) -> tuple[date, Hindsight]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import sys
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final, get_args
@@ -104,15 +105,16 @@ Path = tuple[str, ...]
 def listed(
     errors: Sequence[ErrorDetails], toml: str, environment: Collection[str], settings: type[BaseModel] | None = None
 ) -> str:
-    """A line for each fault. `toml` is the file's text, `environment` the variables that are set: they go first.
-    `settings` know what can be set, so that a wrong name gets the nearest.
+    """A line for each fault, those of the environment first, then as they stand in the file.
+
+    `toml` is its text, `environment` the variables that are set: they hold, whatever the file says. `settings` know
+    what can be set, so that a wrong name gets the nearest.
 
     What was written is never repeated: it may be a secret.
     """
     lines = _lines(toml)
-    return "\n".join(
-        f"  {_key(e)}: {_sentence(e)}{_meant(e, settings)}{_where(_place(e), lines, environment)}" for e in errors
-    )
+    placed = sorted(((_line(_place(e), lines, environment), e) for e in errors), key=lambda each: each[0])
+    return "\n".join(f"  {_key(e)}: {_sentence(e)}{_meant(e, settings)}{_where(_place(e), line)}" for line, e in placed)
 
 
 def nearest(written: str, known: Collection[str]) -> str:
@@ -197,8 +199,18 @@ def _lines(toml: str) -> dict[Path, int]:
     return found
 
 
-def _where(names: Path, lines: Mapping[Path, int], environment: Collection[str]) -> str:
+IN_ENVIRONMENT: Final = 0
+NOWHERE: Final = sys.maxsize
+"""What belongs to no line comes last."""
+
+
+def _line(names: Path, lines: Mapping[Path, int], environment: Collection[str]) -> int:
     if names and names[0].upper() in environment:
+        return IN_ENVIRONMENT
+    return next((lines[names[:n]] for n in range(len(names), 0, -1) if names[:n] in lines), NOWHERE)
+
+
+def _where(names: Path, line: int) -> str:
+    if line == IN_ENVIRONMENT:
         return f" (environment variable {names[0].upper()})"
-    found = next((lines[names[:n]] for n in range(len(names), 0, -1) if names[:n] in lines), None)
-    return "" if found is None else f" (line {found})"
+    return "" if line == NOWHERE else f" (line {line})"

@@ -237,7 +237,8 @@ def load(config: Path | None = None, **overrides: Any) -> Settings:
         file = Path(config or CONFIG_FILE)
         written = file.read_text(encoding="utf-8") if file.is_file() else ""
         found = faults.listed(error.errors(), written, {name.upper() for name in os.environ}, Settings)
-        raise Refused(f"The configuration has faults:\n{found}") from None
+        named = f" ({file})" if written else ""
+        raise Refused(f"The configuration{named} has faults:\n{found}") from None
     except SettingsError as error:
         raise Refused(f"The environment has a fault: {error}. Set it to JSON, or leave it to the file.") from None
     except ValueError as error:

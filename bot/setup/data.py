@@ -80,7 +80,10 @@ def database(seen: Seen) -> Iterator[Finding]:
         yield fault(f"The database {says}.", REACH)
     elif there is None:
         rest = "which does not run now and was not looked at" if seen.folder.has_database else "which is not there yet"
-        yield ok(f"The bot starts a PostgreSQL of its own in {seen.folder.path}, {rest} (DATABASE_URL is not set).")
+        yield warning(
+            f"DATABASE_URL is not set, so the bot starts a PostgreSQL of its own in {seen.folder.path}, {rest}.",
+            "Enough for a first try; name your platform's database before others work with it.",
+        )
     else:
         yield from _server(there, f"in {seen.folder.path}" if seen.settings.database_url is None else there.address)
 
@@ -158,8 +161,7 @@ def registry(seen: Seen) -> Iterator[Finding]:
     """Whether MLflow answers, what it has, and which release it is."""
     there, uri = seen.models, without_password(seen.settings.tracking_uri)
     if there is None:
-        state = "not set" if seen.settings.mlflow_tracking_uri is None else "set to it"
-        yield ok(f"The bot makes a store of its own, {uri}, which is not there yet (MLFLOW_TRACKING_URI is {state}).")
+        yield _own_store(uri, is_chosen=seen.settings.mlflow_tracking_uri is not None)
     elif there == Trouble(UNOPENED):
         yield unknown(f"{uri} was not looked at, since such a store may be changed by opening it.")
     elif isinstance(there, Trouble):
@@ -171,6 +173,17 @@ def registry(seen: Seen) -> Iterator[Finding]:
         yield from _releases(there)
         if uri.startswith("http"):
             yield unknown("Whether the bot may set tags and aliases there cannot be known without setting one.", FIRST)
+
+
+def _own_store(uri: str, *, is_chosen: bool) -> Finding:
+    if is_chosen:
+        return ok(
+            f"The bot makes a store of its own, {uri}, which is not there yet (MLFLOW_TRACKING_URI is set to it)."
+        )
+    return warning(
+        f"MLFLOW_TRACKING_URI is not set, so the bot makes a store of its own, {uri}, which is not there yet.",
+        "Enough for a first try; name the MLflow server in which your models are.",
+    )
 
 
 def _releases(there: Models) -> Iterator[Finding]:

@@ -143,10 +143,9 @@ def main() -> None:
         ordered = sorted(seen.acks_ms)
         print(f"{len(ordered):,} commands and clicks of {chosen.people} people, {seen.missed} not acknowledged")
         print("acknowledged in ms: " + ", ".join(f"p{p} {ordered[len(ordered) * p // 100]:.0f}" for p in (50, 95, 99)))
-        print(
-            f"memory {seen.memory_mb[0]:.0f} MB at first, {max(seen.memory_mb):.0f} at most, "
-            f"{seen.memory_mb[-1]:.0f} at last"
-        )
+        course = [seen.memory_mb[(len(seen.memory_mb) - 1) * quarter // 4] for quarter in range(5)]
+        print("memory in MB at first and after each quarter: " + ", ".join(f"{mb:.0f}" for mb in course))
+        print(f"memory {max(seen.memory_mb):.0f} MB at most")
         print(f"connections at most {max(seen.connections)}; {looked} experiments recommended meanwhile")
         print(f"told to stop in the middle of it, ended after {stopped_s:.1f} s")
         print(f"deadlocks {said.count('deadlock')}, unexpected errors {said.count('unexpected error')}")

@@ -201,7 +201,7 @@ CASES: list[tuple[Seen, str, str, str]] = [
         "DATABASE_URL",
     ),
     (replace(WELL, database=Trouble("slow")), "fault", "The database did not answer in time.", "DATABASE_URL"),
-    (replace(WELL, database=None), "ok", "starts a PostgreSQL of its own in data, which is not there yet", ""),
+    (replace(WELL, database=None), "warning", "starts a PostgreSQL of its own in data, which is not there yet", "name"),
     (database(server=130_011), "fault", "db/exp is PostgreSQL 13.11", "14 or newer"),
     (database(takes_changes=False), "fault", "takes no changes", "primary"),
     (database(ahead_s=-3600.0), "warning", "clock is 3,600 s from this machine's", "NTP"),
@@ -240,7 +240,7 @@ CASES: list[tuple[Seen, str, str, str]] = [
         "MLFLOW_TRACKING_USERNAME",
     ),
     (replace(WELL, models=Models(1, "3.5.0", "2.9.2")), "warning", "The server is MLflow 2.9.2", "same major"),
-    (replace(WELL, models=None), "ok", "makes a store of its own", ""),
+    (replace(WELL, models=None), "warning", "makes a store of its own", "name the MLflow server"),
     (replace(WELL, models=Trouble("unopened")), "unknown", "was not looked at, since such a store may be changed", ""),
     (
         replace(WELL, folder=replace(FOLDER, is_used=True, is_writable=False)),

@@ -114,8 +114,20 @@ def test_what_has_to_be_put_right_is_said(
     assert main(["run"]) == 2
     said = capsys.readouterr().err
     assert expected in said
+    assert said.endswith("`promotion-bot check` looks at all that the bot needs.\n")
     assert "Traceback" not in said
     assert "s3cret" not in said + caplog.text
+
+
+def test_all_that_the_environment_has_wrong_is_said_at_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", "nowhere")
+    monkeypatch.setenv("PROMOTION_BOT_HEALTH", "nowhere")
+    assert main(["run"]) == 2
+    said = capsys.readouterr().err
+    for names in ("SLACK_BOT_TOKEN", "PROMOTION_BOT_HEALTH", "DATABASE_URL"):
+        assert names in said
 
 
 def test_run_until_sigterm(

@@ -121,7 +121,7 @@ def test_errors_name_the_file_the_line_and_the_remedy(diff: Said) -> None:
     assert diff("gone.toml") == (2, "", "There is no file gone.toml. Name the configuration to compare with.\n")
     end, _, said = diff("bad.toml")
     assert end == 2
-    assert "In bad.toml: The configuration has faults:\n  rollout.x: this is no setting" in said
+    assert "The configuration (bad.toml) has faults:\n  rollout.x: this is no setting" in said
     assert "(line 2)" in said
     end, printed, said = diff("strict.toml", "--replay", "long")
     assert (end, printed) == (2, "")

@@ -160,18 +160,23 @@ approvers = [
 [experiments."my.exp"]  # with a dot
 rule = 'none'
 [colour]
+[rollout]
+steps = []
 """
     )
     with pytest.raises(Refused) as refused:
         settings.load()
     ends = {line.split(":")[0].strip(): line.rpartition("(")[2] for line in str(refused.value).splitlines()[1:]}
-    assert ends == {
-        "mlflow_timeout_s": "environment variable MLFLOW_TIMEOUT_S)",
-        "slack.command": "line 3)",
-        "slack.approvers, entry 1": "line 4)",
-        "experiments.my.exp.rule": "line 8)",
-        "colour": "line 9)",
-    }
+    assert list(ends.items()) == list(
+        {
+            "mlflow_timeout_s": "environment variable MLFLOW_TIMEOUT_S)",
+            "slack.command": "line 3)",
+            "slack.approvers, entry 1": "line 4)",
+            "experiments.my.exp.rule": "line 8)",
+            "colour": "line 9)",
+            "rollout.steps": "line 11)",
+        }.items()
+    )  # in the order in which they stand there
 
 
 def test_channels_with_and_without_their_sign() -> None:
