@@ -240,7 +240,13 @@ CASES: list[tuple[Seen, str, str, str]] = [
         "MLFLOW_TRACKING_USERNAME",
     ),
     (replace(WELL, models=Models(1, "3.5.0", "2.9.2")), "warning", "The server is MLflow 2.9.2", "same major"),
-    (replace(WELL, models=None), "warning", "makes a store of its own", "name the MLflow server"),
+    (replace(WELL, models=None), "ok", "makes a store of its own", ""),
+    (
+        replace(configured(mlflow_tracking_uri=None), models=None),
+        "warning",
+        "makes a store of its own",
+        "name the MLflow",
+    ),
     (replace(WELL, models=Trouble("unopened")), "unknown", "was not looked at, since such a store may be changed", ""),
     (
         replace(WELL, folder=replace(FOLDER, is_used=True, is_writable=False)),
