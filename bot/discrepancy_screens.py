@@ -32,7 +32,8 @@ TITLES: Mapping[str, str] = {
     "alias": "The alias production of {subject} was set by hand",
 }
 ADOPTS: Mapping[str, str] = {
-    "shares": "these shares are what was decided from now on; no traffic changes",
+    "shares": "these shares are what was decided from now on, as a step of their own; no traffic changes. "
+    "Where they give a candidate more, that takes an approver",
     "variants": "the variant is gone for good",
     "status": "the experiment counts as {found} from now on",
     "versions": "it stays as it is; shares and stages do not change",
@@ -49,7 +50,8 @@ NO_ADOPTING: Mapping[str, str] = {
     "shares": "They cannot be adopted: they do not add up to 100 %.",
     "variants": "It cannot be adopted: the other shares do not add up to 100 %, and no baseline could take the rest. "
     "Correct the allocations by hand.",
-    "tags": "They cannot be adopted: such a stage comes with traffic, which takes a request.",
+    "tags": "They cannot be adopted: only candidate and archived can, since the other stages come with traffic, "
+    "which takes a request.",
     "alias": "It cannot be adopted: production changes by a promotion alone. Revert it, then ask for that.",
 }
 NO_REVERTING: Mapping[str, str] = {

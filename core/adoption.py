@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import Engine, RowMapping, text
 from sqlalchemy.orm import Session
 
-from core import db, ledger, rights
+from core import db, ledger, rights, stages
 from core.errors import Refused
 from core.registry import Registry
 from core.rules import adoption
@@ -354,8 +354,9 @@ WITH added AS (
       JOIN exp.policy_versions v ON v.id = w.key
         ON CONFLICT DO NOTHING RETURNING policy_version_id, stage
 )
-INSERT INTO promotion.ledger (actor, action, subject, after)
-SELECT :actor, 'take over', coalesce(p.name, 'nameless') || ' v' || v.version, jsonb_build_object('stage', a.stage)
+INSERT INTO promotion.ledger (actor, action, subject, after, evidence)
+SELECT :actor, :action, coalesce(p.name, 'nameless') || ' v' || v.version, jsonb_build_object('stage', a.stage),
+       jsonb_build_object('model', v.mlflow_model_name, 'version', v.mlflow_model_version)
   FROM added a JOIN exp.policy_versions v ON v.id = a.policy_version_id LEFT JOIN exp.policies p ON p.id = v.policy_id
  ORDER BY p.name, v.version
 """
@@ -380,5 +381,6 @@ def adopt(engine: Engine, registry: Registry) -> int:
     tags = _tags(registry, models)
     with db.transaction(engine, patience_ms=PATIENCE_MS) as session:
         reached = adoption.reached(_platform(session, tags)[0])
-        values = {"keys": list(reached), "stages": [stage.value for stage in reached.values()], "actor": ledger.BOT}
+        rows = {"keys": list(reached), "stages": [stage.value for stage in reached.values()]}
+        values = {**rows, "actor": ledger.BOT, "action": stages.TAKE_OVER}
         return int(getattr(session.execute(text(_RECORD), values), "rowcount"))  # noqa: B009 - untyped there

@@ -29,6 +29,7 @@ from core.tables import (
     LedgerEntry,
     PolicyStage,
     PolicyVersion,
+    Recommendation,
     Rollout,
     Variant,
 )
@@ -60,14 +61,15 @@ def _found(
     session: Session, steps: Mapping[uuid.UUID, AllocationStep]
 ) -> Iterable[tuple[uuid.UUID, list[rules.Discrepancy]]]:
     """The discrepancies of the experiments that have these steps; those without any come with none."""
-    places = select(Experiment).where(Experiment.id.in_(steps)).execution_options(populate_existing=True)
+    query = select(Experiment).where(Experiment.id.in_(steps)).execution_options(populate_existing=True)
+    places = list(session.scalars(query))
     there: dict[uuid.UUID, list[Variant]] = {key: [] for key in steps}
-    query = select(Variant).where(Variant.experiment_id.in_(steps)).order_by(Variant.created_at, Variant.name)
-    for variant in session.scalars(query.execution_options(populate_existing=True)):
+    arms = select(Variant).where(Variant.experiment_id.in_(steps)).order_by(Variant.created_at, Variant.name)
+    for variant in session.scalars(arms.execution_options(populate_existing=True)):
         there[variant.experiment_id].append(variant)
-    statuses, names = _decided_statuses(session, steps), _former_names(session, steps)
+    statuses, names = _decided_statuses(session, places), _former_names(session, steps)
     versions, adopted = _versions(session, there), _adopted_versions(session, steps)
-    for place in session.scalars(places):
+    for place in places:
         variants = there[place.id]
         called = {str(v.id): v.name for v in variants}
         shares = {
@@ -75,16 +77,23 @@ def _found(
             for key, share in steps[place.id].shares.items()
             if Decimal(share)
         }
-        decided = Decided(shares, statuses.get(place.id, "active"), adopted.get(place.id, {}))
+        decided = Decided(shares, statuses.get(place.id), adopted.get(place.id, {}))
         found = Found({v.name: v.allocation for v in variants}, place.status, versions.get(place.id, {}))
         yield place.id, rules.of_experiment(decided, found)
 
 
-def _decided_statuses(session: Session, experiments: Collection[uuid.UUID]) -> dict[uuid.UUID, str]:
-    """The status that each experiment was given on record."""
-    is_about = LedgerEntry.experiment_id.in_(experiments), LedgerEntry.action.in_(("pause", "resume", "adopt"))
+def _decided_statuses(session: Session, places: Collection[Experiment]) -> dict[uuid.UUID, str | None]:
+    """The status that each experiment was given on record, or has had to be looked at; none of those put together."""
+    keys, drafts = [place.id for place in places], [place.id for place in places if place.status == "draft"]
+    is_about = LedgerEntry.experiment_id.in_(keys), LedgerEntry.action.in_(("pause", "resume", "adopt"))
     query = select(LedgerEntry).where(*is_about, LedgerEntry.after.has_key("status")).order_by(LedgerEntry.id)
-    return {row.experiment_id: row.after["status"] for row in session.scalars(query) if row.experiment_id and row.after}
+    given = {
+        row.experiment_id: None if row.after["status"] == "draft" else row.after["status"]
+        for row in session.scalars(query)
+        if row.experiment_id and row.after
+    }
+    looked_at = select(Recommendation.experiment_id).where(Recommendation.experiment_id.in_(drafts)).distinct()
+    return dict.fromkeys(session.scalars(looked_at), "active") | given
 
 
 def _former_names(session: Session, experiments: Collection[uuid.UUID]) -> dict[str, str]:

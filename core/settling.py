@@ -15,7 +15,7 @@ from core import alerts, candidates, discrepancies, freezes, outbox, stages
 from core.discrepancies import decided_steps, mark
 from core.errors import Refused
 from core.rollouts import DELETED
-from core.rules import approval
+from core.rules import allocation, approval
 from core.rules import discrepancies as rules
 from core.rules.approval import Actor, Roles
 from core.rules.decision import AllTerms
@@ -221,7 +221,9 @@ def _place(place: Experiment | None) -> Experiment:
 
 
 def _revert_status(session: Session, row: Discrepancy, place: Experiment | None, by: str, ended: int) -> None:
-    _place(place).status = row.decided["status"]
+    there = _place(place)
+    allocation.check_whole(shares(session, there))  # nobody holds on to that of one that is put together
+    there.status = row.decided["status"]
     session.flush()
 
 

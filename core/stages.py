@@ -21,6 +21,8 @@ from core.tables import Effect, LedgerEntry, Policy, PolicyStage, PolicyVersion,
 
 MIRROR = "mirror"
 """What the record calls it that the registry was brought in line."""
+TAKE_OVER = "take over"
+"""What the record calls it that a stage which was there before the bot is known."""
 
 
 def label(policy_version: PolicyVersion) -> str:
@@ -198,10 +200,18 @@ def told(session: Session, mlflow_model_name: str) -> Written:
     query = select(LedgerEntry).where(LedgerEntry.action == MIRROR, LedgerEntry.subject == mlflow_model_name)
     last = session.scalar(query.order_by(LedgerEntry.id.desc()).limit(1))
     if last is None:
-        return Written({}, None, is_known=False, maybe=maybe)
+        return Written(_taken_over(session, mlflow_model_name), None, is_known=False, maybe=maybe)
     evidence, after = last.evidence or {}, last.after or {}
     stages = {v: stage for v, stage in evidence["decided"].items() if stage != Stage.NONE}
     return Written(stages, evidence.get("alias", after.get("alias")), maybe=maybe)
+
+
+def _taken_over(session: Session, mlflow_model_name: str) -> dict[str, str]:
+    """The versions that were known to be in production by their tags; those in an experiment are by their traffic."""
+    evidence, in_production = LedgerEntry.evidence, LedgerEntry.after["stage"].as_string() == Stage.PRODUCTION
+    of_model = evidence["model"].as_string() == mlflow_model_name
+    query = select(evidence["version"].as_string()).where(LedgerEntry.action == TAKE_OVER, of_model, in_production)
+    return dict.fromkeys(session.scalars(query), Stage.PRODUCTION.value)
 
 
 def align_registry(session: Session, due: outbox.Due, registry: Registry) -> Alignment:

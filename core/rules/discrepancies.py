@@ -29,7 +29,8 @@ class Decided:
     """What was decided about an experiment: shares by variant, its status, and that of policy versions it serves."""
 
     shares: Mapping[str, Decimal]
-    status: str
+    status: str | None
+    """None as long as it may still be put together; whoever does that makes it active."""
     versions: Mapping[str, str]
 
 
@@ -44,13 +45,12 @@ class Found:
 
 def of_experiment(decided: Decided, found: Found) -> list[Discrepancy]:
     """What others changed in an experiment; one that is put together, or is over, has no shares to differ."""
-    if found.status == "draft":
+    if found.status == "draft" and decided.status is None:
         return []
-    status = [Discrepancy("status", {"status": decided.status}, {"status": found.status})]
-    there = status if found.status != decided.status else []
-    return (
-        there if found.status == "completed" else [*there, *_of_shares(decided, found), *_of_versions(decided, found)]
-    )
+    wanted = decided.status or "active"
+    status = [Discrepancy("status", {"status": wanted}, {"status": found.status})] if found.status != wanted else []
+    is_without_shares = found.status in ("draft", "completed")
+    return status if is_without_shares else [*status, *_of_shares(decided, found), *_of_versions(decided, found)]
 
 
 def _of_shares(decided: Decided, found: Found) -> list[Discrepancy]:

@@ -17,7 +17,8 @@ Part = Literal["tags", "alias"]
 
 @dataclass(frozen=True)
 class Written:
-    """What tags and alias said when they were last brought in line; `is_known` is False before the first time."""
+    """What tags and alias said when they were last brought in line; `is_known` is False before the first time, when
+    the tags are those by which the bot took over what was in production."""
 
     tags: Mapping[str, str]
     alias: str | None

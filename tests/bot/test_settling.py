@@ -56,7 +56,7 @@ def test_a_tag_set_by_hand(
     client.set_model_version_tag(MODEL, "2", "stage", "archived")
     reconciles()
     card = alice.waits_for(f"Tags of {MODEL} were set by hand", APPROVALS)
-    assert "cannot be adopted: such a stage comes with traffic" in text_of(card)
+    assert "cannot be adopted: only candidate and archived can" in text_of(card)
     assert "*Revert*: the tags are written as they were decided; version 2 archived → production." in text_of(card)
     assert f"Tags of {MODEL} were set by hand: revert?" in text_of(card)
     assert "MLflow follows" in reply(alice, lambda: alice.clicks(card, "Revert", confirm=True))

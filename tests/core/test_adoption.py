@@ -139,6 +139,10 @@ def test_what_was_there_before_is_no_discrepancy(
     with db.transaction(empty) as session:
         stages.mirror(session, MODEL, occasion="a decision")
     desk.deliver_registry(empty, registry)
+    assert discrepancies_of(empty, registry) == [("tags", {"2": "archived"})], "it still waits for somebody"
+    with db.transaction(empty) as session:
+        stages.mirror(session, MODEL, occasion="a revert", reverts="tags")
+    desk.deliver_registry(empty, registry)
     assert discrepancies_of(empty, registry) == []
     client.set_model_version_tag(MODEL, "3", "stage", "candidate")  # other than what was written
     assert discrepancies_of(empty, registry) == [("tags", {"3": "candidate"})]

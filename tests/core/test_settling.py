@@ -168,6 +168,35 @@ def test_a_status_set_elsewhere(running: Engine, status: str, can_revert: bool) 
         assert place(session).status == ("active" if can_revert else "completed")
 
 
+def set_status(engine: Engine, status: str) -> None:
+    others(engine, "UPDATE exp.experiments SET status = :status", status=status)
+
+
+@pytest.mark.parametrize("way", ["adopt", "revert"])
+def test_an_experiment_that_has_run_is_made_a_draft_again(running: Engine, way: Way) -> None:
+    set_status(running, "draft")
+    assert compare(running) == [], "it may never have been more"
+    set_status(running, "active")
+    steps.serve_all(running, 100)
+    steps.watch(running)
+    set_status(running, "draft")
+    (card,) = compare(running)
+    assert (card.kind, card.decided, card.can_revert) == ("status", {"status": "active"}, True)
+    settle(running, card, way)
+    assert compare(running) == []
+    set_status(running, "active")
+    assert compare(running) == [], "whoever puts it together makes it active"
+
+
+def test_a_draft_whose_shares_do_not_add_up_stays_one(running: Engine) -> None:
+    steps.serve_all(running, 100)
+    steps.watch(running)
+    others(running, "UPDATE exp.experiments SET status = 'draft'; UPDATE exp.variants SET allocation = 0.3")
+    (card,) = compare(running)
+    with pytest.raises(Refused, match=r"add up to 0\.6000"):
+        settle(running, card, "revert")
+
+
 @pytest.mark.parametrize("way", ["adopt", "revert"])
 def test_a_version_put_out_of_use(running: Engine, way: Way) -> None:
     others(running, "UPDATE exp.policy_versions SET status = 'archived' WHERE version = 3")

@@ -39,11 +39,19 @@ def kinds(
         (of(control="0.9", candidate="0.1"), "paused", ["status"]),
         (of(control="0.8", candidate="0.2"), "paused", ["status", "shares"]),
         (of(control="1", candidate="0"), "completed", ["status"]),
-        (of(control="1", candidate="0"), "draft", []),
+        (of(control="1", candidate="0"), "draft", ["status"]),
     ],
 )
 def test_of_experiment(shares: dict[str, Decimal], status: str, wanted: list[str]) -> None:
     assert kinds(shares, status) == wanted
+
+
+def test_a_draft_is_told_once_it_has_run() -> None:
+    new = Decided(DECIDED.shares, None, {})
+    assert kinds(of(control="1"), "draft", decided=new) == []
+    assert kinds(of(control="1", candidate="0"), decided=new) == ["shares"]
+    assert kinds(DECIDED.shares, decided=new) == [], "whoever puts it together makes it active"
+    assert kinds(DECIDED.shares, "paused", decided=new) == ["status"]
 
 
 def test_a_version_out_of_use_is_adopted_once() -> None:
