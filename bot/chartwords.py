@@ -50,15 +50,15 @@ NAMED: tuple[State, ...] = ("worse", "tolerable")
 """States whose metrics a sentence names one by one."""
 
 
-def unique(names: Iterable[str], limit: int = NAME_LIMIT) -> list[str]:
-    """The names, each at most `limit` letters and no two alike."""
+def unique(names: Iterable[str]) -> list[str]:
+    """The names, each at most NAME_LIMIT letters and no two alike."""
     made: list[str] = []
     for name in names:
-        wanted = cut(one_line(name), limit)
+        wanted = cut(one_line(name), NAME_LIMIT)
         number = 2
         while wanted in made:
             end = f" {number}"
-            wanted, number = cut(one_line(name), limit - len(end)) + end, number + 1
+            wanted, number = cut(one_line(name), NAME_LIMIT - len(end)) + end, number + 1
         made.append(wanted)
     return made
 

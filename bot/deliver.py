@@ -129,7 +129,9 @@ def moved(client: WebClient, desk: Desk, session: Session, due: Due) -> None:
 def turned(client: WebClient, desk: Desk, session: Session, due: Due) -> None:
     """A verdict that changed after the day's message is told in the card's thread."""
     shown = rollout_cards.rollout_card(session, due.payload["rollout"], terms=desk.settings.terms)
-    posting.reply(client, session, shown.message_key, due, rollout_screens.turned(shown, due.payload["before"]))
+    # In that day's thread, also where the card stands in a new message by now: there an attempt may have told it.
+    message = due.payload.get("message", shown.message_key)
+    posting.reply(client, session, message, due, rollout_screens.turned(shown, due.payload["before"]))
 
 
 def digest(client: WebClient, desk: Desk, session: Session, due: Due) -> None:

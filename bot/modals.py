@@ -129,7 +129,7 @@ def _required(values: Values, field: str) -> str:
 def start(session: Session, command: str) -> Block:
     """The form for letting a candidate join an experiment."""
     places = choices.experiment_choices(session, statuses=("active", "draft"))
-    versions = choices.policy_version_lines(session, stage="candidate")
+    versions = choices.candidate_lines(session)
     if not places or not versions:
         lack = "no experiment can take a candidate" if not places else "there is no candidate policy version"
         hint = f"Qualify a model version with `{command} qualify` first." if places else "Activate an experiment first."

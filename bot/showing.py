@@ -47,9 +47,7 @@ def _instead(answer: Answer, place: str | None) -> Answer:
     return Answer(told, [section(told)])
 
 
-def uploaded(
-    client: WebClient, places: tuple[str, ...], answer: Answer, comment: str, *, thread_ts: str | None = None
-) -> str | None:
+def uploaded(client: WebClient, places: tuple[str, ...], answer: Answer, comment: str) -> str | None:
     """Posts the pictures of an answer in the first of the places (channels or people) that takes them: which it was.
 
     None where none took them, or they could not be drawn.
@@ -58,7 +56,7 @@ def uploaded(
     for place in places if files else ():
         try:
             channel = place if place[:1] not in ("U", "W") else _direct(client, place)
-            client.files_upload_v2(file_uploads=files, channel=channel, initial_comment=comment, thread_ts=thread_ts)
+            client.files_upload_v2(file_uploads=files, channel=channel, initial_comment=comment)
         except (SlackClientError, *LOST) as error:
             log.info("pictures could not be posted in %s: %s", place, tell.why(error))
             continue

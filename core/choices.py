@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from core import stages
 from core.registry import Registry
+from core.rules.lifecycle import Stage
 from core.tables import Experiment, Policy, PolicyVersion, Variant
 from core.variants import baselines, former_baseline, linked_version, unknown_model, variants_of
 
@@ -36,10 +37,9 @@ class PolicyVersionLine:
     id: str
     label: str
     model: str
-    stage: str
 
 
-def experiment_names(session: Session, *, statuses: tuple[str, ...] = ("active", "paused", "draft")) -> list[str]:
+def experiment_names(session: Session, *, statuses: tuple[str, ...]) -> list[str]:
     """Names of the experiments in these states."""
     return list(
         session.scalars(select(Experiment.name).where(Experiment.status.in_(statuses)).order_by(Experiment.name))
@@ -57,15 +57,13 @@ def policy_names(session: Session) -> list[str]:
     return list(session.scalars(select(Policy.name).order_by(Policy.name)))
 
 
-def policy_version_lines(session: Session, *, stage: str | None = None) -> list[PolicyVersionLine]:
-    """Policy versions, newest first within each policy; only those in `stage` where it is given."""
-    lines = [
-        PolicyVersionLine(
-            str(v.id), stages.label(v), f"{v.mlflow_model_name} {v.mlflow_model_version}", stages.of(session, v.id)
-        )
+def candidate_lines(session: Session) -> list[PolicyVersionLine]:
+    """The policy versions that are candidates, newest first within each policy."""
+    return [
+        PolicyVersionLine(str(v.id), stages.label(v), f"{v.mlflow_model_name} {v.mlflow_model_version}")
         for v in stages.policy_versions(session)
+        if stages.of(session, v.id) == Stage.CANDIDATE
     ]
-    return [line for line in lines if stage in (None, line.stage)]
 
 
 @dataclass(frozen=True)

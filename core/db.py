@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import psutil
 from alembic import command
@@ -274,13 +274,13 @@ def fits(session: Session) -> bool:
     Raises:
         Refused: where a newer release took away what this one needs.
     """
-    known, enough = _own()
-    at = _at(session.connection(), known)
-    return at is not None and (at not in known or at in enough)
+    return _stands(session.connection(), *_own()) in FITTING
 
 
 Standing = Literal["missing", "behind", "waiting", "current", "newer"]
 """Of the schema, as this program sees it; `waiting`: only what is taken away with `--after` was not run yet."""
+FITTING: Final = ("waiting", "current", "newer")
+"""Those that this program can work with."""
 
 
 def is_current(engine: Engine) -> bool:
@@ -289,7 +289,7 @@ def is_current(engine: Engine) -> bool:
     Raises:
         Refused: where a newer release took away what this one needs.
     """
-    return standing(engine) not in ("missing", "behind")
+    return standing(engine) in FITTING
 
 
 def standing(engine: Engine, folder: Path = MIGRATIONS) -> Standing:
@@ -299,14 +299,17 @@ def standing(engine: Engine, folder: Path = MIGRATIONS) -> Standing:
         Refused: where a newer release took away what this one needs.
     """
     revisions = _revisions(_alembic(engine, folder))
-    known = [each.revision for each in revisions]
     with engine.connect() as connection:
-        at = _at(connection, known)
+        return _stands(connection, [each.revision for each in revisions], _enough(revisions))
+
+
+def _stands(connection: Connection, known: Sequence[str], enough: Sequence[str]) -> Standing:
+    at = _at(connection, known)
     if at is None or at not in known:
         return "missing" if at is None else "newer"
     if at == known[0]:
         return "current"
-    return "waiting" if at in _enough(revisions) else "behind"
+    return "waiting" if at in enough else "behind"
 
 
 def pending(session: Session) -> tuple[str, ...]:

@@ -148,7 +148,7 @@ def _joining(session: Session, experiment: Experiment, policy_version: PolicyVer
         Refused: where this policy version already has traffic, or its name is taken by another.
     """
     there = variants(session, experiment)
-    earlier = variant_serving(session, there, policy_version)
+    earlier = variant_serving(there, policy_version)
     if earlier is not None and earlier.allocation > 0:
         raise Refused(f"{stages.label(policy_version)} already runs in {experiment.name} as {earlier.name}.")
     name = candidate_name(policy_version)

@@ -80,18 +80,14 @@ def samples(
     session: Session,
     experiment_id: uuid.UUID,
     *,
-    since_step: int | None = None,
     price_per_1000_tokens: Decimal | None = None,
 ) -> tuple[StepSamples, ...]:
-    """The samples of an experiment, step by step in order, from `since_step` on where one is given.
+    """The samples of an experiment, step by step in order.
 
     A step in which nobody served anything is there too, without variants.
     """
-    there = steps(session, experiment_id)
-    if since_step is not None:
-        there = there[next((n for n, step in enumerate(there) if step.id == since_step), len(there)) :]
-    found = samples_of(session, {experiment_id: there}, price_per_1000_tokens=price_per_1000_tokens)[experiment_id]
-    return found if since_step is None else tuple(step for step in found if step.step_id)
+    wanted = {experiment_id: steps(session, experiment_id)}
+    return samples_of(session, wanted, price_per_1000_tokens=price_per_1000_tokens)[experiment_id]
 
 
 def samples_of(
@@ -177,11 +173,10 @@ def daily(
     experiment_id: uuid.UUID,
     *,
     since: date = date.min,
-    price_per_1000_tokens: Decimal | None = None,
 ) -> tuple[DaySample, ...]:
     """The daily parts of all variants of an experiment from the day `since` on."""
     arms = session.scalars(_ARMS, {"id": experiment_id})
-    return days_of(session, dict.fromkeys(arms, since), price_per_1000_tokens=price_per_1000_tokens)
+    return days_of(session, dict.fromkeys(arms, since))
 
 
 # --- Whether the data can be trusted -----------------------------------------------------------------------------

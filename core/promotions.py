@@ -168,7 +168,7 @@ def promote_to_production(
     """
     version = policy_version if isinstance(policy_version, PolicyVersion) else existing_version(session, policy_version)
     place = find_experiment(session, experiment, lock=False)
-    variant = variant_serving(session, variants(session, place), version)
+    variant = variant_serving(variants(session, place), version)
     if variant is None:
         raise Refused(f"{stages.label(version)} has no variant in {place.name}. Start it first.")
     rows = checklist(session, place, variant, terms.of(place.name)) if checked is None else checked
@@ -250,7 +250,7 @@ def retreat(
         return Retreat(named, linked_version(session, named))
     before = stages.predecessor(session, linked.id)
     if before is not None and not stages.has_failed(session, before.id):
-        return Retreat(variant_serving(session, variants(session, experiment), before), before)
+        return Retreat(variant_serving(variants(session, experiment), before), before)
     former = former_baseline(session, experiment, failed)
     if former is None:
         raise Refused(

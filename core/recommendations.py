@@ -24,7 +24,7 @@ from core.rules.wording import compared
 from core.tables import Experiment, Recommendation, Variant
 from core.variants import baseline_or_note, baselines, beside, variants, variants_of
 
-_LOCK = 7_203_442
+_LOCK = 7_203_445
 
 
 @dataclass(frozen=True)

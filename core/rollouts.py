@@ -33,7 +33,7 @@ class Talk:
 
     channel: str
     schedule: Schedule
-    looked_at_every: timedelta = timedelta(minutes=15)
+    looked_at_every: timedelta
 
 
 def card_key(rollout_id: int) -> str:
@@ -143,8 +143,9 @@ def _leave(session: Session, rollout: Rollout, message: str) -> None:
 def _note_change(session: Session, rollout: Rollout, today: date, action: str) -> None:
     """A changed verdict whose day has had its message already is told in the thread of the card."""
     key = f"turned:{rollout.id}:{today.isoformat()}:{action}"
-    subject = card_key(rollout.id)
-    outbox.put(session, kind="turned", subject=subject, key=key, rollout=rollout.id, before=rollout.action)
+    subject, message = card_key(rollout.id), message_key(rollout)
+    about: dict[str, Any] = {"rollout": rollout.id, "before": rollout.action, "message": message}
+    outbox.put(session, kind="turned", subject=subject, key=key, **about)
 
 
 def redraw(session: Session, rollout: Rollout) -> None:

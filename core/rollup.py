@@ -263,14 +263,14 @@ def _forget(session: Session, experiment: int | None, floor: date | None) -> Non
         sample_store.restore_totals(session)
 
 
-def purge(session: Session, *, keep_days: int = KEEP_DAYS) -> int:
+def purge(session: Session) -> int:
     """Gives up the state of plans older than the platform keeps raw events; what happened to them by then stays.
 
     An event that speaks of that time and comes later still is counted as expired.
     """
     now = cursor.locked(session)
     query = "SELECT CAST(now() AT TIME ZONE 'UTC' AS date) - CAST(:days AS integer)"
-    before = max(session.execute(text(query), {"days": keep_days}).scalar_one(), now.frozen_before or date.min)
+    before = max(session.execute(text(query), {"days": KEEP_DAYS}).scalar_one(), now.frozen_before or date.min)
     cursor.put(session, frozen_before=before)
     gone = session.execute(
         text("""WITH gone AS (DELETE FROM promotion.plans

@@ -78,11 +78,6 @@ def _standing(session: Session, run: Run) -> SafetySignature | None:
     return session.scalar(select(SafetySignature).where(is_it, SafetySignature.withdrawn_at.is_(None)))
 
 
-def of_run(session: Session, variant_id: uuid.UUID, first_step_id: int) -> SafetySignature | None:
-    """The signature that stands for a run; it ends with the run, since another one begins with another step."""
-    return _standing(session, Run("", None, variant_id, first_step_id))
-
-
 def of_candidate(session: Session, place: Experiment, variant_id: uuid.UUID) -> SafetySignature | None:
     """The signature that stands for the present run of a candidate."""
     run = next((run for run in runs(session, place) if run.variant_id == variant_id), None)
@@ -249,7 +244,7 @@ def bind(session: Session, place: Experiment, request: Request) -> None:
         return
     there = [v for v in variants(session, place) if v.allocation > 0]
     version = session.get_one(PolicyVersion, uuid.UUID(request.params["policy_version_id"]))
-    joined = variant_serving(session, there, version)
+    joined = variant_serving(there, version)
     if joined is not None:
         row.variant_id, row.first_step_id = joined.id, looks.first_step(measure.steps(session, place.id), joined.id)
         session.flush()

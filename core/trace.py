@@ -19,7 +19,7 @@ def fresh() -> str:
 class Trace:
     """What is under way in this thread, and in those that it hands on to."""
 
-    id: str = field(default_factory=fresh)
+    id: str
     about: dict[str, Any] = field(default_factory=dict)
     """What each of its lines in the log says besides; nothing secret, and nothing that people wrote."""
     effects: int = 0

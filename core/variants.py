@@ -154,7 +154,7 @@ def required_version(session: Session, variant: Variant) -> PolicyVersion:
     return found
 
 
-def variant_serving(session: Session, there: list[Variant], policy_version: PolicyVersion) -> Variant | None:
+def variant_serving(there: list[Variant], policy_version: PolicyVersion) -> Variant | None:
     """The variant that serves a policy version; one with traffic before one without."""
     serving_it = [v for v in there if linked_version_id(v.config) == policy_version.id]
     return max(serving_it, key=lambda v: v.allocation, default=None)

@@ -59,6 +59,9 @@ def latest_due(schedule: Schedule, now: datetime) -> DueDay | None:
     return None
 
 
-def next_morning(schedule: Schedule, now: datetime, at: time = time(9)) -> datetime:
-    """Tomorrow at a local time, in UTC."""
-    return datetime.combine(schedule.today(now) + timedelta(days=1), at, schedule.zone).astimezone(UTC)
+MORNING: Final = time(9)
+
+
+def next_morning(schedule: Schedule, now: datetime) -> datetime:
+    """Tomorrow at nine by the schedule's clock, in UTC."""
+    return datetime.combine(schedule.today(now) + timedelta(days=1), MORNING, schedule.zone).astimezone(UTC)

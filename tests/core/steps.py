@@ -28,7 +28,7 @@ from tests.core.conftest import EXPERIMENT, MODEL
 
 T = TypeVar("T")
 TERMS = Terms()
-TALK = Talk("ml-rollouts", Schedule())
+TALK = Talk("ml-rollouts", Schedule(), looked_at_every=timedelta(minutes=15))
 ALICE, BOB, CAROL, DAN = (Actor(f"U{n}") for n in range(1, 5))
 ROLES = Roles(approvers=frozenset({BOB.id, CAROL.id, DAN.id}))
 BECAUSE = "the numbers are made up"

@@ -152,16 +152,17 @@ def test_lists_to_choose_from(desk: Engine) -> None:
         for status in ("draft", "paused", "completed"):
             session.add(Experiment(name=f"exp_{status}", status=status))
         session.flush()
-        assert choices.experiment_names(session) == ["exp_draft", "exp_paused", EXPERIMENT]
+        assert choices.experiment_names(session, statuses=("draft", "paused", "active")) == [
+            "exp_draft",
+            "exp_paused",
+            EXPERIMENT,
+        ]
         assert choices.policy_names(session) == ["planner_policy"]
         found, total = rollout_cards.experiments(session, terms=TERMS)
         assert [e.name for e in found] == [EXPERIMENT, "exp_paused", "exp_draft", "exp_completed"]
         assert total == 4
-        assert [line.label for line in choices.policy_version_lines(session)] == [
-            "planner_policy v3", "planner_policy v2", "planner_policy v1",
-        ]  # fmt: skip
-        (line,) = choices.policy_version_lines(session, stage="candidate")
-        assert (line.label, line.model, line.stage) == ("planner_policy v3", f"{MODEL} 3", "candidate")
+        (line,) = choices.candidate_lines(session)
+        assert (line.label, line.model) == ("planner_policy v3", f"{MODEL} 3")
 
 
 def test_what_can_be_rolled_back(desk: Engine) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from zoneinfo import ZoneInfo
@@ -18,10 +19,10 @@ from core.rules.calendar import Schedule
 from core.tables import DailyRecommendation, Effect, Rollout
 from tests.core import steps
 from tests.core.conftest import EXPERIMENT
-from tests.core.steps import TERMS
+from tests.core.steps import TALK, TERMS
 
 BERLIN = ZoneInfo("Europe/Berlin")
-NINE = Talk("ml-rollouts", Schedule(time(9), BERLIN))
+NINE = replace(TALK, schedule=Schedule(time(9), BERLIN))
 MONDAY = datetime(2045, 11, 20, 7, tzinfo=UTC)
 """Eight o'clock in Berlin, long after anything that a fixture may have done today."""
 
@@ -110,7 +111,7 @@ def test_nothing_was_missed_before_there_was_a_rollout(running: Engine) -> None:
 @pytest.mark.parametrize("first", [date(2045, 3, 25), date(2045, 10, 28)])
 def test_one_a_day_where_the_clocks_change(desk: Engine, first: date) -> None:
     """At half past two, which is skipped on one day and comes twice on another; looked at every half hour."""
-    talk = Talk("ml-rollouts", Schedule(time(2, 30), BERLIN))
+    talk = replace(TALK, schedule=Schedule(time(2, 30), BERLIN))
     clock.set_to(desk, datetime.combine(first, time(0), UTC))
     steps.change(desk, "start")
     for _ in range(3 * 48):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, time
 from zoneinfo import ZoneInfo
 
@@ -14,12 +15,11 @@ from bot.demo import clock
 from core import approvals, db, digests, outbox, requests, vitals
 from core.leader import Leadership
 from core.outbox import Due, Handler, Later
-from core.rollouts import Talk
 from core.rules.calendar import Schedule
 from core.tables import Request
 from core.vitals import DECIDED_WITHIN_S, Effects, Readiness, Vitals
 from tests.core import steps
-from tests.core.steps import BOB, TERMS
+from tests.core.steps import BOB, TALK, TERMS
 
 HOUR_S = 3_600
 MONDAY = datetime(2045, 11, 20, 7, tzinfo=UTC)
@@ -149,7 +149,7 @@ def test_the_days_recommendations_and_the_noise_budget(desk: Engine) -> None:
     assert (seen(desk).recommendations, seen(desk).posts_budget) == ({}, 0)
     with db.transaction(desk, patience_ms=30_000) as session:
         wanted = digests.due(session, lambda name: NINE)
-        digests.recommend_due(session, {one: Talk("ml-rollouts", NINE) for one, _ in wanted}, terms=TERMS)
+        digests.recommend_due(session, {one: replace(TALK, schedule=NINE) for one, _ in wanted}, terms=TERMS)
     found = seen(desk)
     assert (found.recommendations, found.posts_budget, found.posts_today) == ({"hold": 1}, 1, 0)
     with desk.begin() as connection:
