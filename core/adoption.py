@@ -119,6 +119,10 @@ SELECT w.n FROM unnest(CAST(:tables AS text[]), CAST(:columns AS text[]), CAST(:
  WHERE NOT CASE WHEN a.attnum IS NULL THEN has_table_privilege(c.oid, w.privilege)
                 ELSE has_column_privilege(c.oid, a.attnum, w.privilege) END
 """
+_GUARDED = """
+SELECT c.relname AS table FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname = 'exp'
+ WHERE c.relname = ANY(:tables) AND c.relkind IN ('r', 'p') AND row_security_active(c.oid) ORDER BY c.relname
+"""
 _SCHEMAS = """
 SELECT to_regnamespace('exp') IS NOT NULL AS has_exp, to_regnamespace('promotion') IS NOT NULL AS has_promotion,
        has_database_privilege(current_database(), 'CREATE') AS may_create,
@@ -231,6 +235,10 @@ def _obstacles(session: Session) -> dict[str, tuple[str, tuple[Misfit, ...]]]:
         if not row["is_filled"] or row["column"] in rights.LEFT_EMPTY.get(row["table"], ())
     ]
     nameless = [Misfit("exp.policies", "name is not unique")] if ("policies", "name") not in is_unique else []
+    guarded = [
+        Misfit(f"exp.{row['table']}", "row security holds for this role")
+        for row in _rows(session, _GUARDED, tables=list(rights.COLUMNS))
+    ]
     is_slow = ("events", "timestamp") not in is_led
     slow = [Misfit("exp.events", "timestamp has no index")] if is_slow else []
     kinds = (
@@ -240,6 +248,11 @@ def _obstacles(session: Session) -> dict[str, tuple[str, tuple[Misfit, ...]]]:
             unfilled,
         ),
         ("Policies without a unique name", "Making a policy from chat fails. Add a unique index.", nameless),
+        (
+            "Tables with row security",
+            "The bot would decide on the rows that it is shown. Give its role a policy for all rows, or BYPASSRLS.",
+            guarded,
+        ),
         ("Events without an index", "Every reading scans the whole table. CREATE INDEX CONCURRENTLY.", slow),
     )
     return {name: (remedy, tuple(found)) for name, remedy, found in kinds if found}

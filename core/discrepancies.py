@@ -10,7 +10,7 @@ from decimal import Decimal
 from functools import partial
 from typing import Any, Final
 
-from sqlalchemy import func, select, text
+from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.orm import Session
 
@@ -176,8 +176,7 @@ def compare_model(session: Session, name: str, registry: Registry, *, besides: i
         RegistryUnavailable: where MLflow does not answer.
     """
     subject = stages.model_subject(name)
-    # No decision waits for this lock, only the effects about this model.
-    session.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:lane, 0))"), {"lane": subject})
+    outbox.take_lane(session, subject)  # no decision waits for it
     there = registry.versions(name)
     waiting = select(Effect.id).where(Effect.subject == subject, Effect.done_at.is_(None), Effect.id != (besides or 0))
     if session.scalar(waiting.limit(1)) is not None:

@@ -149,6 +149,11 @@ def hold(session: Session) -> None:
     session.execute(text("SELECT 1"))
 
 
+def take_lane(session: Session, subject: str) -> None:
+    """Until the end of the transaction no effect about this subject is carried out elsewhere."""
+    session.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:lane, 0))"), {"lane": subject})
+
+
 def _carry_out(session: Session, due: Due, attempt: int, handler: Handler) -> bool:
     """False where another process claimed it since: only the latest claim knows of all attempts."""
     # Waits for a lock and does not pass over it: whoever came too late for this claim still holds it for a moment.
@@ -159,7 +164,7 @@ def _carry_out(session: Session, due: Due, attempt: int, handler: Handler) -> bo
     )
     if held is None:
         return False
-    session.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:lane, 0))"), {"lane": due.subject})
+    take_lane(session, due.subject)
     handler(session, due)
     session.execute(update(Effect).where(Effect.id == due.id).values(done_at=func.now(), last_error=None))
     return True

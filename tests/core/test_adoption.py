@@ -250,6 +250,17 @@ def least(empty: Engine) -> Iterator[Engine]:  # noqa: F811
     run(empty, f"DROP OWNED BY {role} CASCADE", f"DROP ROLE {role}")
 
 
+def test_row_security_is_told_to_the_role_that_it_holds_for(
+    least: Engine,
+    empty: Engine,  # noqa: F811
+    registry: Registry,
+) -> None:
+    run(empty, "ALTER TABLE exp.variants ENABLE ROW LEVEL SECURITY")
+    told = {"Tables with row security": [("exp.variants", "row security holds for this role")]}
+    assert told.items() <= said(least, registry).items()
+    assert not told.keys() & said(empty, registry).keys(), "its owner sees all rows"
+
+
 def test_a_role_of_least_rights_carries_whole_rollouts(
     least: Engine,
     empty: Engine,  # noqa: F811
