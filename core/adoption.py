@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,9 +14,9 @@ from sqlalchemy.orm import Session
 
 from core import db, ledger, rights, stages
 from core.errors import Refused
-from core.registry import Registry
+from core.registry import ModelVersion, Registry, production_alias
 from core.rules import adoption
-from core.rules.adoption import Experiment, Link, Misfit, Platform, Tags, Variant, Version
+from core.rules.adoption import Experiment, Link, Misfit, Platform, Variant, Version
 from core.rules.lifecycle import Stage
 from core.variants import is_baseline_name, is_new_shape, linked_version_id, written_link
 
@@ -79,9 +80,9 @@ def survey(engine: Engine, registry: Registry | None) -> Survey:
         if blockers:
             return Survey(tuple(blockers))
         models = _models(session)
-    tags = _tags(registry, models) if registry else None
+    registered = _registered(registry, models) if registry else None
     with db.transaction(engine, patience_ms=PATIENCE_MS, only_reads=True) as session:
-        platform, new_shapes = _platform(session, tags)
+        platform, new_shapes = _platform(session, registered)
         recorded = _recorded(session)
         labels = {version.key: version.label for version in platform.versions}
         reached = {labels[key]: stage for key, stage in adoption.reached(platform).items() if key not in recorded}
@@ -280,7 +281,7 @@ SELECT CAST(e.id AS text) AS key, e.name, coalesce(e.status, '') AS status,
 """
 """Without an index on the time of events nobody is called mute, since it would take minutes to know."""
 _VARIANTS = """
-SELECT CAST(experiment_id AS text) AS experiment, name, allocation AS share, config
+SELECT CAST(id AS text) AS key, CAST(experiment_id AS text) AS experiment, name, allocation AS share, config
   FROM exp.variants ORDER BY created_at, id
 """
 
@@ -290,12 +291,16 @@ def _models(session: Session) -> list[str]:
     return list(session.execute(text(named)).scalars())
 
 
-def _tags(registry: Registry, models: Sequence[str]) -> Tags:
+Registered = Mapping[str, Sequence[ModelVersion]]
+"""The versions that MLflow has, by model."""
+
+
+def _registered(registry: Registry, models: Sequence[str]) -> Registered:
     """What MLflow says of some models. With a thousand of them it takes a minute, for which no transaction waits."""
-    return {name: {v.version: v.stage for v in registry.versions(name)} for name in models}
+    return {name: registry.versions(name) for name in models}
 
 
-def _platform(session: Session, tags: Tags | None) -> tuple[Platform, int]:
+def _platform(session: Session, registered: Registered | None) -> tuple[Platform, int]:
     """Everything, by a query for each table, and how many variants have a config of the new shape."""
     experiments = _rows(session, _EXPERIMENTS, is_indexed=_has_time_index(session))
     versions = [Version(**row) for row in _rows(session, _VERSIONS)]
@@ -306,14 +311,17 @@ def _platform(session: Session, tags: Tags | None) -> tuple[Platform, int]:
         [_variant(row, known) for row in rows],
         list(session.execute(text("SELECT name FROM exp.policies ORDER BY name")).scalars()),
         versions,
-        tags,
+        None if registered is None else {name: {v.version: v.stage for v in registered[name]} for name in registered},
+        {name: production_alias(found) for name, found in (registered or {}).items()},
     )
     return platform, sum(is_new_shape(row["config"]) for row in rows)
 
 
 def _variant(row: RowMapping, known: set[str]) -> Variant:
     link, version = _link(row["config"], known)
-    return Variant(row["experiment"], row["name"], row["share"], version, link, is_baseline_name(row["name"]))
+    return Variant(
+        row["key"], row["experiment"], row["name"], row["share"], version, link, is_baseline_name(row["name"])
+    )
 
 
 def _link(config: Any, known: set[str]) -> tuple[Link, str | None]:
@@ -369,7 +377,8 @@ WITH added AS (
 )
 INSERT INTO promotion.ledger (actor, action, subject, after, evidence)
 SELECT :actor, :action, coalesce(p.name, 'nameless') || ' v' || v.version, jsonb_build_object('stage', a.stage),
-       jsonb_build_object('model', v.mlflow_model_name, 'version', v.mlflow_model_version)
+       jsonb_build_object('model', v.mlflow_model_name, 'version', v.mlflow_model_version, 'policy_version_id', v.id,
+                          'variant_id', CAST(:arms AS jsonb) -> CAST(v.id AS text))
   FROM added a JOIN exp.policy_versions v ON v.id = a.policy_version_id LEFT JOIN exp.policies p ON p.id = v.policy_id
  ORDER BY p.name, v.version
 """
@@ -391,9 +400,11 @@ def adopt(engine: Engine, registry: Registry) -> int:
             raise Refused("\n".join(blockers))
         models = _models(session)
     db.migrate(engine)
-    tags = _tags(registry, models)
+    registered = _registered(registry, models)
     with db.transaction(engine, patience_ms=PATIENCE_MS) as session:
-        reached = adoption.reached(_platform(session, tags)[0])
-        rows = {"keys": list(reached), "stages": [stage.value for stage in reached.values()]}
+        platform, _ = _platform(session, registered)
+        reached = adoption.reached(platform)
+        arms = {arm.version: arm.key for arm in platform.variants if arm.share and arm.version in reached}
+        rows = {"keys": list(reached), "stages": [stage.value for stage in reached.values()], "arms": json.dumps(arms)}
         values = {**rows, "actor": ledger.BOT, "action": stages.TAKE_OVER}
         return int(getattr(session.execute(text(_RECORD), values), "rowcount"))  # noqa: B009 - untyped there

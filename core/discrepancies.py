@@ -33,7 +33,7 @@ from core.tables import (
     Rollout,
     Variant,
 )
-from core.variants import find_experiment, linked_version_id
+from core.variants import find_experiment, linked_version, linked_version_id, variants
 
 DECIDED_BY: Final = ("bot", "adopted")
 """The sources of steps that somebody decided. Where there is none, nothing was decided that could be other."""
@@ -177,12 +177,12 @@ def compare_model(session: Session, name: str, registry: Registry, *, besides: i
     """
     subject = stages.model_subject(name)
     outbox.take_lane(session, subject)  # no decision waits for it
-    there = registry.versions(name)
+    there, decided = registry.versions(name), stages.decided(session, name)
+    # Asked after reading: what is decided meanwhile waits, so nothing is compared with what holds no more.
     waiting = select(Effect.id).where(Effect.subject == subject, Effect.done_at.is_(None), Effect.id != (besides or 0))
     if session.scalar(waiting.limit(1)) is not None:
         return []
-    present = {v.version: v.stage for v in there}
-    look = partial(rules.of_model, present, production_alias(there), stages.decided(session, name))
+    look = partial(rules.of_model, {v.version: v.stage for v in there}, production_alias(there), decided)
     found = look(is_told=True)
     if found and not stages.told(session, name).is_known:  # asked only where it matters: it may read the whole record
         found = look(is_told=False)
@@ -252,9 +252,20 @@ def send_back_stranded(session: Session) -> list[PolicyVersion]:
 def _is_deleted(session: Session, version: PolicyVersion) -> bool:
     """True where the variant with which a version joined is not there any more, and not only serves another one."""
     joined = LedgerEntry.evidence["policy_version_id"].as_string() == str(version.id)
-    query = select(LedgerEntry.evidence["variant_id"].as_string()).where(LedgerEntry.action == "start", joined)
+    is_start = LedgerEntry.action.in_(("start", stages.TAKE_OVER))
+    query = select(LedgerEntry.evidence["variant_id"].as_string()).where(is_start, joined)
     newest = session.scalar(query.order_by(LedgerEntry.id.desc()).limit(1))
     return newest is not None and session.get(Variant, uuid.UUID(newest)) is None
+
+
+def send_back_idle(session: Session, place: Experiment) -> None:
+    """Versions in an experiment whose traffic others took, or whose experiment is over, become candidates again."""
+    there = variants(session, place)
+    serving = {linked_version_id(v.config) for v in there if v.allocation > 0 and place.status != "completed"}
+    for variant in there:
+        version = linked_version(session, variant)
+        if version is not None and version.id not in serving and stages.has_model(version):
+            _send_back(session, version)
 
 
 def _send_back(session: Session, version: PolicyVersion) -> bool:

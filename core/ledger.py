@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import event, exists, func, select, text
 from sqlalchemy.orm import Session, aliased
@@ -113,25 +113,37 @@ def newest_reason(session: Session, *, request_id: int, action: str) -> str | No
 
 
 Pauses = Sequence[tuple[datetime, datetime]]
+STATUS_FROM_THEN_ON: Final[Mapping[str, str]] = {
+    "pause": "after",
+    "resume": "after",
+    "discrepancy": "after",
+    "adopt": "after",
+    "revert": "after",
+    "discrepancy gone": "before",
+}
+"""On which side of a row stands the status that an experiment has from then on."""
 
 
 def pauses(session: Session, experiments: Collection[uuid.UUID], *, until: datetime) -> dict[uuid.UUID, Pauses]:
-    """When each of some experiments was paused, as pairs of beginning and end; a pause that lasts ends with `until`."""
-    query = select(LedgerEntry.experiment_id, LedgerEntry.action, LedgerEntry.at).where(
-        LedgerEntry.experiment_id.in_(experiments), LedgerEntry.action.in_(("pause", "resume"))
-    )
+    """When each of some experiments was paused, as pairs of beginning and end; a pause that lasts ends with `until`.
+
+    By the bot, or by others, from when that was noticed.
+    """
+    tells = LedgerEntry.action.in_(STATUS_FROM_THEN_ON) & LedgerEntry.after.has_key("status")
+    query = select(LedgerEntry).where(LedgerEntry.experiment_id.in_(experiments), tells).order_by(LedgerEntry.id)
     found: dict[uuid.UUID, list[tuple[str, datetime]]] = {experiment: [] for experiment in experiments}
-    for row in session.execute(query.order_by(LedgerEntry.id)):
-        found[row.experiment_id].append((row.action, row.at))
-    return {experiment: _paired([*there, ("resume", until)]) for experiment, there in found.items()}
+    for row in session.scalars(query):
+        if row.experiment_id:
+            found[row.experiment_id].append((getattr(row, STATUS_FROM_THEN_ON[row.action])["status"], row.at))
+    return {experiment: _paired([*there, ("active", until)]) for experiment, there in found.items()}
 
 
 def _paired(entries: Sequence[tuple[str, datetime]]) -> Pauses:
     found: list[tuple[datetime, datetime]] = []
     began: datetime | None = None
-    for action, at in entries:
-        if action == "pause":
-            began = at
+    for status, at in entries:
+        if status != "active":
+            began = began or at
         elif began is not None:
             found.append((began, at))
             began = None

@@ -19,7 +19,7 @@ from core.errors import Refused, RegistryUnavailable
 from core.rules import mirroring
 from core.rules.evaluation import SCORES
 from core.rules.lifecycle import Stage
-from core.rules.mirroring import Written
+from core.rules.mirroring import PRODUCTION_ALIAS, Written
 
 _NO_SUCH_NAME = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 """MLflow's answers to a name that it does not have, or that no model can have."""
@@ -27,7 +27,6 @@ _VERSION = re.compile(r"[1-9][0-9]{0,8}")
 """How MLflow writes a version number; it would also read `03`, or the digits of other scripts."""
 _RELEASE = re.compile(r"\d+\.\d+[.\w]{0,20}$")
 STAGE_TAG = "stage"
-PRODUCTION_ALIAS = "production"
 
 
 @dataclass(frozen=True)

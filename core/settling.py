@@ -15,7 +15,7 @@ from core import alerts, candidates, discrepancies, freezes, outbox, stages
 from core.discrepancies import decided_steps, mark
 from core.errors import Refused
 from core.rollouts import DELETED
-from core.rules import allocation, approval
+from core.rules import allocation, approval, mirroring
 from core.rules import discrepancies as rules
 from core.rules.approval import Actor, Roles
 from core.rules.decision import AllTerms
@@ -183,6 +183,7 @@ def _adopt_shares(session: Session, row: Discrepancy, place: Experiment | None, 
         set_shares(session, there, {ids[name]: share for name, share in after.items()})
     else:
         _adopt_step(session, there)
+    discrepancies.send_back_idle(session, there)
     _tell_of_shares(session, there, by, ended)
 
 
@@ -250,12 +251,18 @@ def _adopt_tags(session: Session, row: Discrepancy, place: Experiment | None, by
     stages.mirror(session, name, occasion=f"ledger-{ended}")
 
 
-def _revert_tags(session: Session, row: Discrepancy, place: Experiment | None, by: str, ended: int) -> None:
-    stages.mirror(session, row.mlflow_model_name or "", occasion=f"ledger-{ended}", reverts="tags")
+def _put_back(part: mirroring.Part) -> Settle:
+    """What the card showed is put back in the registry; what others set since gets a card of its own."""
+
+    def settled(session: Session, row: Discrepancy, place: Experiment | None, by: str, ended: int) -> None:
+        name = row.mlflow_model_name or ""
+        stages.mirror(session, name, occasion=f"ledger-{ended}", reverts=part, shown=row.found)
+
+    return settled
 
 
-def _revert_alias(session: Session, row: Discrepancy, place: Experiment | None, by: str, ended: int) -> None:
-    stages.mirror(session, row.mlflow_model_name or "", occasion=f"ledger-{ended}", reverts="alias")
+def _adopt_status(session: Session, row: Discrepancy, place: Experiment | None, by: str, ended: int) -> None:
+    discrepancies.send_back_idle(session, _place(place))
 
 
 def _as_it_is(session: Session, row: Discrepancy, place: Experiment | None, by: str, ended: int) -> None:
@@ -266,12 +273,12 @@ WAYS: Mapping[tuple[str, Way], Settle] = {
     ("shares", "adopt"): _adopt_shares,
     ("shares", "revert"): _revert_shares,
     ("variants", "adopt"): _adopt_shares,
-    ("status", "adopt"): _as_it_is,
+    ("status", "adopt"): _adopt_status,
     ("status", "revert"): _revert_status,
     ("versions", "adopt"): _as_it_is,
     ("versions", "revert"): _revert_versions,
     ("tags", "adopt"): _adopt_tags,
-    ("tags", "revert"): _revert_tags,
-    ("alias", "revert"): _revert_alias,
+    ("tags", "revert"): _put_back("tags"),
+    ("alias", "revert"): _put_back("alias"),
 }
 """What settles each kind of discrepancy."""

@@ -16,7 +16,7 @@ from core.errors import Refused
 from core.registry import Alignment, Registry
 from core.rules import lifecycle
 from core.rules.lifecycle import Stage
-from core.rules.mirroring import Part, Written
+from core.rules.mirroring import Part, Tags, Written
 from core.tables import Effect, LedgerEntry, Policy, PolicyStage, PolicyVersion, Qualification
 
 MIRROR = "mirror"
@@ -159,10 +159,12 @@ def mirror(
     occasion: str,
     request_id: int | None = None,
     reverts: Part | None = None,
+    shown: Tags | None = None,
 ) -> None:
     """Asks for the registry to be brought in line with the stages of a model; `occasion` names it once.
 
-    What others have set there is left alone, but for the part that it `reverts`. What is decided now is kept with it,
+    What others have set there is left alone, but for the part that it `reverts`, as far as that still says what was
+    `shown` to whoever put it back. What is decided now is kept with it,
     so that nobody takes for another's what an attempt wrote that was broken off.
     """
     outbox.put(
@@ -173,7 +175,7 @@ def mirror(
         request_id=request_id,
         mlflow_model_name=mlflow_model_name,
         decided=decided(session, mlflow_model_name),
-        **({"reverts": reverts} if reverts else {}),
+        **({"reverts": reverts, "shown": dict(shown or {})} if reverts else {}),
     )
 
 
@@ -218,7 +220,8 @@ def align_registry(session: Session, due: outbox.Due, registry: Registry) -> Ali
     """Effect handler: the registry gets the stages as they are decided now; record and card say so."""
     name = due.payload["mlflow_model_name"]
     wanted = decided(session, name)
-    found = registry.align(name, wanted, replace(told(session, name), reverts=due.payload.get("reverts")))
+    puts_back = {"reverts": due.payload.get("reverts"), "shown": due.payload.get("shown", {})}
+    found = registry.align(name, wanted, replace(told(session, name), **puts_back))
     production = next((v for v, stage in wanted.items() if stage == Stage.PRODUCTION), None)
     ledger.record(
         session,

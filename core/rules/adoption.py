@@ -38,6 +38,7 @@ class Experiment:
 class Variant:
     """One arm with its share, a fraction of 1, and the policy version its config names."""
 
+    key: str
     experiment: str
     name: str
     share: Decimal
@@ -65,6 +66,8 @@ class Version:
 
 Tags = Mapping[str, Mapping[str, str | None]]
 """MLflow's tag `stage` of each version, by model."""
+Aliases = Mapping[str, str | None]
+"""The version that has MLflow's alias `production`, by model."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,7 @@ class Platform:
     policies: Sequence[str]
     versions: Sequence[Version]
     tags: Tags | None
+    aliases: Aliases
 
     @cached_property
     def arms(self) -> Mapping[str, list[Variant]]:
@@ -144,10 +148,11 @@ def reached(platform: Platform) -> dict[str, Stage]:
     """The stage to record for policy versions: in production by MLflow's tag, in experiment by their traffic.
 
     Without a clear baseline nobody can say which arm is the candidate, so nothing is recorded there; nor of a version
-    that is tagged production beside another, before somebody says which of them is.
+    that is tagged production beside another, or has the alias alone, before somebody says which of them is.
     """
     tags = platform.tags or {}
     claiming = {(model, version) for model in tags for version in _producing(tags[model])}
+    claiming |= {(model, holder) for model, holder in platform.aliases.items() if holder}
     sound = {
         v.key for v in platform.versions if v.model and v.model_version and (v.model, v.model_version) not in claiming
     }
@@ -274,6 +279,14 @@ def _rivals(platform: Platform) -> Iterator[Misfit]:
             yield Misfit(model, f"MLflow has versions {' and '.join(producing)} in production")
 
 
+def _apart(platform: Platform) -> Iterator[Misfit]:
+    for model, holder in platform.aliases.items():
+        producing = _producing((platform.tags or {}).get(model, {}))
+        if holder is not None and holder not in producing:
+            tagged = f"version {' and '.join(producing)}" if producing else "none"
+            yield Misfit(model, f"the alias production is on version {holder}, the tag stage=production on {tagged}")
+
+
 def _unserved(platform: Platform) -> Iterator[Misfit]:
     for model, version, found in _tagged(platform):
         if len(found) != 1:
@@ -353,6 +366,11 @@ KINDS: tuple[Kind, ...] = (
         "More than one version in production",
         "None of them is taken as in production. Leave the tag stage=production at one.",
         _rivals,
+    ),
+    Kind(
+        "Alias and tag of production on different versions",
+        "The tag counts, and nobody's stage is taken from an alias alone. Set both on the version that serves.",
+        _apart,
     ),
     Kind(
         "Production that is not clear",

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Final, Literal
 
 from core.rules.lifecycle import Stage
 
@@ -13,6 +13,7 @@ Tags = Mapping[str, str | None]
 
 
 Part = Literal["tags", "alias"]
+PRODUCTION_ALIAS: Final = "production"
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,9 @@ class Written:
     alias: str | None
     is_known: bool = True
     reverts: Part | None = None
-    """What somebody puts back, so that nothing that others set there is left alone; the other part is."""
+    """What somebody puts back: where it still says what was `shown` to them, it is not left alone."""
+    shown: Tags = field(default_factory=dict)
+    """By version, or of the alias by its name."""
     maybe: Sequence[Tags] = ()
     """What was decided since and may be written already, by attempts whose end nobody knows."""
 
@@ -60,10 +63,13 @@ def set_by_others(present: Tags, wanted: Mapping[str, str], written: Written) ->
 
     What was never written by us may be as old as the model; it is another's word only where it claims production.
     """
-    if written.reverts == "tags":
-        return {}
     differing = {v: present[v] for v, stage in wanted.items() if present[v] != stage}
-    return {v: tag for v, tag in differing.items() if _is_anothers(v, tag, wanted[v], written)}
+    others = {v: tag for v, tag in differing.items() if _is_anothers(v, tag, wanted[v], written)}
+    return {v: tag for v, tag in others.items() if not _is_put_back("tags", v, tag, written)}
+
+
+def _is_put_back(part: Part, key: str, says: str | None, written: Written) -> bool:
+    return written.reverts == part and key in written.shown and written.shown[key] == says
 
 
 def _is_anothers(version: str, tag: str | None, wanted: str, written: Written) -> bool:
@@ -79,9 +85,13 @@ def _is_anothers(version: str, tag: str | None, wanted: str, written: Written) -
 
 
 def alias_set_by_others(holder: str | None, wanted: str | None, written: Written) -> bool:
-    """True where the alias points neither where it should nor where it was put last, or may have been since."""
-    ours = {wanted, written.alias, *(_in_production(tags) for tags in written.maybe)}
-    return written.reverts != "alias" and written.is_known and holder not in ours
+    """True where the alias points neither where it should nor where it was put last, or may have been since.
+
+    Before the first time it is ours where it points to what was taken over, or nowhere.
+    """
+    ours = {wanted, written.alias, *(_in_production(tags) for tags in (written.tags, *written.maybe))}
+    ours |= set() if written.is_known else {None}
+    return holder not in ours and not _is_put_back("alias", PRODUCTION_ALIAS, holder, written)
 
 
 def _in_production(tags: Tags) -> str | None:

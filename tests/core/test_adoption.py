@@ -141,11 +141,45 @@ def test_what_was_there_before_is_no_discrepancy(
     desk.deliver_registry(empty, registry)
     assert discrepancies_of(empty, registry) == [("tags", {"2": "archived"})], "it still waits for somebody"
     with db.transaction(empty) as session:
-        stages.mirror(session, MODEL, occasion="a revert", reverts="tags")
+        stages.mirror(session, MODEL, occasion="a revert", reverts="tags", shown={"2": "archived"})
     desk.deliver_registry(empty, registry)
     assert discrepancies_of(empty, registry) == []
     client.set_model_version_tag(MODEL, "3", "stage", "candidate")  # other than what was written
     assert discrepancies_of(empty, registry) == [("tags", {"3": "candidate"})]
+
+
+def test_what_has_the_alias_alone_is_taken_for_nothing(
+    empty: Engine,  # noqa: F811
+    registry: Registry,
+    client: MlflowClient,
+) -> None:
+    run(empty, PLATFORM, IN_STEP)
+    assert "Alias and tag of production on different versions" not in said(empty, registry)
+    client.set_registered_model_alias(MODEL, "production", "3")
+    assert said(empty, registry)["Alias and tag of production on different versions"] == [
+        (MODEL, "the alias production is on version 3, the tag stage=production on version 2")
+    ]
+    assert adoption.adopt(empty, registry) == 1, "not the one with traffic and the alias, as if it were on trial"
+    with db.transaction(empty) as session:
+        stages.mirror(session, MODEL, occasion="a decision")
+    desk.deliver_registry(empty, registry)
+    assert desk.alias(client) == "3"
+    assert discrepancies_of(empty, registry) == [("alias", {"production": "3"})]
+
+
+@pytest.mark.parametrize("gone", ["variants WHERE name = 'new'", "experiments"])
+def test_a_version_whose_variant_is_deleted_may_join_again(
+    empty: Engine,  # noqa: F811
+    registry: Registry,
+    gone: str,
+) -> None:
+    run(empty, PLATFORM, IN_STEP)
+    assert adoption.adopt(empty, registry) == 2
+    assert desk.stages_of(empty, 3) == [Stage.EXPERIMENT]
+    run(empty, "ALTER TABLE exp.variants DISABLE TRIGGER ALL", f"DELETE FROM exp.{gone}")
+    with db.transaction(empty) as session:
+        assert len(discrepancies.send_back_stranded(session)) == 1
+    assert desk.stages_of(empty, 3) == [Stage.CANDIDATE]
 
 
 def test_of_two_in_production_neither_is_taken_for_anything(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from mlflow import MlflowClient
 from sqlalchemy import Engine, select, text
 from sqlalchemy.orm import Session
 
-from core import db, discrepancies, freezes, outbox, settling, stages
+from core import db, discrepancies, freezes, ledger, outbox, settling, stages
 from core import steps as allocation_steps
 from core.errors import Refused, RegistryUnavailable
 from core.registry import Registry
@@ -236,6 +237,47 @@ def test_what_is_deleted_leaves_its_version_a_candidate_that_may_join_again(
     assert shares(running) == shares_of(control="0.9", candidate_v3="0.1")
 
 
+@pytest.mark.parametrize("what", ["share", "status"])
+def test_what_is_adopted_leaves_no_version_behind(
+    running: Engine, registry: Registry, client: MlflowClient, what: str
+) -> None:
+    if what == "share":
+        others_set(running, control="1", candidate_v3="0")
+    else:
+        set_status(running, "completed")
+    (card,) = compare(running)
+    assert steps.stages_of(running, 3) == [Stage.EXPERIMENT]
+    settle(running, card, "adopt", ALICE)
+    assert steps.stages_of(running, 3) == [Stage.CANDIDATE]
+    deliver_registry(running, registry)
+    assert tags(client)["3"] == "candidate"
+    if what == "share":
+        change(running, "start")
+
+
+def test_nothing_is_learned_while_others_have_paused_it(running: Engine) -> None:
+    def worked(days: float) -> float:
+        with db.transaction(running) as session:
+            now, here = db.now_of(session), place(session).id
+            pauses = ledger.pauses(session, [here], until=now)[here]
+            return round(ledger.days_at_work(now - timedelta(days=days), now, pauses), 2)
+
+    for status, way in (("paused", "adopt"), ("active", "adopt"), ("paused", "revert")):
+        set_status(running, status)
+        (card,) = compare(running)
+        steps.days_pass(running, 1)
+        settle(running, card, way)
+        steps.days_pass(running, 1)
+    assert worked(6) == 6 - 3, "two days after it was adopted, one before it was reverted"
+    set_status(running, "paused")
+    compare(running)
+    steps.days_pass(running, 1)
+    set_status(running, "active")
+    compare(running)
+    steps.days_pass(running, 1)
+    assert worked(8) == 8 - 4, "and one until it was settled by itself"
+
+
 def send_back(engine: Engine) -> int:
     with db.transaction(engine) as session:
         return len(discrepancies.send_back_stranded(session))
@@ -300,6 +342,38 @@ def test_the_mirror_overwrites_nothing_that_others_set_until_it_is_reverted(
     assert (tags(client)["1"], alias(client)) == ("candidate", "2"), "and so has a tag"
     assert [card.kind for card in compare_model(mirrored, registry)] == ["tags"]
     assert cards(mirrored, "gone") == []
+
+
+def test_a_revert_is_of_what_the_card_showed(mirrored: Engine, registry: Registry, client: MlflowClient) -> None:
+    client.set_model_version_tag(MODEL, "1", "stage", "candidate")
+    (card,) = compare_model(mirrored, registry)
+    client.set_model_version_tag(MODEL, "3", "stage", "archived")
+    settle(mirrored, card, "revert")
+    deliver_registry(mirrored, registry)
+    assert (tags(client)["1"], tags(client)["3"]) == ("archived", "archived")
+    (card,) = compare_model(mirrored, registry)
+    assert card.found == {"3": "archived"}, "it gets a card of its own"
+
+    settle(mirrored, card, "revert")
+    deliver_registry(mirrored, registry)
+    client.set_registered_model_alias(MODEL, "production", "3")
+    (card,) = compare_model(mirrored, registry)
+    client.set_registered_model_alias(MODEL, "production", "1")
+    settle(mirrored, card, "revert")
+    deliver_registry(mirrored, registry)
+    assert alias(client) == "1"
+    assert [card.found for card in compare_model(mirrored, registry)] == [{"production": "1"}]
+
+
+def test_an_alias_from_before_the_bot_is_left_alone(running: Engine, registry: Registry, client: MlflowClient) -> None:
+    client.set_registered_model_alias(MODEL, "production", "3")  # which somebody loads by it, whatever its stage
+    deliver_registry(running, registry)
+    assert alias(client) == "3"
+    (card,) = compare_model(running, registry)
+    assert (card.kind, card.found) == ("alias", {"production": "3"})
+    settle(running, card, "revert")
+    deliver_registry(running, registry)
+    assert alias(client) == "2"
 
 
 def test_what_others_set_while_the_registry_was_away_is_left_alone(

@@ -152,9 +152,20 @@ def test_what_the_mirror_leaves_alone(
     assert mirroring.set_by_others(there, mirroring.wanted_tags(there, STAGES), written) == spared
 
 
+def test_what_is_put_back_is_what_was_shown() -> None:
+    there = AS_DECIDED | {"1": "candidate", "3": "archived"}
+    reverts = replace(LAST, reverts="tags", shown={"1": "candidate", "2": None})
+    assert mirroring.set_by_others(there, mirroring.wanted_tags(there, STAGES), reverts) == {"3": "archived"}
+    reverts = replace(LAST, reverts="alias", shown={"production": "4"})
+    assert not mirroring.alias_set_by_others("4", "3", reverts)
+    assert mirroring.alias_set_by_others("1", "3", reverts)
+
+
 def test_an_alias_that_others_moved_is_left_alone() -> None:
     assert mirroring.alias_set_by_others("4", "3", LAST)
     assert not mirroring.alias_set_by_others("2", "3", LAST)
-    assert not mirroring.alias_set_by_others("4", "3", UNKNOWN)
+    assert mirroring.alias_set_by_others("4", "3", UNKNOWN), "whoever loads it by its alias would get another"
+    assert not mirroring.alias_set_by_others(None, "3", UNKNOWN)
+    assert not mirroring.alias_set_by_others("2", "3", replace(UNKNOWN, tags={"2": "production"}))
     assert not mirroring.alias_set_by_others("3", "1", BROKEN_OFF)
     assert mirroring.alias_set_by_others("4", "1", BROKEN_OFF)
