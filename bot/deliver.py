@@ -29,6 +29,7 @@ from core import (
     settling,
     stages,
     trace,
+    watching,
 )
 from core.db import Session
 from core.errors import Refused
@@ -194,7 +195,7 @@ def follow(client: WebClient, desk: Desk, session: Session, due: Due) -> None:
         place = find_experiment(session, uuid.UUID(due.payload["experiment"]), lock=False)
     except Refused:
         return  # it was deleted meanwhile
-    alerts.watch(session, {place.id: desk.talk(place.name)}, terms=desk.settings.terms)
+    watching.watch(session, {place.id: desk.talk(place.name)}, terms=desk.settings.terms)
 
 
 def frozen(client: WebClient, desk: Desk, session: Session, due: Due) -> None:

@@ -14,7 +14,7 @@ from sqlalchemy import Engine, select, text
 from sqlalchemy.orm import Session
 
 from bot.demo import clock
-from core import alerts, approvals, db, outbox, plans, requests, rollup, stages
+from core import approvals, db, outbox, plans, requests, rollup, stages, watching
 from core.registry import Registry
 from core.rollouts import Talk
 from core.rules.approval import Actor, Roles
@@ -230,7 +230,7 @@ def goes_wrong(engine: Engine) -> None:
 def watch(engine: Engine, talk: Talk = TALK) -> list[Alert]:
     """One look for trouble; the alerts that are open then."""
     with db.transaction(engine, patience_ms=30_000) as session:
-        return alerts.watch(session, {place(session).id: talk}, terms=TERMS)
+        return watching.watch(session, {place(session).id: talk}, terms=TERMS)
 
 
 def long_ago(session: Session, days: float) -> datetime:
