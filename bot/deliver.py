@@ -18,12 +18,12 @@ from bot.desk import Desk
 from core import (
     alert_cards,
     alerts,
-    approvals,
     cards,
     digests,
     discrepancies,
     freezes,
     outbox,
+    redrawing,
     rollout_cards,
     rollouts,
     settling,
@@ -69,7 +69,7 @@ def reminder(client: WebClient, desk: Desk, session: Session, due: Due) -> None:
 
 def redraw(client: WebClient, desk: Desk, session: Session, due: Due) -> None:
     """A request whose card does not hold any more is measured anew."""
-    approvals.redraw(session, due.payload["request"], terms=desk.settings.terms)
+    redrawing.redraw(session, due.payload["request"], terms=desk.settings.terms)
 
 
 def notice(client: WebClient, desk: Desk, session: Session, due: Due) -> None:
