@@ -15,11 +15,12 @@ from typing import Any
 from slack_bolt import Ack, App, BoltContext, BoltResponse
 from slack_sdk import WebClient
 
-from bot import blocks, buttons, commands, home, modals, screens, showing, tell
+from bot import blocks, buttons, commands, fields, home, modals, policy_versions, screens, showing, tell
 from bot.blocks import Answer, Block
 from bot.desk import Desk
+from bot.fields import Faulty, Values
 from bot.hands import Hands
-from bot.modals import Faulty, PolicyWish, Values
+from bot.policy_versions import PolicyWish
 from bot.words import parse
 from core import trace
 from core.errors import Refused
@@ -120,7 +121,7 @@ def _open(hands: Hands, desk: Desk, client: WebClient, body: Body, answer: Answe
 
 def _fill(hands: Hands, desk: Desk, client: WebClient, view_id: str, about: str, fill: Callable[[], Block]) -> None:
     filled = told(desk, lambda: Answer("", view=fill()))
-    view = filled.view or modals.modal("That did not work", "message", filled.blocks)
+    view = filled.view or fields.modal("That did not work", "message", filled.blocks)
     hands.tell(partial(_update, hands, desk, client, view_id, {**view, "private_metadata": about}, filled))
 
 
@@ -296,20 +297,20 @@ def on_policy_form(hands: Hands, desk: Desk, ack: Ack, body: Body, view: Body, c
     trace.note(form=view["callback_id"])
     try:
         _about(view)
-        wish = modals.read_policy(view["state"]["values"])
+        wish = policy_versions.read(view["state"]["values"])
     except Faulty as faulty:
         ack(response_action="errors", errors=faulty.faults)
         return
     except Refused as refused:
         ack(response_action="errors", errors={"model": blocks.spelled(str(refused))})
         return
-    ack(response_action="update", view=modals.loading("New policy version", "message"))
+    ack(response_action="update", view=policy_versions.loading("New policy version", "message"))
     hands.read(partial(_create, hands, desk, client, view, wish, _actor(desk, body)))
 
 
 def _create(hands: Hands, desk: Desk, client: WebClient, view: Body, wish: PolicyWish, actor: Actor) -> None:
-    answer = told(desk, lambda: modals.create_policy_version(desk, wish, actor))
-    shown = modals.modal("New policy version", "message", answer.blocks, about=view["private_metadata"])
+    answer = told(desk, lambda: policy_versions.create(desk, wish, actor))
+    shown = fields.modal("New policy version", "message", answer.blocks, about=view["private_metadata"])
     hands.tell(partial(_update, hands, desk, client, view["id"], shown, answer))
 
 

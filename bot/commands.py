@@ -18,6 +18,7 @@ from bot import (
     glass,
     history_screens,
     modals,
+    policy_versions,
     safety,
     screens,
     verdicts,
@@ -197,18 +198,18 @@ def policy(desk: Desk, words: Words, actor: Actor) -> Answer:
     """Create the next version of a policy from a candidate model version.
     policy [POLICY MODEL VERSION [KEY=VALUE …]] [because REASON TO OVERRIDE]"""
     if not words.names:
-        return Answer("", view=modals.loading("New policy version", "message"), fill=modals.policy)
+        return Answer("", view=policy_versions.loading("New policy version", "message"), fill=policy_versions.form)
     fields, create = words.without("new")[1], words.without("new")[0]
     name, model, version = (fields.at(i, what) for i, what in enumerate(("policy", "model", "model version")))
-    made = modals.PolicyWish(
+    made = policy_versions.PolicyWish(
         policy=name,
         model=model,
         version=version.lower().removeprefix("v"),
-        config=modals.config_from_pairs(fields.names[3:]),
+        config=policy_versions.config_from_pairs(fields.names[3:]),
         is_new=create,
         override=words.reason,
     )
-    return modals.create_policy_version(desk, made, actor)
+    return policy_versions.create(desk, made, actor)
 
 
 def _set_status(desk: Desk, words: Words, actor: Actor, status: Literal["active", "paused"]) -> Answer:
