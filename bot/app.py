@@ -15,12 +15,13 @@ from typing import Any
 from slack_bolt import Ack, App, BoltContext, BoltResponse
 from slack_sdk import WebClient
 
-from bot import blocks, buttons, commands, fields, home, modals, policy_versions, screens, showing, tell
+from bot import blocks, buttons, fields, home, modals, policy_versions, screens, showing, tell
 from bot.blocks import Answer, Block
 from bot.desk import Desk
 from bot.fields import Faulty, Values
 from bot.hands import Hands
 from bot.policy_versions import PolicyWish
+from bot.verbs import Verbs, first_words, is_slow, run
 from bot.words import parse
 from core import trace
 from core.errors import Refused
@@ -134,14 +135,14 @@ def _update(hands: Hands, desk: Desk, client: WebClient, view_id: str, view: Blo
 # --- Commands -------------------------------------------------------------------------------------------------------
 
 
-def on_command(hands: Hands, desk: Desk, verbs: commands.Verbs, ack: Ack, body: Body, client: WebClient) -> None:
+def on_command(hands: Hands, desk: Desk, verbs: Verbs, ack: Ack, body: Body, client: WebClient) -> None:
     """Runs a verb. Quick ones answer with the acknowledgement; those that measure or ask the registry follow it."""
     name, words = parse(body.get("text") or "")
     trace.note(command=name if name in verbs else "unknown")
     actor = _actor(desk, body)
-    work = partial(told, desk, lambda: commands.run(name, desk, words, actor, verbs))
-    if commands.is_slow(name, words, verbs):
-        first = commands.first_words(name, words, verbs)
+    work = partial(told, desk, lambda: run(name, desk, words, actor, verbs))
+    if is_slow(name, words, verbs):
+        first = first_words(name, words, verbs)
         if first:
             ack(**tell.message(blocks.plain(first)), response_type="ephemeral")
         else:
@@ -355,7 +356,7 @@ def build(
     hands: Hands,
     client: WebClient,
     *,
-    verbs: commands.Verbs,
+    verbs: Verbs,
     signing_secret: str | None = None,
 ) -> App:
     """The Bolt app with every listener. Checks the token with Slack."""
