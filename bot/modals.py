@@ -9,15 +9,13 @@ from decimal import Decimal
 from typing import Any
 
 from bot import blocks, fields, request_screens
-from bot.blocks import Answer, Block
-from bot.desk import Desk
+from bot.blocks import Block
 from bot.fields import Faulty, Values
-from core import cards, choices, requests, stages
+from core import choices, stages
 from core.cards import RequestCard
 from core.db import Session
 from core.plans import Ask
 from core.rules import returns
-from core.rules.approval import Actor
 
 # --- Start ----------------------------------------------------------------------------------------------------------
 
@@ -216,14 +214,3 @@ def dismiss(alert_id: str) -> Block:
     return fields.modal(
         f"Dismiss alert {alert_id}", "dismiss", [why], submit="Dismiss", about=json.dumps({"id": alert_id})
     )
-
-
-# --- Submissions ----------------------------------------------------------------------------------------------------
-
-
-def submit(desk: Desk, wish: Ask, actor: Actor) -> Answer:
-    """Opens the request that a form describes."""
-    with desk.transaction() as session:
-        requests.check_may_ask(session, wish, actor=actor, roles=desk.people.roles)
-        request = requests.ask(session, wish, requester=actor.id, terms=desk.settings.terms)
-        return request_screens.asked(cards.request_card(session, request.id), desk.approvals)
