@@ -254,7 +254,7 @@ def on_policy_form(hands: Hands, desk: Desk, ack: Ack, body: Body, view: Body, c
     except Refused as refused:
         ack(response_action="errors", errors={"model": blocks.spelled(str(refused))})
         return
-    ack(response_action="update", view=policy_versions.loading("New policy version", "message"))
+    ack(response_action="update", view=policy_versions.loading())
     hands.read(partial(_create, hands, desk, client, view, wish, _actor(desk, body)))
 
 

@@ -197,8 +197,8 @@ def policy(desk: Desk, words: Words, actor: Actor) -> Answer:
     """Create the next version of a policy from a candidate model version.
     policy [POLICY MODEL VERSION [KEY=VALUE …]] [because REASON TO OVERRIDE]"""
     if not words.names:
-        return Answer("", view=policy_versions.loading("New policy version", "message"), fill=policy_versions.form)
-    fields, create = words.without("new")[1], words.without("new")[0]
+        return Answer("", view=policy_versions.loading(), fill=policy_versions.form)
+    create, fields = words.without("new")
     name, model, version = (fields.at(i, what) for i, what in enumerate(("policy", "model", "model version")))
     made = policy_versions.PolicyWish(
         policy=name,
@@ -367,11 +367,9 @@ def retire(desk: Desk, words: Words, actor: Actor) -> Answer:
     retire EXPERIMENT [delete] [because REASON]"""
     instead, words = words.without("instead")
     delete, rest = words.without("delete")
-    name, mode = rest.at_most(1).at(0, "experiment"), _MODES[delete]
+    name = rest.at_most(1).at(0, "experiment")
+    mode: Literal["archive", "delete"] = "delete" if delete else "archive"
     return _ask(desk, Ask("retire", name, reason=words.reason, mode=mode, replaces=instead), actor)
-
-
-_MODES: Mapping[bool, Literal["archive", "delete"]] = {False: "archive", True: "delete"}
 
 
 # --- The table ------------------------------------------------------------------------------------------------------

@@ -47,9 +47,10 @@ def config_from_pairs(pairs: Sequence[str]) -> dict[str, Any]:
     return {key: _value(value) for key, value in (pair.split("=", 1) for pair in pairs)}
 
 
-def loading(title: str, callback_id: str) -> Block:
+def loading() -> Block:
     """What is shown while the registry is read, so that the view opens at once."""
-    return fields.modal(title, callback_id, [blocks.section(":hourglass_flowing_sand: Reading the registry…")])
+    body = [blocks.section(":hourglass_flowing_sand: Reading the registry…")]
+    return fields.modal("New policy version", "message", body)
 
 
 def form(desk: Desk) -> Block:
