@@ -7,24 +7,25 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import partial, wraps
 from typing import Any
 
 from slack_bolt import Ack, App, BoltContext, BoltResponse
 from slack_sdk import WebClient
 
-from bot import blocks, buttons, commands, home, modals, screens, showing, tell
+from bot import blocks, buttons, fields, home, policy_versions, screens, showing, submissions, tell
 from bot.blocks import Answer, Block
 from bot.desk import Desk
+from bot.fields import Faulty
 from bot.hands import Hands
-from bot.modals import Faulty, PolicyWish, Values
+from bot.policy_versions import PolicyWish
+from bot.submissions import Form
+from bot.verbs import Verbs, first_words, is_slow, run
 from bot.words import parse
 from core import trace
 from core.errors import Refused
 from core.freezes import IsFrozen
-from core.plans import Ask
 from core.rules.approval import Actor
 
 log = logging.getLogger(__name__)
@@ -120,7 +121,7 @@ def _open(hands: Hands, desk: Desk, client: WebClient, body: Body, answer: Answe
 
 def _fill(hands: Hands, desk: Desk, client: WebClient, view_id: str, about: str, fill: Callable[[], Block]) -> None:
     filled = told(desk, lambda: Answer("", view=fill()))
-    view = filled.view or modals.modal("That did not work", "message", filled.blocks)
+    view = filled.view or fields.modal("That did not work", "message", filled.blocks)
     hands.tell(partial(_update, hands, desk, client, view_id, {**view, "private_metadata": about}, filled))
 
 
@@ -133,14 +134,14 @@ def _update(hands: Hands, desk: Desk, client: WebClient, view_id: str, view: Blo
 # --- Commands -------------------------------------------------------------------------------------------------------
 
 
-def on_command(hands: Hands, desk: Desk, verbs: commands.Verbs, ack: Ack, body: Body, client: WebClient) -> None:
+def on_command(hands: Hands, desk: Desk, verbs: Verbs, ack: Ack, body: Body, client: WebClient) -> None:
     """Runs a verb. Quick ones answer with the acknowledgement; those that measure or ask the registry follow it."""
     name, words = parse(body.get("text") or "")
     trace.note(command=name if name in verbs else "unknown")
     actor = _actor(desk, body)
-    work = partial(told, desk, lambda: commands.run(name, desk, words, actor, verbs))
-    if commands.is_slow(name, words, verbs):
-        first = commands.first_words(name, words, verbs)
+    work = partial(told, desk, lambda: run(name, desk, words, actor, verbs))
+    if is_slow(name, words, verbs):
+        first = first_words(name, words, verbs)
         if first:
             ack(**tell.message(blocks.plain(first)), response_type="ephemeral")
         else:
@@ -207,56 +208,6 @@ def on_unknown(hands: Hands, desk: Desk, ack: Ack, body: Body, client: WebClient
 # --- Submissions ----------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Form:
-    """One form: how its submission is read, what it does, and the field that shows a refusal."""
-
-    submit: Callable[[Desk, Values, Mapping[str, str], Actor], Answer]
-    field: str
-
-
-def _submit_start(desk: Desk, values: Values, about: Mapping[str, str], actor: Actor) -> Answer:
-    return modals.submit(desk, modals.read_start(values), actor)
-
-
-def _submit_rollback(desk: Desk, values: Values, about: Mapping[str, str], actor: Actor) -> Answer:
-    with desk.transaction() as session:
-        wish: Ask = modals.read_rollback(values, session)
-    return modals.submit(desk, wish, actor)
-
-
-def _submit_reject(desk: Desk, values: Values, about: Mapping[str, str], actor: Actor) -> Answer:
-    return buttons.reject(desk, about["id"], actor, modals.reason_of(values))
-
-
-def _submit_break_glass(desk: Desk, values: Values, about: Mapping[str, str], actor: Actor) -> Answer:
-    return buttons.break_glass(desk, about["id"], modals.reason_of(values), actor)
-
-
-def _submit_sign_safety(desk: Desk, values: Values, about: Mapping[str, str], actor: Actor) -> Answer:
-    return buttons.sign_safety(desk, about["id"], values, actor)
-
-
-def _submit_hold(desk: Desk, values: Values, about: Mapping[str, str], actor: Actor) -> Answer:
-    length, reason = modals.read_hold(values)
-    return buttons.hold(desk, about["id"], length, reason, actor)
-
-
-def _submit_dismiss(desk: Desk, values: Values, about: Mapping[str, str], actor: Actor) -> Answer:
-    return buttons.dismiss(desk, about["id"], modals.reason_of(values), actor)
-
-
-FORMS: Mapping[str, Form] = {
-    "start": Form(_submit_start, "version"),
-    "rollback": Form(_submit_rollback, "variant"),
-    "reject": Form(_submit_reject, "reason"),
-    "break_glass": Form(_submit_break_glass, "reason"),
-    "sign_safety": Form(_submit_sign_safety, "reason"),
-    "hold": Form(_submit_hold, "reason"),
-    "dismiss": Form(_submit_dismiss, "reason"),
-}
-
-
 def _about(view: Body) -> Where:
     """What the bot wrote into a form when it opened it.
 
@@ -296,20 +247,20 @@ def on_policy_form(hands: Hands, desk: Desk, ack: Ack, body: Body, view: Body, c
     trace.note(form=view["callback_id"])
     try:
         _about(view)
-        wish = modals.read_policy(view["state"]["values"])
+        wish = policy_versions.read(view["state"]["values"])
     except Faulty as faulty:
         ack(response_action="errors", errors=faulty.faults)
         return
     except Refused as refused:
         ack(response_action="errors", errors={"model": blocks.spelled(str(refused))})
         return
-    ack(response_action="update", view=modals.loading("New policy version", "message"))
+    ack(response_action="update", view=policy_versions.loading())
     hands.read(partial(_create, hands, desk, client, view, wish, _actor(desk, body)))
 
 
 def _create(hands: Hands, desk: Desk, client: WebClient, view: Body, wish: PolicyWish, actor: Actor) -> None:
-    answer = told(desk, lambda: modals.create_policy_version(desk, wish, actor))
-    shown = modals.modal("New policy version", "message", answer.blocks, about=view["private_metadata"])
+    answer = told(desk, lambda: policy_versions.create(desk, wish, actor))
+    shown = fields.modal("New policy version", "message", answer.blocks, about=view["private_metadata"])
     hands.tell(partial(_update, hands, desk, client, view["id"], shown, answer))
 
 
@@ -354,7 +305,7 @@ def build(
     hands: Hands,
     client: WebClient,
     *,
-    verbs: commands.Verbs,
+    verbs: Verbs,
     signing_secret: str | None = None,
 ) -> App:
     """The Bolt app with every listener. Checks the token with Slack."""
@@ -367,7 +318,7 @@ def build(
     app.command(desk.command)(_logged("command", partial(on_command, hands, desk, verbs)))
     for action_id, press in buttons.BUTTONS.items():
         app.action(action_id)(_logged("click", partial(on_button, press, hands, desk)))
-    for callback_id, form in FORMS.items():
+    for callback_id, form in submissions.FORMS.items():
         app.view(callback_id)(_logged("form", partial(on_form, form, hands, desk)))
     app.view("policy")(_logged("form", partial(on_policy_form, hands, desk)))
     app.event("app_home_opened")(_logged("home", partial(on_home, hands, desk)))

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from datetime import timedelta
-from typing import Any, Final
+from typing import Final
 
 from bot import (
     alert_screens,
@@ -16,7 +15,6 @@ from bot import (
     modals,
     request_screens,
     safety,
-    screens,
     verdicts,
 )
 from bot.blocks import Answer
@@ -27,12 +25,16 @@ from core.plans import Ask
 from core.promotions import Scope
 from core.rules import calendar
 from core.rules.approval import Actor
-from core.variants import find_experiment
 
 GONE = "This button is not one of mine any more. Ask for the change anew."
 
 
-def _number(value: str) -> int:
+def id_of(value: str) -> int:
+    """The id that a button or a form carries.
+
+    Raises:
+        Refused: where this is something else.
+    """
     if not value.isdecimal() or len(value) > 9:
         raise Refused(GONE)
     return int(value)
@@ -44,18 +46,10 @@ def approve(desk: Desk, value: str, actor: Actor) -> Answer:
     sure, terms = desk.people.checked(actor), desk.settings.terms
     with desk.transaction() as session:
         decided = approvals.approve(
-            session, _number(number), shown=shown, actor=sure, roles=desk.people.roles, terms=terms
+            session, id_of(number), shown=shown, actor=sure, roles=desk.people.roles, terms=terms
         )
         if decided.outcome == "applied":
-            return request_screens.applied(cards.request_card(session, _number(number)))
-    return blocks.literal(decided.sentence)
-
-
-def reject(desk: Desk, value: str, actor: Actor, reason: str) -> Answer:
-    """Reject a request, or take one's own back."""
-    sure = desk.people.checked(actor)
-    with desk.transaction() as session:
-        decided = approvals.reject(session, _number(value), actor=sure, roles=desk.people.roles, reason=reason)
+            return request_screens.applied(cards.request_card(session, id_of(number)))
     return blocks.literal(decided.sentence)
 
 
@@ -63,37 +57,26 @@ def reject_form(desk: Desk, value: str, actor: Actor) -> Answer:
     """The form that asks why a request is rejected, where this person may reject it at all."""
     sure = desk.people.checked(actor)
     with desk.transaction() as session:
-        approvals.check_may_reject(session, _number(value), actor=sure, roles=desk.people.roles)
+        approvals.check_may_reject(session, id_of(value), actor=sure, roles=desk.people.roles)
     return Answer("", view=modals.reject(value))
 
 
 def withdraw_form(desk: Desk, value: str, actor: Actor) -> Answer:
     """The form that asks why a request is taken back."""
     with desk.transaction() as session:
-        approvals.check_may_withdraw(session, _number(value), actor=actor)
+        approvals.check_may_withdraw(session, id_of(value), actor=actor)
     return Answer("", view=modals.reject(value, verb="Withdraw"))
 
 
 def break_glass_form(desk: Desk, value: str, actor: Actor) -> Answer:
     """The form in which an owner carries a request out without its approvals."""
     number, _, shown = value.partition(":")
-    return glass.form(desk, _number(number), actor, shown=shown)
-
-
-def break_glass(desk: Desk, value: str, reason: str, actor: Actor) -> Answer:
-    """Carry out what the form showed, without its approvals."""
-    number, _, shown = value.partition(":")
-    return glass.submit(desk, _number(number), shown, reason, actor)
+    return glass.form(desk, id_of(number), actor, shown=shown)
 
 
 def sign_safety_form(desk: Desk, value: str, actor: Actor) -> Answer:
     """The form in which an owner signs for what a request starts."""
-    return safety.form(desk, _number(value), actor)
-
-
-def sign_safety(desk: Desk, value: str, values: Mapping[str, Any], actor: Actor) -> Answer:
-    """Sign for what a request starts."""
-    return safety.submit(desk, _number(value), values, actor)
+    return safety.form(desk, id_of(value), actor)
 
 
 # --- On the card of a rollout ---------------------------------------------------------------------------------------
@@ -103,7 +86,7 @@ def ask_step(desk: Desk, value: str, actor: Actor) -> Answer:
     """Ask for what a card recommends; the verdict is looked at again."""
     number, _, asked = value.partition(":")
     with desk.reading() as session:
-        shown = rollout_cards.rollout_card(session, _number(number), terms=desk.settings.terms)
+        shown = rollout_cards.rollout_card(session, id_of(number), terms=desk.settings.terms)
     if shown.candidate is None:
         raise Refused(f"{shown.variant} has no traffic any more.")
     action = shown.candidate.decision.action
@@ -117,7 +100,7 @@ def ask_step(desk: Desk, value: str, actor: Actor) -> Answer:
 def why(desk: Desk, value: str, actor: Actor) -> Answer:
     """Everything behind the verdict on a rollout."""
     with desk.reading() as session:
-        found = rollouts.one(session, _number(value))
+        found = rollouts.one(session, id_of(value))
         if found.ended_at is not None:
             raise Refused(f"{found.variant} has no traffic any more; the history shows what was decided.")
         card = rollout_cards.why_card(session, found.experiment_id, found.variant_id, terms=desk.settings.terms)
@@ -127,7 +110,7 @@ def why(desk: Desk, value: str, actor: Actor) -> Answer:
 def chart(desk: Desk, value: str, actor: Actor) -> Answer:
     """The charts of a rollout."""
     with desk.reading() as session:
-        found = rollouts.one(session, _number(value))
+        found = rollouts.one(session, id_of(value))
         card = chart_cards.chart_card(session, found.experiment_id, found.variant_id, terms=desk.settings.terms)
     return charts.answer(card, desk.command)
 
@@ -135,7 +118,7 @@ def chart(desk: Desk, value: str, actor: Actor) -> Answer:
 def history(desk: Desk, value: str, actor: Actor) -> Answer:
     """What happened in the experiment of a rollout."""
     with desk.transaction() as session:
-        found = rollouts.one(session, _number(value))
+        found = rollouts.one(session, id_of(value))
         lines, tenures = cards.history(session, found.experiment_id), cards.tenures(session, found.experiment_id)
     return history_screens.history(lines, tenures, lines[0].experiment or "?" if lines else found.variant)
 
@@ -143,26 +126,8 @@ def history(desk: Desk, value: str, actor: Actor) -> Answer:
 def hold_form(desk: Desk, value: str, actor: Actor) -> Answer:
     """The form that asks how long a rollout is held, and why."""
     with desk.transaction() as session:
-        found = rollouts.one(session, _number(value))
+        found = rollouts.one(session, id_of(value))
         return Answer("", view=modals.hold(found.id, found.variant, is_held=rollouts.is_held(session, found)))
-
-
-def hold(desk: Desk, value: str, length: timedelta, reason: str, actor: Actor) -> Answer:
-    """Put a rollout on hold, or lift it."""
-    sure = desk.people.checked(actor)
-    with desk.transaction() as session:
-        found = rollouts.one(session, _number(value))
-        desk.check_may_act(find_experiment(session, found.experiment_id).name, sure)
-        until = db.now_of(session) + length
-        held = rollouts.hold(
-            session,
-            experiment=found.experiment_id,
-            variant=found.variant_id,
-            until=until,
-            reason=reason,
-            by=actor.id,
-        )
-        return screens.held(held.variant, held.hold_until)
 
 
 # --- On the card of an alert ----------------------------------------------------------------------------------------
@@ -174,7 +139,7 @@ def _confirm(desk: Desk, value: str, actor: Actor, scope: Scope) -> Answer:
     with desk.transaction() as session:
         decided = approvals.confirm(
             session,
-            _number(number),
+            id_of(number),
             scope=scope,
             shown=shown,
             actor=sure,
@@ -203,10 +168,10 @@ def alert_snooze(desk: Desk, value: str, actor: Actor) -> Answer:
     sure = desk.people.checked(actor)
     with desk.transaction() as session:
         now = db.now_of(session)
-        _, place = alerts.open_one(session, _number(number))
+        _, place = alerts.open_one(session, id_of(number))
         desk.check_may_act(place.name, sure)
         until = now + length if length else calendar.next_morning(desk.settings.schedule_of(place.name), now)
-        alerts.snooze(session, _number(number), by=actor.id, until=until)
+        alerts.snooze(session, id_of(number), by=actor.id, until=until)
     return blocks.plain(
         f":sleeping: Alert {number} rests until {blocks.moment(until)}. Its card goes on showing how it stands."
     )
@@ -216,24 +181,14 @@ def dismiss_form(desk: Desk, value: str, actor: Actor) -> Answer:
     """The form that asks why an alert is no reason to act."""
     sure = desk.people.checked(actor)
     with desk.transaction() as session:
-        _, place = alerts.open_one(session, _number(value))
+        _, place = alerts.open_one(session, id_of(value))
         desk.check_may_act(place.name, sure)
     return Answer("", view=modals.dismiss(value))
 
 
-def dismiss(desk: Desk, value: str, reason: str, actor: Actor) -> Answer:
-    """End an alert as no reason to act."""
-    sure = desk.people.checked(actor)
-    with desk.transaction() as session:
-        _, place = alerts.open_one(session, _number(value))
-        desk.check_may_act(place.name, sure)
-        alerts.dismiss(session, _number(value), by=actor.id, reason=reason)
-    return blocks.plain(f":no_bell: Alert {value} is dismissed. The same cause stays quiet for a day at these shares.")
-
-
 def alert_stop(desk: Desk, value: str, actor: Actor) -> Answer:
     """Stop the countdown at whose end the candidate would return by itself."""
-    return safety.stop(desk, _number(value), actor)
+    return safety.stop(desk, id_of(value), actor)
 
 
 # --- On the card of a discrepancy -----------------------------------------------------------------------------------
@@ -244,7 +199,7 @@ def _settle(desk: Desk, value: str, actor: Actor, way: settling.Way) -> Answer:
     sure, terms = desk.people.checked(actor), desk.settings.terms
     with desk.transaction() as session:
         said = settling.settle(
-            session, _number(number), way, shown=shown, actor=sure, roles=desk.people.roles, terms=terms
+            session, id_of(number), way, shown=shown, actor=sure, roles=desk.people.roles, terms=terms
         )
     return blocks.literal(said)
 

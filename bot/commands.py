@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Literal
 
 from bot import (
@@ -18,12 +16,14 @@ from bot import (
     glass,
     history_screens,
     modals,
+    policy_versions,
     safety,
     screens,
     verdicts,
 )
 from bot.blocks import Answer
 from bot.desk import Desk
+from bot.verbs import Verb, Verbs, known, manual, summary, usage
 from bot.words import Missing, Words, length, share
 from core import (
     alert_cards,
@@ -56,7 +56,7 @@ def help_(desk: Desk, words: Words, actor: Actor, verbs: Verbs | None = None) ->
     help [verb]"""
     verb, verbs = words.maybe(0), verbs or VERBS
     if verb:
-        return blocks.plain(_manual(known(verb, verbs), desk.command, verbs))
+        return blocks.plain(manual(known(verb, verbs), desk.command, verbs))
     lines = [f"`{desk.command} {usage(n, verbs)}`  {summary(n, verbs)}" for n in verbs]
     intro = "I take models from trained to production, step by step, with people approving."
     return Answer(intro, [blocks.section(intro), blocks.section("\n".join(lines))])
@@ -197,18 +197,18 @@ def policy(desk: Desk, words: Words, actor: Actor) -> Answer:
     """Create the next version of a policy from a candidate model version.
     policy [POLICY MODEL VERSION [KEY=VALUE …]] [because REASON TO OVERRIDE]"""
     if not words.names:
-        return Answer("", view=modals.loading("New policy version", "message"), fill=modals.policy)
-    fields, create = words.without("new")[1], words.without("new")[0]
+        return Answer("", view=policy_versions.loading(), fill=policy_versions.form)
+    create, fields = words.without("new")
     name, model, version = (fields.at(i, what) for i, what in enumerate(("policy", "model", "model version")))
-    made = modals.PolicyWish(
+    made = policy_versions.PolicyWish(
         policy=name,
         model=model,
         version=version.lower().removeprefix("v"),
-        config=modals.config_from_pairs(fields.names[3:]),
+        config=policy_versions.config_from_pairs(fields.names[3:]),
         is_new=create,
         override=words.reason,
     )
-    return modals.create_policy_version(desk, made, actor)
+    return policy_versions.create(desk, made, actor)
 
 
 def _set_status(desk: Desk, words: Words, actor: Actor, status: Literal["active", "paused"]) -> Answer:
@@ -367,31 +367,12 @@ def retire(desk: Desk, words: Words, actor: Actor) -> Answer:
     retire EXPERIMENT [delete] [because REASON]"""
     instead, words = words.without("instead")
     delete, rest = words.without("delete")
-    name, mode = rest.at_most(1).at(0, "experiment"), _MODES[delete]
+    name = rest.at_most(1).at(0, "experiment")
+    mode: Literal["archive", "delete"] = "delete" if delete else "archive"
     return _ask(desk, Ask("retire", name, reason=words.reason, mode=mode, replaces=instead), actor)
 
 
-_MODES: Mapping[bool, Literal["archive", "delete"]] = {False: "archive", True: "delete"}
-
-
 # --- The table ------------------------------------------------------------------------------------------------------
-
-Function = Callable[[Desk, Words, Actor], Answer]
-
-
-@dataclass(frozen=True)
-class Verb:
-    """One verb: its function, and whether it may take longer than an acknowledgement should."""
-
-    run: Function
-    is_slow: bool = False
-    says_first: Callable[[Words], str | None] = lambda words: None
-    """What is said before it is run, where somebody would wonder whether anything happens."""
-    has_form: bool = False
-    """Typed alone it opens a form, which cannot wait: Slack lets go of the trigger after 3 s."""
-
-
-Verbs = Mapping[str, Verb]
 
 VERBS: Verbs = {
     "help": Verb(help_),
@@ -433,55 +414,3 @@ def extended(more: Verbs) -> Verbs:
 
     verbs["help"] = Verb(help_to_all)
     return verbs
-
-
-def is_slow(verb: str, words: Words, verbs: Verbs) -> bool:
-    """Whether it may take longer than an acknowledgement should, as far as one knows before it is run."""
-    found = verbs.get(verb)
-    return found is not None and found.is_slow and bool(words.names or not found.has_form)
-
-
-def first_words(verb: str, words: Words, verbs: Verbs) -> str | None:
-    """What is said at once where an answer takes long; None where nothing is."""
-    found = verbs.get(verb)
-    return found.says_first(words) if found else None
-
-
-def summary(verb: str, verbs: Verbs) -> str:
-    """The first line of a verb's help."""
-    return (verbs[verb].run.__doc__ or "").splitlines()[0]
-
-
-def usage(verb: str, verbs: Verbs) -> str:
-    """The second line of a verb's help: how it is typed."""
-    return (verbs[verb].run.__doc__ or "").splitlines()[1].strip()
-
-
-def _manual(verb: str, command: str, verbs: Verbs) -> str:
-    return f"{summary(verb, verbs)}\n`{command} {usage(verb, verbs)}`"
-
-
-def known(verb: str, verbs: Verbs) -> str:
-    """The verb as it stands in the table.
-
-    Raises:
-        Refused: where there is none, with the nearest.
-    """
-    if verb in verbs:
-        return verb
-    near = difflib.get_close_matches(verb, verbs, n=1, cutoff=0.5)
-    hint = f"Did you mean `{near[0]}`?" if near else "Type `help` to see them all."
-    raise Refused(f"I do not know the verb `{verb[:40]}`. {hint}")
-
-
-def run(verb: str, desk: Desk, words: Words, actor: Actor, verbs: Verbs) -> Answer:
-    """Runs a verb; where a name is missing, the refusal shows how the verb is typed.
-
-    Raises:
-        Refused: where the verb is unknown, or it refuses.
-    """
-    name = known(verb, verbs)
-    try:
-        return verbs[name].run(desk, words, actor)
-    except Missing as missing:
-        raise Refused(f"{missing} Type it like this: {desk.command} {usage(name, verbs)}") from None

@@ -18,17 +18,18 @@ from bot.desk import Desk
 from core import (
     alert_cards,
     alerts,
-    approvals,
     cards,
     digests,
     discrepancies,
     freezes,
     outbox,
+    redrawing,
     rollout_cards,
     rollouts,
     settling,
     stages,
     trace,
+    watching,
 )
 from core.db import Session
 from core.errors import Refused
@@ -68,7 +69,7 @@ def reminder(client: WebClient, desk: Desk, session: Session, due: Due) -> None:
 
 def redraw(client: WebClient, desk: Desk, session: Session, due: Due) -> None:
     """A request whose card does not hold any more is measured anew."""
-    approvals.redraw(session, due.payload["request"], terms=desk.settings.terms)
+    redrawing.redraw(session, due.payload["request"], terms=desk.settings.terms)
 
 
 def notice(client: WebClient, desk: Desk, session: Session, due: Due) -> None:
@@ -196,7 +197,7 @@ def follow(client: WebClient, desk: Desk, session: Session, due: Due) -> None:
         place = find_experiment(session, uuid.UUID(due.payload["experiment"]), lock=False)
     except Refused:
         return  # it was deleted meanwhile
-    alerts.watch(session, {place.id: desk.talk(place.name)}, terms=desk.settings.terms)
+    watching.watch(session, {place.id: desk.talk(place.name)}, terms=desk.settings.terms)
 
 
 def frozen(client: WebClient, desk: Desk, session: Session, due: Due) -> None:

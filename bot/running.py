@@ -24,6 +24,7 @@ from bot.people import People
 from bot.pulse import Pulse
 from bot.socketmode import SocketMode
 from bot.tell import LOST
+from bot.verbs import Verbs
 from core import ledger, policies, registry, trace
 from core.db import BACKGROUND_MS, Engine
 from core.errors import Refused
@@ -46,7 +47,7 @@ def running(
     engine: Engine,
     settings: Settings,
     *,
-    verbs: commands.Verbs = commands.VERBS,
+    verbs: Verbs = commands.VERBS,
     stopping: threading.Event | None = None,
     pulse: Pulse | None = None,
 ) -> Iterator[App]:

@@ -20,7 +20,20 @@ from apscheduler.triggers.interval import IntervalTrigger
 from bot.desk import Desk
 from bot.leading import leading
 from bot.pools import Pool
-from core import alerts, approvals, audit, countdowns, db, digests, discrepancies, freezes, rollup, steps, trace
+from core import (
+    alerts,
+    approvals,
+    audit,
+    countdowns,
+    db,
+    digests,
+    discrepancies,
+    freezes,
+    rollup,
+    steps,
+    trace,
+    watching,
+)
 from core.db import Session
 from core.errors import RegistryUnavailable
 from core.leader import Leadership, NotLeading
@@ -117,7 +130,7 @@ def watch(desk: Desk) -> None:
     with desk.transaction() as session:
         alerts.end_deleted(session)
         wanted = digests.watched(session)
-    _each(desk, wanted, partial(alerts.watch, terms=desk.settings.terms))
+    _each(desk, wanted, partial(watching.watch, terms=desk.settings.terms))
 
 
 def seal(desk: Desk) -> None:

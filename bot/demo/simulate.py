@@ -14,11 +14,11 @@ from sqlalchemy import func, select, text
 
 from bot import blocks, commands, schedule
 from bot.blocks import Answer
-from bot.commands import Verb
 from bot.demo import clock, history
 from bot.demo.outcomes import AssignmentRow, EventRow, write_assignments, write_events
 from bot.demo.traffic import Running, Traffic, new_id
 from bot.desk import Desk
+from bot.verbs import Verb, Verbs
 from bot.words import Missing, Words
 from core import db, recommendations, rollup
 from core.db import Session
@@ -199,7 +199,7 @@ class Simulation:
         return (datetime.fromtimestamp(at, UTC) for at in np.sort(times).tolist())
 
 
-def verbs(simulation: Simulation) -> commands.Verbs:
+def verbs(simulation: Simulation) -> Verbs:
     """All verbs, and the demo's own."""
     return commands.extended({"simulate": Verb(simulation.run, is_slow=True, says_first=_says_first)})
 

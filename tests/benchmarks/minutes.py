@@ -25,7 +25,7 @@ from sqlalchemy import Engine, select, text
 
 from bot.demo import clock
 from bot.demo.outcomes import WORSE_ACCEPTANCE, WORSE_INTERVENTION, WORSE_LATENCY, EventRow, write_events
-from core import alerts, db
+from core import db, watching
 from core import steps as allocation_steps
 from core.rules.decision import Terms
 from core.tables import Alert, AllocationStep, Experiment
@@ -109,7 +109,7 @@ def _live(engine: Engine, rollouts: Sequence[Rollout], lasts: timedelta, terms: 
             write_events(session, (_row(each, now + (each["timestamp"] - now) * (lasts / DAY)) for each in happened))
     roll_up(engine)
     with db.transaction(engine, patience_ms=60_000) as session:
-        alerts.watch(session, {one.experiment: TALK for one in rollouts}, terms=terms)
+        watching.watch(session, {one.experiment: TALK for one in rollouts}, terms=terms)
 
 
 def _note_alerts(engine: Engine, rollouts: Sequence[Rollout]) -> None:

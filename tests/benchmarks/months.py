@@ -27,13 +27,14 @@ from mlflow import MlflowClient
 from slack_sdk import WebClient
 from sqlalchemy import Engine, select, text
 
-from bot import commands, running, schedule, words
+from bot import running, schedule, verbs, words
 from bot.channels import Channels
 from bot.demo import clock, models, planner, simulate
 from bot.demo.planner import Behaviour
 from bot.demo.traffic import Traffic
 from bot.desk import Desk
 from bot.people import People
+from bot.verbs import Verbs
 from core import db, registry
 from core.rules.approval import Actor
 from core.settings import AlertsSection
@@ -144,7 +145,7 @@ class Month:
 
     engine: Engine
     desk: Desk
-    verbs: commands.Verbs
+    verbs: Verbs
     alice: Person
     bob: Person
     carol: Person
@@ -198,7 +199,7 @@ def _approved(month: Month, said: str) -> None:
 
 def _simulate(month: Month, what: str) -> None:
     verb, rest = words.parse(f"simulate {what}")
-    commands.run(verb, month.desk, rest, Actor(month.alice.id), month.verbs)
+    verbs.run(verb, month.desk, rest, Actor(month.alice.id), month.verbs)
 
 
 def _has_button(message: Mapping[str, Any], label: str) -> bool:

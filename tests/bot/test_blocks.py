@@ -21,8 +21,8 @@ from bot import (
     blocks,
     discrepancy_screens,
     explain_screens,
+    fields,
     history_screens,
-    modals,
     request_screens,
     rollout_screens,
     screens,
@@ -455,8 +455,8 @@ def test_refusals_are_shown_letter_by_letter(name: str) -> None:
 @quick
 @given(st.lists(names, min_size=1, max_size=30))
 def test_forms(found: list[str]) -> None:
-    options = [modals._option(modals._both(name, "in", name), str(n)) for n, name in enumerate(found * 10)]
-    form = modals.modal("Roll back", "rollback", [modals._select("variant", "What", options)], submit="Ask")
+    options = [fields.option(fields.both(name, "in", name), str(n)) for n, name in enumerate(found * 10)]
+    form = fields.modal("Roll back", "rollback", [fields.select("variant", "What", options)], submit="Ask")
     check_view(form, "modal")
 
 

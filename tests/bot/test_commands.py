@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, text
 
-from bot import commands, words
+from bot import commands, verbs, words
 from core.errors import Refused
 from tests.bot.acts import answer
 from tests.bot.conftest import APPROVALS, ROLLOUTS, Bot
@@ -161,7 +161,7 @@ def test_help_explains_each_verb(bot: Bot, alice: Person) -> None:
     for verb in commands.VERBS:
         assert f"/rollout {verb}" in everything
         explained = answer(alice, f"help {verb}")
-        assert explained.startswith(commands.summary(verb, commands.VERBS))
+        assert explained.startswith(verbs.summary(verb, commands.VERBS))
         assert f"`/rollout {verb}" in explained
     assert "Did you mean promote?" in plain(answer(alice, "help promot"))
 

@@ -14,7 +14,7 @@ from sqlalchemy import Engine, select, text
 from sqlalchemy.orm import Session
 
 from bot.demo import clock
-from core import alerts, approvals, db, outbox, plans, requests, rollup, stages
+from core import approvals, db, outbox, plans, redrawing, requests, rollup, stages, watching
 from core.registry import Registry
 from core.rollouts import Talk
 from core.rules.approval import Actor, Roles
@@ -98,7 +98,7 @@ def change(engine: Engine, action: str, actor: Actor = BOB, **wish: Any) -> int:
 def redraw(engine: Engine, number: int) -> None:
     """What a click on an outdated card asks for: it is measured anew."""
     with db.transaction(engine, patience_ms=30_000) as session:
-        approvals.redraw(session, number, terms=TERMS)
+        redrawing.redraw(session, number, terms=TERMS)
 
 
 def shares(engine: Engine) -> dict[str, Decimal]:
@@ -230,7 +230,7 @@ def goes_wrong(engine: Engine) -> None:
 def watch(engine: Engine, talk: Talk = TALK) -> list[Alert]:
     """One look for trouble; the alerts that are open then."""
     with db.transaction(engine, patience_ms=30_000) as session:
-        return alerts.watch(session, {place(session).id: talk}, terms=TERMS)
+        return watching.watch(session, {place(session).id: talk}, terms=TERMS)
 
 
 def long_ago(session: Session, days: float) -> datetime:

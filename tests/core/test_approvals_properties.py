@@ -19,7 +19,7 @@ from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session
 
 from bot.demo import clock
-from core import approvals, cards, db, requests
+from core import approvals, cards, db, redrawing, requests
 from core.errors import Refused
 from core.plans import Ask
 from core.rules.approval import Actor, Quorums, Roles
@@ -315,7 +315,7 @@ class Approvals(RuleBasedStateMachine):
             for number in approvals.overdue(session):
                 approvals.expire(session, number)
             for number in self.states():
-                approvals.redraw(session, number, terms=self.terms)
+                redrawing.redraw(session, number, terms=self.terms)
 
     # --- What holds always ------------------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import Engine, select, text
 
 from bot.demo import clock
-from core import alerts, db, digests, experiments, rollout_cards, rollouts
+from core import db, digests, experiments, rollout_cards, rollouts, watching
 from core.errors import Refused
 from core.rollouts import Talk
 from core.rules.calendar import Schedule
@@ -220,7 +220,7 @@ def test_a_rollback_ends_the_card(running: Engine) -> None:
     steps.change(running, "rollback", reason="bugs")
     with db.transaction(running) as session:
         assert digests.watched(session)
-        alerts.watch(session, {steps.place(session).id: NINE}, terms=TERMS)
+        watching.watch(session, {steps.place(session).id: NINE}, terms=TERMS)
         card = rollout_cards.rollout_card(session, 1, terms=TERMS)
     assert (card.candidate, card.ending) == (None, "rollback")
     assert card.ended_at is not None

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, text
 
-from core import approvals, db, plans, recommendations, replays, requests, rollout_cards
+from core import approvals, db, plans, recommendations, redrawing, replays, requests, rollout_cards
 from core.errors import Refused
 from core.rules.decision import AllTerms
 from core.settings import Settings
@@ -71,9 +71,9 @@ def test_it_joins_at_its_first_step_with_as_many_approvals_as_it_takes_there(des
 def test_a_card_is_drawn_anew_for_as_many_approvals_as_it_takes_there_by_now(desk: Engine) -> None:
     number = ask(desk, "start", OF_ANOTHER).id
     with db.transaction(desk) as session:
-        approvals.redraw(session, number, terms=OF_ANOTHER)
+        redrawing.redraw(session, number, terms=OF_ANOTHER)
         assert session.get_one(Request, number).needed == 1
-        approvals.redraw(session, number, terms=TERMS)
+        redrawing.redraw(session, number, terms=TERMS)
         assert session.get_one(Request, number).needed == 2
 
 

@@ -10,7 +10,7 @@ import pytest
 from slack_sdk import WebClient
 from sqlalchemy import Engine, select, text
 
-from bot import commands, running, schedule, words
+from bot import commands, running, schedule, verbs, words
 from bot.blocks import Answer
 from bot.channels import Channels
 from bot.demo import breakfast, clock, simulate, world
@@ -100,7 +100,7 @@ def table(lived: Engine, configured: Settings, web: WebClient) -> Desk:  # noqa:
 
 def does(simulation: Simulation, table: Desk, typed: str) -> Answer:
     verb, rest = words.parse(f"simulate {typed}")
-    return commands.run(verb, table, rest, ALICE, simulate.verbs(simulation))
+    return verbs.run(verb, table, rest, ALICE, simulate.verbs(simulation))
 
 
 def stands(engine: Engine) -> Standing:
@@ -221,4 +221,4 @@ def test_the_demo_has_the_verb_and_others_have_not(
         alice.waits_for("A day has passed", ROLLOUTS)
         assert "is worse from now on" in answer(alice, "simulate regression")
     with pytest.raises(Refused, match="I do not know the verb `simulate`"):
-        commands.known("simulate", commands.VERBS)
+        verbs.known("simulate", commands.VERBS)

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from slack_bolt import App
 from sqlalchemy import Engine
 
-from bot import app, buttons, logs
+from bot import buttons, logs
 from bot.sandbox import Sandbox
+from bot.submissions import FORMS
 from core import trace
 from tests.bot.test_logs import Kept, kept  # noqa: F401 - a fixture
 from tests.hostile.strategies import jsons, texts, tried
@@ -59,13 +60,13 @@ def test_what_people_write_is_not_logged(
     url = f"{sandbox.url}/response/a-secret-address"
     about = json.dumps({"id": "1", "response_url": url, "channel": "C1", "user": bob.id})
     form = {"id": "V1", "type": "modal", "private_metadata": about, "state": {"values": state}}
-    for callback in (*app.FORMS, "policy", "unknown"):
+    for callback in (*FORMS, "policy", "unknown"):
         sent(dispatched, team, "view_submission", bob.id, view=form | {"callback_id": callback})
     place = {"channel": {"id": "C1"}, "response_url": url, "container": {}}
     click = {"block_id": "b", "type": "button", "value": f"1:{SAID}"}
     for action in (*buttons.BUTTONS, "unknown"):
         sent(dispatched, team, "block_actions", bob.id, actions=[click | {"action_id": action}], **place)
-    expected = {"form": len(app.FORMS) + 1, "click": len(buttons.BUTTONS), "unknown click": 1}
+    expected = {"form": len(FORMS) + 1, "click": len(buttons.BUTTONS), "unknown click": 1}
     waits_until(lambda: Counter(line["message"] for line in kept.lines) >= Counter(expected), 30, str(expected))
     everything = json.dumps(kept.lines)
     found = [word for word in (SAID, "a-secret-address", "xoxb-", "xapp-", "postgresql://") if word in everything]

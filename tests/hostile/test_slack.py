@@ -15,8 +15,9 @@ from slack_bolt import App, BoltRequest, BoltResponse
 from slack_sdk import WebClient
 from sqlalchemy import Engine, text
 
-from bot import app, buttons, running
+from bot import buttons, running
 from bot.sandbox import Sandbox
+from bot.submissions import FORMS
 from core.settings import Settings
 from tests.bot.acts import told
 from tests.bot.conftest import Bot
@@ -114,7 +115,7 @@ abouts = st.one_of(
 
 
 @tried
-@given(callback=st.sampled_from([*app.FORMS, "policy"]), state=values, about=abouts)
+@given(callback=st.sampled_from([*FORMS, "policy"]), state=values, about=abouts)
 def test_whatever_a_form_holds(
     dispatched: App, team: str, desk: Engine, bob: Person, caplog: pytest.LogCaptureFixture,
     callback: str, state: Any, about: str,
