@@ -94,7 +94,7 @@ def ask_step(desk: Desk, value: str, actor: Actor) -> Answer:
         raise Refused(f"By now the verdict is {action}: {shown.candidate.decision.why}")
     reason = shown.candidate.decision.why if action == "rollback" else None
     wish = Ask(action, shown.experiment, reason=reason, variant=shown.variant)
-    return asking.ask(desk, wish, actor)
+    return asking.ask(desk, wish, actor, is_slow=True)
 
 
 def why(desk: Desk, value: str, actor: Actor) -> Answer:

@@ -48,15 +48,33 @@ FINISH_S = 3.0
 
 def request_card(client: WebClient, desk: Desk, session: Session, due: Due) -> None:
     """The card of a request stands in the approvals channel as the request is now."""
-    if due.request_id is None:
-        raise LookupError("a card belongs to a request")
-    card = cards.request_card(session, due.request_id)
+    number = due.payload.get("request", due.request_id)  # the release before names it in the row alone
+    key = outbox.card_key(number)
+    if not cards.has_request(session, number):
+        return _deleted(client, session, number, key)
+    card = cards.request_card(session, number)
     frozen = cards.request_frozen(session, card.id, terms=desk.settings.terms)
     eligible, owners = desk.people.eligible(card.experiment, card.requester), desk.people.owners_of(card.experiment)
     answer = request_screens.request(card, eligible, frozen, has_owners=bool(owners))
-    is_first = due.key == f"card:{due.request_id}:opened" and not due.is_retry
-    key, channel = outbox.card_key(due.request_id), desk.settings.slack.approvals_channel
-    posting.stand(client, desk, session, key, channel, answer, is_first=is_first)
+    is_first = due.key == f"card:{number}:opened" and not due.is_retry
+    posting.stand(client, desk, session, key, desk.settings.slack.approvals_channel, answer, is_first=is_first)
+
+
+def _deleted(client: WebClient, session: Session, number: int, key: str) -> None:
+    place = cards.place_of(session, key)
+    if place is not None:
+        posting.redraw(client, place, request_screens.deleted(number))
+        cards.forget_place(session, key)
+
+
+def _of_request(handler: ChatHandler) -> ChatHandler:
+    """What is about a request that was deleted with its experiment is not needed any more."""
+
+    def handled(client: WebClient, desk: Desk, session: Session, due: Due) -> None:
+        if cards.has_request(session, due.payload["request"]):
+            handler(client, desk, session, due)
+
+    return handled
 
 
 def reminder(client: WebClient, desk: Desk, session: Session, due: Due) -> None:
@@ -211,10 +229,10 @@ def frozen(client: WebClient, desk: Desk, session: Session, due: Due) -> None:
 ChatHandler = Callable[[WebClient, Desk, Session, Due], None]
 URGENT: Mapping[str, ChatHandler] = {
     "card": request_card,
-    "redraw": redraw,
-    "reminder": reminder,
+    "redraw": _of_request(redraw),
+    "reminder": _of_request(reminder),
     "notice": notice,
-    "glass": glass,
+    "glass": _of_request(glass),
     "alert": alert_card,
     "discrepancy": discrepancy_card,
     "escalation": escalation,

@@ -210,6 +210,12 @@ def request(
     return Answer(f"#{card.id} {escaped(title(card))}: {state}", fitted(blocks, last=last))
 
 
+def deleted(number: int) -> Answer:
+    """What stays of a card whose request was deleted with its experiment."""
+    words = f"#{number} was closed: its experiment was deleted. The record keeps what was asked and decided."
+    return Answer(words, [section(f":wastebasket: {words}")])
+
+
 def reminder(card: RequestCard, eligible: Sequence[str]) -> Answer:
     """What is said in the thread of a card before its request expires."""
     text = f":hourglass: #{card.id}, asked by {person(card.requester)}, expires {moment(card.expires_at)}."

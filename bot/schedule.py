@@ -29,6 +29,7 @@ from core import (
     digests,
     discrepancies,
     freezes,
+    outbox,
     rollup,
     steps,
     trace,
@@ -201,6 +202,7 @@ def reconcile(desk: Desk) -> None:
     """What others changed after it was decided, in the database or in the registry, is noticed and told."""
     with desk.transaction(patience_ms=db.BACKGROUND_MS) as session:
         discrepancies.send_back_stranded(session)
+        outbox.put_cards_of_deleted(session)
         experiments, models = discrepancies.suspects(session), discrepancies.models(session)
     for experiment in experiments:
         _apart(desk, f"experiment {experiment}", partial(discrepancies.compare, experiment_id=experiment))

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from bot import blocks, glass, modals, request_screens, safety, screens
+from bot import asking, blocks, glass, modals, safety, screens
 from bot.blocks import Answer
 from bot.buttons import id_of
 from bot.desk import Desk
 from bot.fields import Values
-from core import alerts, approvals, cards, db, requests, rollouts
-from core.plans import Ask
+from core import alerts, approvals, db, rollouts
 from core.rules.approval import Actor
 from core.variants import find_experiment
 
@@ -27,24 +26,16 @@ class Form:
     field: str
 
 
-def _ask(desk: Desk, wish: Ask, actor: Actor) -> Answer:
-    """Opens the request that a form describes."""
-    with desk.transaction() as session:
-        requests.check_may_ask(session, wish, actor=actor, roles=desk.people.roles)
-        request = requests.ask(session, wish, requester=actor.id, terms=desk.settings.terms)
-        return request_screens.asked(cards.request_card(session, request.id), desk.approvals)
-
-
 def start(desk: Desk, values: Values, about: About, actor: Actor) -> Answer:
     """Ask for a candidate to join an experiment."""
-    return _ask(desk, modals.read_start(values), actor)
+    return asking.ask(desk, modals.read_start(values), actor, is_slow=False)
 
 
 def rollback(desk: Desk, values: Values, about: About, actor: Actor) -> Answer:
     """Ask for traffic to go back to the baseline."""
     with desk.transaction() as session:
         wish = modals.read_rollback(values, session)
-    return _ask(desk, wish, actor)
+    return asking.ask(desk, wish, actor, is_slow=False)
 
 
 def reject(desk: Desk, values: Values, about: About, actor: Actor) -> Answer:

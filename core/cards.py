@@ -9,7 +9,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from core import freezes, ledger, outbox, plans, signatures
@@ -134,6 +134,11 @@ def _approvals(session: Session, request: Request) -> tuple[str, ...]:
         Approval.request_id == request.id, Approval.mark == request.mark, Approval.decision == "approve"
     )
     return tuple(session.scalars(query.order_by(Approval.at, Approval.person)))
+
+
+def has_request(session: Session, request_id: int | None) -> bool:
+    """False where there was never one of that number, or it was deleted with its experiment."""
+    return session.get(Request, request_id, populate_existing=True) is not None if request_id else False
 
 
 def request_card(session: Session, request_id: int) -> RequestCard:
@@ -317,6 +322,11 @@ def places_of(session: Session, prefix: str) -> list[Place]:
 def has_stood(session: Session, prefix: str) -> bool:
     """True where a message with a key that begins like this was ever posted."""
     return session.scalar(select(Message.key).where(Message.key.startswith(prefix)).limit(1)) is not None
+
+
+def forget_place(session: Session, key: str) -> None:
+    """What was posted there is drawn no more."""
+    session.execute(delete(Message).where(Message.key == key))
 
 
 def remember_place(session: Session, key: str, place: Place) -> None:

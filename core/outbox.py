@@ -8,14 +8,14 @@ import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import Engine, delete, func, or_, select, text, update
+from sqlalchemy import Engine, delete, exists, func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import distinct_on, insert
 from sqlalchemy.orm import Session
 
 from core import db, trace
-from core.tables import Effect
+from core.tables import Effect, Message, Request
 
 log = logging.getLogger(__name__)
 
@@ -185,14 +185,25 @@ def _postpone(session: Session, due: Due, error: Exception, pause_s: float | Non
     return pause
 
 
+CARD: Final = "request:"
+
+
 def card_key(request_id: int) -> str:
     """The key of the message in which the card of a request stands."""
-    return f"request:{request_id}"
+    return f"{CARD}{request_id}"
 
 
 def put_card(session: Session, *, request_id: int, why: str) -> None:
     """Asks for the card of a request to be redrawn; `why` names the occasion, once each."""
-    put(session, kind="card", subject=card_key(request_id), key=f"card:{request_id}:{why}", request_id=request_id)
+    key = f"card:{request_id}:{why}"
+    put(session, kind="card", subject=card_key(request_id), key=key, request_id=request_id, request=request_id)
+
+
+def put_cards_of_deleted(session: Session) -> None:
+    """Asks for the cards of requests that were deleted, with their experiment, to come to their end."""
+    is_there = exists().where(Message.key == func.concat(CARD, Request.id))
+    for key in session.scalars(select(Message.key).where(Message.key.startswith(CARD), ~is_there)):
+        put(session, kind="card", subject=key, key=f"{key}:deleted", request=int(key.removeprefix(CARD)))
 
 
 def put_notice(session: Session, *, ledger_id: int) -> None:

@@ -53,6 +53,11 @@ def _said(words: str | None) -> str | None:
     return (words or "").strip() or None
 
 
+def is_measured(wish: Ask) -> bool:
+    """True where a request rests on a look at the numbers, which takes longer than people wait for an answer."""
+    return plans.ACTIONS[wish.action].is_measured
+
+
 def measure(session: Session, wish: Ask, *, terms: AllTerms) -> None:
     """Makes the look that a request rests on, in a transaction of its own: what was looked at counts as looked at,
     also where the request is then refused.
@@ -61,8 +66,7 @@ def measure(session: Session, wish: Ask, *, terms: AllTerms) -> None:
         IsFrozen: where nothing is to be asked for at the moment.
     """
     check_not_frozen(session, find_experiment(session, wish.experiment, lock=False), wish.action, terms)
-    if plans.ACTIONS[wish.action].is_measured:
-        plans.look_at(session, wish, terms)
+    plans.look_at(session, wish, terms)
 
 
 def check_not_frozen(session: Session, place: Experiment, action: str, terms: AllTerms) -> None:

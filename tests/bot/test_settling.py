@@ -29,6 +29,20 @@ def reconciles(bot: Bot, desk: Engine, registry: Registry, configured: Settings,
     return lambda: schedule.run_now(table, "reconcile")
 
 
+def test_the_card_of_a_deleted_experiment_takes_no_clicks(
+    reconciles: Callable[[], None], desk: Engine, alice: Person, bob: Person
+) -> None:
+    card = ask(alice)
+    with desk.begin() as connection:
+        connection.execute(text("DELETE FROM exp.variants"))
+        connection.execute(text("DELETE FROM exp.experiments"))
+    reconciles()
+    there = redrawn(bob, card, "#1 was closed: its experiment was deleted")
+    assert [block["type"] for block in there["blocks"]] == ["section"]
+    reconciles()
+    waits_until(lambda: not waiting(desk), 15, "nothing to be left to do")
+
+
 def test_shares_edited_in_sql_are_put_back(
     reconciles: Callable[[], None], desk: Engine, alice: Person, bob: Person
 ) -> None:

@@ -389,6 +389,16 @@ def test_what_others_set_while_the_registry_was_away_is_left_alone(
     assert [card.kind for card in compare_model(mirrored, registry)] == ["tags", "alias"]
 
 
+def test_what_was_decided_reaches_the_registry_though_its_experiment_is_deleted(
+    mirrored: Engine, registry: Registry, client: MlflowClient
+) -> None:
+    change(mirrored, "promote", override=steps.BECAUSE)
+    others(mirrored, "DELETE FROM exp.variants; DELETE FROM exp.experiments")
+    deliver_registry(mirrored, registry)
+    assert (tags(client)["2"], tags(client)["3"], alias(client)) == ("archived", "production", "3")
+    assert compare_model(mirrored, registry) == []
+
+
 @pytest.mark.parametrize("told", [1, 2])
 def test_what_a_broken_off_attempt_wrote_is_nobody_elses(
     mirrored: Engine, registry: Registry, client: MlflowClient, told: int

@@ -1,0 +1,23 @@
+"""An effect outlives its request: what was decided before an experiment was deleted still reaches the registry.
+
+Revision ID: 0014
+"""
+
+from alembic import op
+
+revision = "0014"
+down_revision = "0013"
+branch_labels = None
+depends_on = None
+
+SCHEMA = """
+ALTER TABLE promotion.effects
+    DROP CONSTRAINT effects_request_id_fkey,
+    ADD CONSTRAINT effects_request_id_fkey FOREIGN KEY (request_id) REFERENCES promotion.requests (id)
+        ON DELETE SET NULL;
+CREATE INDEX effects_request_idx ON promotion.effects (request_id) WHERE request_id IS NOT NULL;
+"""
+
+
+def upgrade() -> None:
+    op.execute(SCHEMA)
