@@ -353,7 +353,12 @@ def check(arguments: argparse.Namespace) -> int:
 
     for library in ("slack_sdk", "urllib3"):  # they would say what the findings say
         logging.getLogger(library).setLevel(logging.CRITICAL)
-    found = settings.load(arguments.config)
+    try:
+        found = settings.load(arguments.config)
+    except Refused as refused:
+        if arguments.json:
+            print(findings.as_json(checks.unread(refused)))
+        raise
     file = arguments.config or Path(settings.CONFIG_FILE)
     seen = look.look(found, file if file.is_file() else None, lambda: datetime.now(UTC))
     lines = checks.lines(seen)

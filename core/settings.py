@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import copy
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo
 
-from pydantic import Field, ModelWrapValidatorHandler, SecretStr, ValidationError, model_validator
+from pydantic import Field, ModelWrapValidatorHandler, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 from pydantic_settings import (
     BaseSettings,
@@ -41,6 +42,12 @@ SECRETS_FOLDER = "/run/secrets"
 """Where containers find their secrets as files; the environment's PROMOTION_BOT_SECRETS names another folder."""
 
 
+_STORE = re.compile(r"(https?|(sqlite|postgresql|mysql|mssql)(\+\w+)?)://\S+|databricks(-uc)?(://.*)?", re.IGNORECASE)
+NO_STORE = (
+    "this has to begin with http:// or https://, name a database (sqlite:///, postgresql://, mysql://, mssql://), or "
+    "be databricks; a folder is no store any more in this release of MLflow; write an address like http://mlflow:5000"
+)
+
 _POLICY = {"slack", "rollout", "metrics", "recommendations", "alerts", "approvals", "experiments", "freezes"}
 """The sections of the file; what only the environment says are addresses and secrets."""
 
@@ -55,6 +62,14 @@ def _flat(nested: dict[str, Any], above: Key = ()) -> Iterator[tuple[Key, Any]]:
             yield from _flat(value, (*above, key))
         else:
             yield (*above, key), value
+
+
+class Misconfigured(Refused):
+    """What is configured has faults, each in a sentence of its own."""
+
+    def __init__(self, says: str, faults: Sequence[str]) -> None:
+        super().__init__("\n".join((says, *faults)))
+        self.faults = tuple(fault.strip() for fault in faults)
 
 
 class Settings(BaseSettings):
@@ -82,6 +97,13 @@ class Settings(BaseSettings):
     freezes: tuple[FreezeSection, ...] = ()
     experiments: dict[str, ExperimentSection] = {}
     """By the experiment's name."""
+
+    @field_validator("mlflow_tracking_uri")
+    @classmethod
+    def _is_a_store(cls, uri: str | None) -> str | None:
+        if uri is not None and not _STORE.fullmatch(uri):
+            raise ValueError(NO_STORE)
+        return uri
 
     @model_validator(mode="wrap")
     @classmethod
@@ -238,7 +260,7 @@ def load(config: Path | None = None, **overrides: Any) -> Settings:
         written = file.read_text(encoding="utf-8") if file.is_file() else ""
         found = faults.listed(error.errors(), written, {name.upper() for name in os.environ}, Settings)
         named = f" ({file})" if written else ""
-        raise Refused(f"The configuration{named} has faults:\n{found}") from None
+        raise Misconfigured(f"The configuration{named} has faults:", found.splitlines()) from None
     except SettingsError as error:
         raise Refused(f"The environment has a fault: {error}. Set it to JSON, or leave it to the file.") from None
     except ValueError as error:

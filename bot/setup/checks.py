@@ -8,6 +8,7 @@ from typing import Final
 from bot.setup import data, people, slack
 from bot.setup.findings import Finding, Line
 from bot.setup.seen import Seen
+from core.errors import Refused
 
 Check = Callable[[Seen], Iterator[Finding]]
 
@@ -21,6 +22,11 @@ CHECKS: Final[Mapping[str, Sequence[Check]]] = {
     "Data folder": (data.folder,),
 }
 """By area; the name of a check is that of its function."""
+
+
+def unread(refused: Refused) -> list[Line]:
+    """The same where the configuration cannot be read, so that nothing else was looked at."""
+    return [Line("Configuration", data.file.__name__, finding) for finding in data.unread(refused)]
 
 
 def lines(seen: Seen) -> list[Line]:

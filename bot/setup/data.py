@@ -10,9 +10,10 @@ from bot.setup.findings import Finding, fault, ok, unknown, warning
 from bot.setup.seen import UNOPENED, Seen, named_experiments
 from bot.setup.slack import APART_S, SET_CLOCK
 from bot.setup.together import SLOW
-from core.condition import Database, Models, Trouble
+from core.condition import Database, Models, Trouble, plainly
 from core.db import Standing
-from core.settings import CONFIG_FILE
+from core.errors import Refused
+from core.settings import CONFIG_FILE, Misconfigured
 
 # --- The configuration ----------------------------------------------------------------------------------------------
 
@@ -26,6 +27,21 @@ def file(seen: Seen) -> Iterator[Finding]:
             f"There is no {CONFIG_FILE} in this folder, so the defaults hold.",
             "`promotion-bot init` writes one; `--config FILE` names another.",
         )
+
+
+_TO_WRITE = re.compile(r"(?P<says>.+?); (?P<remedy>(?:write|remove) .+?)(?P<where> \((?:line|environment).+\))?")
+"""A fault of the configuration, with what to write instead and where."""
+
+
+def unread(refused: Refused) -> Iterator[Finding]:
+    """What is wrong with a configuration that cannot be read."""
+    if not isinstance(refused, Misconfigured):
+        yield _refused(Trouble(plainly(refused)), "")
+        return
+    for one in refused.faults:
+        apart = _TO_WRITE.fullmatch(one)
+        says, remedy = (f"{apart['says']}{apart['where'] or ''}", apart["remedy"]) if apart else (one, "")
+        yield fault(f"{says}.", f"{remedy[0].upper()}{remedy[1:]}." if remedy else "")
 
 
 def experiments(seen: Seen) -> Iterator[Finding]:

@@ -191,6 +191,34 @@ def test_a_configuration_with_faults_is_said_whole(environment: Path, capsys: py
     assert "approvals.step" in errors
 
 
+def test_a_configuration_with_faults_is_json_too(environment: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = environment / "promotion-bot.toml"
+
+    def said(*more: str) -> list[dict[str, str]]:
+        assert main(["check", "--json", *more]) == 2
+        answer = json.loads(capsys.readouterr().out)
+        assert not answer["is_well"]
+        assert {(one["area"], one["level"]) for one in answer["findings"]} == {("Configuration", "fault")}
+        return list(answer["findings"])
+
+    config.write_text("[slack]\ncomand = 1\n[approvals]\nstep = 0\n[alerts]\nthread_after_minutes = 30\n")
+    unknown, low, late = said()
+    assert (unknown["says"], unknown["remedy"]) == (
+        "slack.comand: this is no setting (line 2).",
+        "Remove it or correct its name; the nearest is command.",
+    )
+    assert low["says"] == "approvals.step: this has to be at least 1 (line 4)."
+    assert low["remedy"].startswith("Write a whole number of people")
+    assert late["says"] == (
+        "alerts: thread_after_minutes, group_after_minutes, direct_after_minutes must not fall (line 5)."
+    )
+    config.write_text("slack = [")
+    assert "is not valid TOML" in said()[0]["says"]
+    absent = said("--config", "absent.toml")[0]
+    assert absent["says"] == "There is no configuration file absent.toml."
+    assert absent["remedy"] == "Give an existing file to --config, or leave it out."
+
+
 def test_everything_hangs(environment: Path) -> None:
     with ExitStack() as stack:
         ports = []
@@ -218,12 +246,12 @@ def test_nothing_is_started_or_made_for_a_bot_that_brings_its_own(
     environment: Path, asked: Asked, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("DATABASE_URL")
-    for uri in (None, "sqlite:///own.db", "mlruns"):
+    for uri in (None, "sqlite:///own.db", "postgresql://127.0.0.1/mlflow"):
         monkeypatch.setenv("MLFLOW_TRACKING_URI", uri or "")
         ended, said = asked()
         assert (ended, said["fault"]) == (0, [])
         not_there = [line for line in said["ok"] + said["warning"] if "of its own" in line and "not there yet" in line]
-        assert len(not_there) == (1 if uri == "mlruns" else 2)
+        assert len(not_there) == (1 if uri and uri.startswith("postgresql") else 2)
         assert sorted(path.name for path in environment.rglob("*")) == ["promotion-bot.toml"]
 
 

@@ -68,6 +68,30 @@ def test_the_file() -> None:
     assert found.tracking_uri == "http://mlflow:5000"
 
 
+@pytest.mark.parametrize(
+    "uri",
+    ["127.0.0.1:5962", "localhost:5000", "./mlruns", "/mlruns", "mlruns", "file:///mlruns", "http://", "s3://x", "x"],
+)
+def test_an_mlflow_that_cannot_be_is_refused_at_once(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    with pytest.raises(Refused, match="mlflow_tracking_uri: this has to begin with http:// or https://") as refused:
+        settings.load()
+    assert "a folder is no store any more" in str(refused.value)
+    assert "(environment variable MLFLOW_TRACKING_URI)" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "http://mlflow:5000", "HTTPS://mlflow/path", "sqlite:///mlflow.db", "sqlite:////data/mlflow.db",
+        "postgresql://me@host/base", "postgresql+psycopg2://me@host/base", "mysql+pymysql://me@host/base",
+        "mssql+pyodbc://me@host/base", "databricks", "databricks://profile", "databricks-uc",
+    ],
+)  # fmt: skip
+def test_an_mlflow_that_can_be(uri: str) -> None:
+    assert settings.load(mlflow_tracking_uri=uri).tracking_uri == uri
+
+
 def test_the_environment_comes_before_the_file_and_the_command_line_before_both(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
