@@ -254,19 +254,35 @@ def _counted(desk: Desk, handler: Handler, session: Session, due: Due) -> None:
         handler(session, due)
 
 
-def _patient(handler: Handler) -> Handler:
+class SlackRefuses(Exception):
+    """By its name for what is wrong, and the channel that it is about."""
+
+
+def _patient(desk: Desk, handler: Handler) -> Handler:
     """Slack says when to come back after too many calls; that is not a failure."""
 
     def carried(session: Session, due: Due) -> None:
         try:
             handler(session, due)
         except SlackApiError as error:
-            trace.note(slack=error.response["error"])
-            if error.response["error"] != "ratelimited":
-                raise
+            why = error.response["error"]
+            trace.note(slack=why)
+            if why != "ratelimited":
+                raise SlackRefuses(f"{why}{_where(desk, error)}") from error
             raise Later("rate limited", float(error.response.headers.get("Retry-After", 1))) from error
 
     return carried
+
+
+def _where(desk: Desk, error: SlackApiError) -> str:
+    """The channel that a call was about, by its name where it is one of the configuration's."""
+    sent = error.response.req_args
+    about = next((sent[part] for part in ("json", "data", "params") if (sent.get(part) or {}).get("channel")), None)
+    if about is None:
+        return ""
+    link = f"<#{about['channel']}>"
+    name = next((name for name in desk.settings.channels if desk.channels.mention(name) == link), None)
+    return f" in #{name.removeprefix('#')}" if name else f" in {about['channel']}"
 
 
 class Deliverer:
@@ -279,7 +295,10 @@ class Deliverer:
         self._desk = desk
         self._stopping = threading.Event()
         urgent, calm = (
-            {kind: partial(_counted, desk, _patient(partial(handler, client, desk))) for kind, handler in table.items()}
+            {
+                kind: partial(_counted, desk, _patient(desk, partial(handler, client, desk)))
+                for kind, handler in table.items()
+            }
             for table in (URGENT, CALM)
         )
         registry: Mapping[str, Handler] = {"registry": partial(_counted, desk, partial(_align, desk))}

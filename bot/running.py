@@ -11,7 +11,6 @@ from contextlib import ExitStack, contextmanager
 
 from slack_bolt import App
 from slack_bolt.error import BoltError
-from slack_sdk import WebClient
 from slack_sdk.errors import SlackApiError
 
 from bot import app, commands, schedule
@@ -35,11 +34,11 @@ log = logging.getLogger(__name__)
 SLACK_TIMEOUT_S = 10
 
 
-def _client(settings: Settings, pulse: Pulse) -> WebClient:
+def _client(settings: Settings, pulse: Pulse) -> Client:
     """A client that never tries again by itself: a repeated post would be seen twice. The outbox decides that."""
     token = settings.slack_bot_token.get_secret_value() if settings.slack_bot_token else None
     about = {"token": token, "base_url": settings.slack_api_url, "timeout": SLACK_TIMEOUT_S}
-    return Client(pulse.meters, **about, retry_handlers=[])
+    return Client(pulse.meters, settings.channels, **about, retry_handlers=[])
 
 
 @contextmanager
@@ -71,11 +70,13 @@ def running(
         stack.enter_context(pulse.of(engine, settings))
         stack.callback(people.close)
         secret = settings.slack_signing_secret
-        with _reachable(settings.slack_api_url):
+        with _reachable(settings.slack_api_url, "SLACK_BOT_TOKEN"):
             signed = secret.get_secret_value() if secret else None
             made = app.build(desk, hands, client, signing_secret=signed, verbs=verbs)
             people.refresh()
             channels.read()
+        for closed in client.closed():
+            log.warning("%s", closed)
         with trace.begun(job="start"), desk.transaction(patience_ms=BACKGROUND_MS) as session:
             ledger.record_policy(session, settings.policy)
             for stranger in policies.strangers(session, settings):
@@ -90,12 +91,12 @@ def running(
 
 
 @contextmanager
-def _reachable(url: str) -> Iterator[None]:
+def _reachable(url: str, token: str) -> Iterator[None]:
     """What can be wrong with Slack at the start, in words for whoever runs the bot."""
     try:
         yield
     except (BoltError, SlackApiError) as error:
-        raise Refused(f"Slack at {url} does not accept the bot: {_named(error)}.") from error
+        raise Refused(f"Slack at {url} does not accept {token}: {_named(error)}.") from error
     except LOST as error:
         raise Refused(f"Slack at {url} cannot be reached ({error}).") from error
 
@@ -114,7 +115,7 @@ def listening(made: App, app_token: str, pulse: Pulse | None = None) -> Iterator
         Refused: where Slack cannot be reached or does not accept the token.
     """
     slack = SocketMode(made, app_token, pulse)
-    with _reachable(made.client.base_url):
+    with _reachable(made.client.base_url, "SLACK_APP_TOKEN"):
         slack.start()
     try:
         yield

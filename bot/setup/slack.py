@@ -9,7 +9,8 @@ from typing import Final
 
 from pydantic import SecretStr
 
-from bot.manifest import NAME, SCOPES
+from bot.client import INVITE
+from bot.manifest import SCOPES
 from bot.setup.facts import Channel, Identity
 from bot.setup.findings import Finding, fault, ok, unknown, warning
 from bot.setup.seen import Seen, has_app_token, named_channels
@@ -51,7 +52,6 @@ REASONS: Final[Mapping[str, str]] = {
 """What Slack answers, in words."""
 APART_S: Final = 60
 SET_CLOCK: Final = "Have the clock set by the network (NTP)."
-INVITE: Final = f"/invite @{NAME}"
 SIGNED_S: Final = 300
 """How old a signed request may be: Slack's own advice, which Bolt follows."""
 

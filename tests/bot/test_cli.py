@@ -93,8 +93,8 @@ def environment(sandbox: Sandbox, database_url: str, mlflow_uri: str, tmp_path: 
     [
         ({"SLACK_BOT_TOKEN": None}, "Set SLACK_BOT_TOKEN (xoxb-…), and SLACK_APP_TOKEN"),
         ({"SLACK_APP_TOKEN": None}, "or SLACK_SIGNING_SECRET for HTTP"),
-        ({"SLACK_BOT_TOKEN": "xoxb-s3cret"}, "does not accept the bot: invalid_auth"),
-        ({"SLACK_APP_TOKEN": "xapp-s3cret"}, "does not accept the bot: invalid_auth"),
+        ({"SLACK_BOT_TOKEN": "xoxb-s3cret"}, "does not accept SLACK_BOT_TOKEN: invalid_auth"),
+        ({"SLACK_APP_TOKEN": "xapp-s3cret"}, "does not accept SLACK_APP_TOKEN: invalid_auth"),
         ({"SLACK_API_URL": "http://127.0.0.1:9/api/"}, "Slack at http://127.0.0.1:9/api/ cannot be reached"),
         ({"DATABASE_URL": "postgresql://me:s3cret@127.0.0.1:9/x"}, "The database at postgresql://me:***@127"),
         ({"DATABASE_URL": "s3cret"}, "DATABASE_URL is no address of a PostgreSQL."),

@@ -11,6 +11,7 @@ from sqlalchemy import Engine, text
 
 from bot.posting import EVENT_TYPE
 from core import approvals, db
+from core.sections import ExperimentSection
 from core.settings import Settings
 from tests.bot.acts import aloud, answer, approve, ask, notices, redrawn
 from tests.bot.conftest import APPROVALS, ROLLOUTS, Bot, broken, effects, hurry, waiting
@@ -142,12 +143,23 @@ def test_a_card_that_was_posted_without_the_bot_knowing_is_decided_all_the_same(
     ("harm", "heal", "error"), [("archive", "unarchive", "is_archived"), ("leave", "join", "not_in_channel")]
 )
 def test_what_cannot_be_posted_waits_until_it_can(
-    harm: str, heal: str, error: str, bot: Bot, alice: Person, bob: Person, workspace: Workspace, desk: Engine
+    harm: str,
+    heal: str,
+    error: str,
+    bot: Bot,
+    alice: Person,
+    bob: Person,
+    workspace: Workspace,
+    desk: Engine,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     workspace.admin(harm, channel=APPROVALS)
     answer(alice, f"start {EXPERIMENT} 3")
     waits_until(lambda: effects(desk, "card")[0].last_error, 30, "the refusal")
-    assert error in effects(desk, "card")[0].last_error
+    assert effects(desk, "card")[0].last_error == f"SlackRefuses: {error} in #{APPROVALS}"
+    waits_until(lambda: "comes later" in caplog.messages, 30, "the line in the log")
+    (late,) = {line.__dict__["why"] for line in caplog.records if line.message == "comes later"}
+    assert late == f"SlackRefuses: {error} in #{APPROVALS}"
     workspace.admin(heal, channel=APPROVALS)
     hurry(desk)
     card = bob.waits_for("#1 ·", APPROVALS)
@@ -159,6 +171,18 @@ def test_what_cannot_be_posted_waits_until_it_can(
     hurry(desk)
     redrawn(bob, card, "Approved")
     assert len(aloud(bob, APPROVALS)) == 1
+
+
+def test_channels_that_cannot_be_posted_to_are_said_at_the_start(
+    desk: Engine, configured: Settings, workspace: Workspace, caplog: pytest.LogCaptureFixture
+) -> None:
+    workspace.admin("leave", channel=ROLLOUTS)
+    own = {"planner": ExperimentSection(channel="nowhere")}
+    Bot(desk, configured.model_copy(update={"experiments": own})).start().stop()
+    assert [line.getMessage() for line in caplog.records if "/invite" in line.getMessage()] == [
+        "#ml-rollouts: the bot is not in it, so it cannot post; type in it: /invite @Promotion Bot",
+        "#nowhere is no channel that the bot sees, so it cannot post; create it and type in it: /invite @Promotion Bot",
+    ]
 
 
 def test_no_such_channel_is_said_in_the_record(
