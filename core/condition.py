@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -53,7 +53,7 @@ class Database:
     owned_by_others: tuple[str, ...]
     """Tables of the bot that belong to another role."""
     experiments: frozenset[str] | None
-    """Of those asked for, the ones that are there; None where the table cannot be read."""
+    """The names of those that are there; None where the table cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -99,11 +99,11 @@ SELECT c.relname FROM pg_class c
  WHERE c.relnamespace = to_regnamespace('promotion') AND c.relkind IN ('r', 'p', 'v', 'S')
    AND NOT pg_has_role(c.relowner, 'USAGE') ORDER BY 1
 """
-_EXPERIMENTS = "SELECT name FROM exp.experiments WHERE name = ANY(:names)"
+_EXPERIMENTS = "SELECT name FROM exp.experiments WHERE name IS NOT NULL"
 
 
-def database(url: str, now: Callable[[], datetime], experiments: Collection[str]) -> Database | Trouble:
-    """Looks at a database and whether it has these experiments; `now` reads the clock of this machine."""
+def database(url: str, now: Callable[[], datetime]) -> Database | Trouble:
+    """Looks at a database; `now` reads the clock of this machine."""
     try:
         engine = db.connect(url, pool_size=1)
     except ArgumentError:  # it repeats the URL, and with it the password
@@ -111,14 +111,14 @@ def database(url: str, now: Callable[[], datetime], experiments: Collection[str]
     try:
         with engine.connect():
             pass
-        return _tried(lambda: _looked_at(engine, now, experiments))
+        return _tried(lambda: _looked_at(engine, now))
     except OperationalError as error:
         return Trouble(plainly(error.orig))
     finally:
         engine.dispose()
 
 
-def _looked_at(engine: Engine, now: Callable[[], datetime], experiments: Collection[str]) -> Database:
+def _looked_at(engine: Engine, now: Callable[[], datetime]) -> Database:
     with _reading(engine) as session:
         before = now()
         here = session.execute(text(_HERE)).mappings().one()
@@ -133,7 +133,7 @@ def _looked_at(engine: Engine, now: Callable[[], datetime], experiments: Collect
         standing=_tried(lambda: db.standing(engine)),
         blockers=_tried(lambda: _blockers(engine)),
         owned_by_others=owned_by_others,
-        experiments=_known(_tried(lambda: _there(engine, experiments))),
+        experiments=_known(_tried(lambda: _there(engine))),
     )
 
 
@@ -146,9 +146,9 @@ def _blockers(engine: Engine) -> tuple[str, ...]:
         return tuple(adoption.blockers(session))
 
 
-def _there(engine: Engine, experiments: Collection[str]) -> frozenset[str]:
+def _there(engine: Engine) -> frozenset[str]:
     with _reading(engine) as session:
-        return frozenset(session.scalars(text(_EXPERIMENTS), {"names": list(experiments)}))
+        return frozenset(session.scalars(text(_EXPERIMENTS)))
 
 
 def _known(found: frozenset[str] | Trouble) -> frozenset[str] | None:

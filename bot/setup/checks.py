@@ -14,7 +14,7 @@ Check = Callable[[Seen], Iterator[Finding]]
 
 CHECKS: Final[Mapping[str, Sequence[Check]]] = {
     "Configuration": (data.file, data.experiments, data.health),
-    "Slack": (slack.bot_token, slack.scopes, slack.listening, slack.clock),
+    "Slack": (slack.bot_token, slack.scopes, slack.command, slack.listening, slack.clock),
     "Channels": (slack.channels,),
     "People": (people.lists, people.named, people.quorum, people.roles),
     "Database": (data.database, data.tables, data.platform),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from bot.setup.findings import Finding, fault, ok, unknown, warning
 from bot.setup.seen import UNOPENED, Seen, named_experiments
 from bot.setup.slack import APART_S, SET_CLOCK
 from bot.setup.together import SLOW
+from core import faults
 from core.condition import Database, Models, Trouble, plainly
 from core.db import Standing
 from core.errors import Refused
@@ -50,7 +51,8 @@ def experiments(seen: Seen) -> Iterator[Finding]:
     for name, where in named_experiments(seen.settings).items():
         if known is not None and name not in known:
             yield warning(
-                f"{where} speaks of an experiment {name}, which the database does not have.", "Correct the name."
+                f"{where} speaks of an experiment {name}, which the database does not have.",
+                f"Correct the name, or create it{faults.nearest(name, known)}.",
             )
 
 
@@ -84,6 +86,12 @@ REACH: Final = (
     "Look whether it runs and lets this machine in; DATABASE_URL is written like postgresql://name:password@host/base."
 )
 ADOPT: Final = "`promotion-bot adopt` tells all of it, `promotion-bot adopt --grants {}` which rights the role needs."
+
+
+ADOPT_FIRST: Final = (
+    "`promotion-bot adopt` comes first: it tells what does not fit, and with --apply records the stages that versions "
+    "have reached. Then `promotion-bot run`."
+)
 
 
 def database(seen: Seen) -> Iterator[Finding]:
@@ -127,8 +135,12 @@ def tables(seen: Seen) -> Iterator[Finding]:
     if not isinstance(seen.database, Database):
         return
     standing, others = seen.database.standing, seen.database.owned_by_others
+    many = len(seen.database.experiments or ())
     if isinstance(standing, Trouble):
         yield _refused(standing, ADOPT.format(seen.database.role))
+    elif standing == "missing" and many:
+        there = "1 experiment" if many == 1 else f"{many:,} experiments"
+        yield warning(f"The database has {there}, and the bot's tables are not there yet.", ADOPT_FIRST)
     else:
         yield STANDINGS[standing]
     if others:
@@ -146,17 +158,27 @@ def platform(seen: Seen) -> Iterator[Finding]:
     if isinstance(blockers, Trouble):
         yield fault(f"What the role may do could not be looked at: {blockers.why}.", remedy)
     elif not blockers:
-        rest = "the schema exp is still to be made" if seen.database.experiments is None else "the schema exp fits"
+        is_there = seen.database.experiments is not None
+        rest = "the tables and columns of exp fit" if is_there else "the schema exp is still to be made"
         yield ok(f"The role may do all that the bot does; {rest}.")
     else:
-        yield from (_blocker(one, remedy) for one in blockers[:MANY])
-        if len(blockers) > MANY:
-            yield fault(f"{len(blockers) - MANY} more that keep the bot from starting.", remedy)
+        yield _blocked(blockers, seen.database.role, remedy)
 
 
-def _blocker(sentence: str, remedy: str) -> Finding:
-    says, is_right, statement = sentence.partition(" a right: ")
-    return fault(f"{says} a right.", statement) if is_right else fault(sentence, remedy)
+def _blocked(blockers: Sequence[str], role: str, remedy: str) -> Finding:
+    """What keeps the bot from starting is one fault: rights with the statements that give them, or all else."""
+    first, *more = blockers
+    says, is_right, statement = first.partition(" a right: ")
+    if is_right:
+        return fault(f"{says} a right.", statement)
+    if more and all(one.endswith(";") for one in more):
+        rights = "a right" if len(more) == 1 else f"{len(more)} rights"
+        runs = f"Somebody who may runs this; `promotion-bot adopt --grants {role}` prints all that it needs."
+        return fault(f"The role {role} lacks {rights}.", "\n".join((runs, *more)))
+    if not more:
+        return fault(first, remedy)
+    rest = [f"and {len(blockers) - MANY} more"] if len(blockers) > MANY else []
+    return fault(f"{len(blockers)} things keep the bot from starting.", "\n".join((*blockers[:MANY], *rest, remedy)))
 
 
 # --- The registry ---------------------------------------------------------------------------------------------------

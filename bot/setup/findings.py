@@ -14,7 +14,7 @@ MARKS: Final[dict[Level, str]] = {"ok": "✓", "warning": "!", "fault": "✗", "
 
 @dataclass(frozen=True)
 class Finding:
-    """One line: what is so, and what to do about it where it is not as it should be."""
+    """One line: what is so, and what to do about it where it is not as it should be, in one line or several."""
 
     level: Level
     says: str
@@ -59,7 +59,7 @@ def report(lines: Sequence[Line]) -> str:
             area = line.area
             shown += ["", area] if shown else [area]
         shown.append(f"  {MARKS[line.finding.level]} {line.finding.says}")
-        shown += [f"      {line.finding.remedy}"] if line.finding.remedy else []
+        shown += [f"      {each}" for each in line.finding.remedy.splitlines()]
     return "\n".join([*shown, "", _sum(lines)])
 
 

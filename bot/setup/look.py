@@ -17,7 +17,6 @@ from bot.setup.seen import (
     has_app_token,
     has_bot_token,
     named_channels,
-    named_experiments,
     named_people,
 )
 from bot.setup.together import together
@@ -68,7 +67,7 @@ def _database(settings: Settings, now: Callable[[], datetime]) -> Database | Tro
         url = given.get_secret_value() if given is not None else db.running(settings.promotion_bot_data)
     except Refused as refused:
         return Trouble(plainly(refused))
-    return None if url is None else condition.database(url, now, named_experiments(settings))
+    return None if url is None else condition.database(url, now)
 
 
 def _models(settings: Settings) -> Models | Trouble | None:

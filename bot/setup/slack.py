@@ -124,6 +124,15 @@ def scopes(seen: Seen) -> Iterator[Finding]:
         yield ok(f"All {len(SCOPES)} scopes of the manifest are granted.")
 
 
+def command(seen: Seen) -> Iterator[Finding]:
+    """That nobody can ask Slack for an app's commands."""
+    if _identity(seen) is not None:
+        yield unknown(
+            f"Whether the app has the command {seen.settings.slack.command}, Slack does not tell.",
+            f"{AT_YOUR_APP}Slash Commands: the same has to stand there.",
+        )
+
+
 # --- How messages come in -------------------------------------------------------------------------------------------
 
 _APP = re.compile(r"xapp-\d+-(A[A-Z0-9]+)-")

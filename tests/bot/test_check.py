@@ -101,7 +101,7 @@ def test_an_installation_that_is_right(
     assert main(["check"]) == 0
     shown = capsys.readouterr().out
     assert "  ✓ #ml-approvals: the bot is in it.\n" in shown
-    assert shown.endswith("\nAll is well.\n")
+    assert shown.endswith("\nAll is well, 1 not known.\n")
     assert not any(secret in shown for secret in (sandbox.bot_token, sandbox.app_token))
     assert (store.read_bytes(), sorted(environment.rglob("*")), changes(engine)) == before
 

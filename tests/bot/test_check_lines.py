@@ -34,6 +34,7 @@ SLACK = Slack(
     USERS,
 )
 DATABASE = Database("db/exp", 160_002, "promo", True, 0.1, "current", (), (), frozenset())
+WITH_EXPERIMENTS = replace(DATABASE, experiments=frozenset({"planner", "breakfast"}))
 SETTINGS = Settings(
     slack_bot_token=SecretStr("xoxb-1"),
     slack_app_token=SecretStr("xapp-1-A1-2-abc"),
@@ -56,13 +57,14 @@ def test_all_is_well() -> None:
     lines = checks.lines(WELL)
     assert {line.finding.level for line in lines} == {"ok", "unknown"}
     assert [line.finding.says for line in lines if line.finding.level == "unknown"] == [
-        "Whether the bot may set tags and aliases there cannot be known without setting one."
+        "Whether the app has the command /rollout, Slack does not tell.",
+        "Whether the bot may set tags and aliases there cannot be known without setting one.",
     ]
     assert "3 people can approve: a promotion takes 2, against the recommendation 3." in [
         line.finding.says for line in lines
     ]
     assert len({(line.area, line.check) for line in lines}) > 7
-    assert report(lines).endswith("\nAll is well, 1 not known.")
+    assert report(lines).endswith("\nAll is well, 2 not known.")
 
 
 def slack(**changed: Any) -> Seen:
@@ -89,13 +91,21 @@ def approved_by(*approvers: str, **asked: int) -> Seen:
 HTTP = {"slack_app_token": None, "slack_signing_secret": SecretStr("0123456789abcdef" * 2)}
 UPGRADE = Trouble("plan_upgrade_required")
 
+LACKING = ("The role promo lacks rights. Somebody who may …:", "GRANT SELECT ON a;", "GRANT SELECT ON b;")
+
 CASES: list[tuple[Seen, str, str, str]] = [
     (replace(WELL, file=None), "warning", "There is no promotion-bot.toml", "`promotion-bot init` writes one"),
     (
         configured(experiments={"x": ExperimentSection()}),
         "warning",
         "[experiments.x] speaks of an experiment x",
-        "name",
+        "Correct the name, or create it.",
+    ),
+    (
+        replace(configured(experiments={"planer": ExperimentSection()}), database=WITH_EXPERIMENTS),
+        "warning",
+        "[experiments.planer] speaks of an experiment planer",
+        "Correct the name, or create it; the nearest is planner.",
     ),
     (replace(WELL, health=Trouble("PROMOTION_BOT_HEALTH has to be")), "fault", "PROMOTION_BOT_HEALTH", "Correct it"),
     (configured(slack_bot_token=None), "fault", "SLACK_BOT_TOKEN is not set", "promotion-bot manifest"),
@@ -208,7 +218,14 @@ CASES: list[tuple[Seen, str, str, str]] = [
     (database(standing="behind"), "warning", "of an older release", "brings them up to date"),
     (database(standing="waiting"), "warning", "what only the release before needs", "migrate --after"),
     (database(standing="newer"), "warning", "of a newer release", "Run that one"),
-    (database(standing="missing"), "ok", "not there yet", ""),
+    (database(standing="missing"), "ok", "not there yet: `promotion-bot run` creates them", ""),
+    (
+        replace(WELL, database=replace(WITH_EXPERIMENTS, standing="missing")),
+        "warning",
+        "The database has 2 experiments, and the bot's tables are not there yet.",
+        "`promotion-bot adopt` comes first",
+    ),
+    (replace(WELL, database=WITH_EXPERIMENTS), "ok", "the tables and columns of exp fit.", ""),
     (
         database(standing=Trouble("A newer release took it away. Start that")),
         "fault",
@@ -230,9 +247,11 @@ CASES: list[tuple[Seen, str, str, str]] = [
     (
         database(blockers=("exp.events is missing.",) * 9),
         "fault",
-        "4 more that keep the bot from starting",
-        "adopt --grants promo",
+        "9 things keep the bot from starting.",
+        "exp.events is missing.\nand 4 more\n`promotion-bot adopt` tells",
     ),
+    (database(blockers=("exp.events is missing.",)), "fault", "exp.events is missing.", "adopt --grants promo"),
+    (database(blockers=LACKING), "fault", "The role promo lacks 2 rights.", "GRANT SELECT ON a;\nGRANT SELECT ON b;"),
     (
         replace(WELL, models=Trouble("error code 401")),
         "fault",
@@ -270,6 +289,21 @@ def test_every_line_that_is_not_well_has_a_remedy() -> None:
         each for seen, *_ in CASES for each in found(seen) if each.level in ("warning", "fault") and not each.remedy
     ]
     assert bare == []
+
+
+def test_missing_rights_are_one_fault_with_all_that_it_takes() -> None:
+    lines = [line for line in checks.lines(database(blockers=LACKING)) if line.finding.level == "fault"]
+    assert report(lines).splitlines()[1:5] == [
+        "  ✗ The role promo lacks 2 rights.",
+        "      Somebody who may runs this; `promotion-bot adopt --grants promo` prints all that it needs.",
+        "      GRANT SELECT ON a;",
+        "      GRANT SELECT ON b;",
+    ]
+
+
+def test_the_command_is_not_spoken_of_where_slack_was_not_reached() -> None:
+    for seen in (slack(identity=Trouble("token_revoked")), replace(WELL, slack=None)):
+        assert not [finding for finding in found(seen) if "the command" in finding.says]
 
 
 def test_a_network_that_fails_is_not_the_token_s_fault() -> None:

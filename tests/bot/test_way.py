@@ -66,7 +66,7 @@ def test_from_nothing_to_the_first_answer(
         for channel in ("ml-rollouts", "ml-approvals"):
             workspace.admin("join", channel=channel)
         ended, said = runs("check")
-        assert (ended, said.splitlines()[-1]) == (0, "Nothing is wrong, 2 warnings.")
+        assert (ended, said.splitlines()[-1]) == (0, "Nothing is wrong, 2 warnings, 1 not known.")
         with running():
             alice = workspace.person("alice")
             assert alice.types("/rollout help", channel="ml-rollouts").acked

@@ -34,8 +34,8 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
-def found(url: str, *experiments: str) -> Database:
-    seen = condition.database(url, now, experiments)
+def found(url: str) -> Database:
+    seen = condition.database(url, now)
     assert isinstance(seen, Database), seen
     return seen
 
@@ -56,13 +56,13 @@ def test_an_empty_database(role: str, empty: Engine) -> None:  # noqa: F811
 
 def test_a_platform_that_the_role_may_not_read_and_tables_of_another_role(role: str, empty: Engine) -> None:  # noqa: F811
     run(empty, PLATFORM)
-    without = found(role, "planner_policy_exp")
+    without = found(role)
     assert isinstance(without.blockers, tuple)
     assert f'GRANT USAGE ON SCHEMA exp TO "{ROLE}";' in without.blockers
     assert without.experiments is None
     with empty.begin() as connection:
         connection.exec_driver_sql(rights.script(ROLE, str(empty.url.database)))
-    given = found(role, "planner_policy_exp", "another")
+    given = found(role)
     assert (given.blockers, given.standing, given.experiments) == ((), "missing", {"planner_policy_exp"})
     db.migrate(empty)
     others = found(role)
@@ -71,7 +71,7 @@ def test_a_platform_that_the_role_may_not_read_and_tables_of_another_role(role: 
     assert "permission denied" in others.standing.why
     before = catalog(empty)
     with db.transaction(empty) as session:
-        own = condition.database(empty.url.render_as_string(hide_password=False), now, ())
+        own = condition.database(empty.url.render_as_string(hide_password=False), now)
         assert isinstance(own, Database)
         assert (own.standing, own.owned_by_others, own.blockers) == ("current", (), ())
         assert session.execute(text("SELECT count(*) FROM promotion.ledger")).scalar_one() == 0
@@ -80,7 +80,7 @@ def test_a_platform_that_the_role_may_not_read_and_tables_of_another_role(role: 
 
 def test_a_database_that_takes_no_changes_and_a_clock_that_is_wrong(role: str, empty: Engine) -> None:  # noqa: F811
     run(empty, f"ALTER ROLE {ROLE} SET default_transaction_read_only = on")
-    seen = condition.database(role, lambda: now() + timedelta(hours=1), ())
+    seen = condition.database(role, lambda: now() + timedelta(hours=1))
     assert isinstance(seen, Database)
     assert not seen.takes_changes
     assert -3_700 < seen.ahead_s < -3_500
@@ -95,7 +95,7 @@ def test_a_database_that_cannot_be_reached(role: str, empty: Engine) -> None:  #
         ("s3cret", "DATABASE_URL is no address of a PostgreSQL"),
         (nowhere, "does not exist"),
     ):
-        seen = condition.database(url, now, ())
+        seen = condition.database(url, now)
         assert isinstance(seen, Trouble)
         assert why in seen.why
         assert "s3cret" not in seen.why

@@ -37,7 +37,7 @@ def test_a_server_left_by_a_killed_process_is_stopped_by_the_next(folder: Path) 
     assert (folder / "postgres" / "postmaster.pid").exists()
     url = db.running(folder)
     assert url is not None
-    assert isinstance(condition.database(url, lambda: datetime.now(UTC), ()), condition.Database)
+    assert isinstance(condition.database(url, lambda: datetime.now(UTC)), condition.Database)
     subprocess.run([sys.executable, "-c", START, str(folder), "end"], check=True)
     assert not (folder / "postgres" / "postmaster.pid").exists()
     assert json.loads((folder / "postgres" / ".handle_pids.json").read_text()) == []
