@@ -233,9 +233,11 @@ def scorecard(found: Sequence[Score], glass: Glass) -> Answer:
 
 
 def _glass(found: Glass) -> str:
+    if not found.applied:
+        return "*Broken glass*  no change was carried out yet (rollbacks aside)"
     changes = "1 change" if found.applied == 1 else f"{found.applied} changes"
     if not found.broken:
-        return f"*Broken glass*  none of {changes} (rollbacks aside) was carried out without its approvals"
+        return f"*Broken glass*  never, in {changes} (rollbacks aside)"
     by = ", ".join(f"{person(owner)} {many}" for owner, many in sorted(found.by.items(), key=lambda one: -one[1]))
     return (
         f"*Broken glass*  {found.broken} of {changes} (rollbacks aside) carried out without approvals, "

@@ -82,8 +82,10 @@ def _only_experiment(session: Session) -> str:
     names = choices.experiment_names(session, statuses=("active",))
     if len(names) == 1:
         return names[0]
+    if not names:
+        raise Refused("No experiment is active. Name one of those that `list` shows.")
     more = f" and {len(names) - 10:,} more" if len(names) > 10 else ""
-    raise Refused(f"Which experiment? There is: {', '.join(names[:10]) or 'none active'}{more}.")
+    raise Refused(f"Which experiment? There is: {', '.join(names[:10])}{more}.")
 
 
 def recommend(desk: Desk, words: Words, actor: Actor) -> Answer:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 
 from bot import verdicts
 from bot.blocks import (
@@ -171,7 +172,7 @@ def digest(shown: Digest, command: str) -> Answer:
             if len(urgent) > MOST_LINES
             else []
         ),
-        *_resting(rest),
+        *_resting(rest, _several(shown.lines)),
     ]
     last = [
         *([context(_late(shown.late))] if shown.late else []),
@@ -221,9 +222,19 @@ def line(line: DigestLine, *, with_why: bool = True) -> str:
     return f"{head}\n{' · '.join(notes)}"
 
 
-def _resting(rest: Sequence[DigestLine]) -> list[Block]:
-    """The rollouts that go on alone, by name with how long they still take."""
-    names = [f"{name(line.experiment, 40)} {_progress(line)}" for line in rest[:MOST_NAMES]]
+def _several(lines: Sequence[DigestLine]) -> frozenset[str]:
+    """The experiments with more than one candidate."""
+    counts = Counter(line.experiment for line in lines)
+    return frozenset(experiment for experiment, many in counts.items() if many > 1)
+
+
+def _resting(rest: Sequence[DigestLine], several: Collection[str]) -> list[Block]:
+    """The rollouts that go on alone, by name with how long they still take; of `several` of one experiment which."""
+    whose = [
+        f"{name(line.experiment, 40)}{f' {name(line.variant, 40)}' if line.experiment in several else ''}"
+        for line in rest[:MOST_NAMES]
+    ]
+    names = [f"{who} {_progress(line)}" for who, line in zip(whose, rest, strict=False)]
     more = [f"and {len(rest) - MOST_NAMES} more"] if len(rest) > MOST_NAMES else []
     return [context(paragraph) for paragraph in packed([*names, *more], " · ", CONTEXT_LIMIT)]
 
@@ -238,7 +249,8 @@ def _progress(line: DigestLine) -> str:
         return "has ended"
     if line.held_until is not None:
         return f"on hold until {line.held_until:%d %b}"
-    return f"{percent(line.share)}, day {line.days:.0f} of {line.minimum_days}{_left(line)}"
+    of = verdicts.of_days(line.days, line.minimum_days)
+    return f"{percent(line.share)}, day {line.days:.0f} {of}{_left(line)}"
 
 
 def _left(line: DigestLine) -> str:

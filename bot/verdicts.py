@@ -141,10 +141,15 @@ def headline(card: CandidateCard) -> str:
     return f"{MARKS[action]} *{WORDS[action]}{to}*  {name(card.variant)}"
 
 
+def of_days(days: float, minimum: int) -> str:
+    """Of how many days somebody is at one of them; those that it takes may be over."""
+    return f"of at least {minimum}" if days > minimum else f"of {minimum}"
+
+
 def small_print(card: CandidateCard) -> str:
     """How long it has been at its share, how new the data are, by which rule."""
     parts = [
-        f"Day {card.days:.1f} of {card.minimum_days} at {percent(card.share)}",
+        f"Day {card.days:.1f} {of_days(card.days, card.minimum_days)} at {percent(card.share)}",
         f"data up to {moment(card.decision.seen_until)}",
         RULES[card.decision.rule],
     ]

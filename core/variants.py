@@ -21,8 +21,10 @@ BASELINE_NAMES = ("control", "baseline")
 
 
 def _unknown(kind: str, name: str, known: list[str]) -> Refused:
+    if not known:
+        return Refused(f"There is no {kind} {name}, nor any other yet.")
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    hint = f"Did you mean {near[0]}?" if near else f"There is: {', '.join(sorted(known)[:10]) or 'none yet'}."
+    hint = f"Did you mean {near[0]}?" if near else f"There is: {', '.join(sorted(known)[:10])}."
     return Refused(f"There is no {kind} {name}. {hint}")
 
 

@@ -85,6 +85,13 @@ def sample_ratio(units: Mapping[str, int], shares: Mapping[str, Decimal | float]
     )
 
 
+FELL_SILENT: Final = "No events for an hour. What is missing may be exactly what went wrong."
+NEVER_SPOKE: Final = (
+    "No plan came yet. They are read from exp.events: event_type plan_generated, with the ids of this experiment and "
+    "of a variant in its `experiments`."
+)
+
+
 def freshness(traffic: Traffic) -> Concern | None:
     """Whether events still arrive as they did a week ago."""
     if traffic.measured_minutes_ago is None:
@@ -93,13 +100,17 @@ def freshness(traffic: Traffic) -> Concern | None:
         behind = f"{traffic.measured_minutes_ago:,.0f} minutes"
         return Concern("freshness", f"Traffic was last measured {behind} ago; what came since is not known yet.")
     if _is_silent(traffic):
-        return Concern("freshness", "No events for an hour. What is missing may be exactly what went wrong.")
+        return Concern("freshness", FELL_SILENT if _ever_spoke(traffic) else NEVER_SPOKE)
     due = traffic.last_hour_a_week_ago
     if due is None or traffic.last_hour >= SCARCE * due:
         return None
     if scipy.special.pdtr(traffic.last_hour, due) >= MISMATCH_CHANCE:
         return None
     return Concern("freshness", f"{traffic.last_hour:,} events in the last hour, {due:,} in the same hour a week ago.")
+
+
+def _ever_spoke(traffic: Traffic) -> bool:
+    return traffic.last_hour > 0 or traffic.plans_an_hour is not None or traffic.last_hour_a_week_ago is not None
 
 
 def _is_silent(traffic: Traffic) -> bool:

@@ -31,7 +31,7 @@ from bot import (
 from bot.blocks import Answer
 from bot.sandbox.checks import check_blocks, check_view
 from core import cards, choices, db
-from core.alert_cards import AlertCard
+from core.alert_cards import AlertCard, Glass
 from core.candidates import Evaluated
 from core.digests import Digest, DigestLine
 from core.explanations import Branch
@@ -393,6 +393,29 @@ def test_digests_of_up_to_five_hundred(found: list[DigestLine], times: int) -> N
     check(shown)
     urgent = sum(line.needs_somebody for line in found * times)
     assert "none needs anybody" in shown.text if not urgent else f"{urgent} need" in shown.text
+
+
+def test_a_digest_tells_candidates_of_one_experiment_apart() -> None:
+    def line(experiment: str, variant: str, days: float) -> DigestLine:
+        return DigestLine(
+            1, experiment, variant, "wait", "why", Decimal("0.05"), None, days, 4, None, None, None, 0, False
+        )
+
+    lines = (line("planner", "v3", 0.2), line("planner", "v4", 20.0), line("breakfast", "v1", 4.0))
+    (resting,) = rollout_screens.digest(Digest("ml-rollouts", AT.date(), lines, late=0), "/rollout").blocks[2:]
+    assert texts(resting, "mrkdwn") == [
+        "`planner` `v3` 5 %, day 0 of 4 · `planner` `v4` 5 %, day 20 of at least 4 · `breakfast` 5 %, day 4 of 4"
+    ]
+
+
+def test_glass_that_was_never_broken() -> None:
+    for applied, says in (
+        (0, "no change was carried out yet (rollbacks aside)"),
+        (1, "never, in 1 change (rollbacks aside)"),
+        (12, "never, in 12 changes (rollbacks aside)"),
+    ):
+        shown = alert_screens.scorecard([], Glass(applied, {}, 0))
+        assert texts(shown.blocks[1], "mrkdwn") == [f"*Broken glass*  {says}"]
 
 
 @quick

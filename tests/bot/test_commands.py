@@ -101,7 +101,7 @@ LATER: tuple[tuple[str, dict[str, str]], ...] = (
             f"start {EXPERIMENT} planner_policy 1": "is paused, so no candidate can join it. Resume it first.",
             f"increase {EXPERIMENT} because we must": "is paused; its shares change only while it is active.",
             f"recommend {EXPERIMENT}": "is paused; there is something to recommend while it is active.",
-            "status": "Which experiment? There is: none active.",
+            "status": "No experiment is active. Name one of those that list shows.",
         },
     ),
     (
@@ -198,7 +198,7 @@ def test_a_running_candidate_is_measured_and_judged(bot: Bot, alice: Person, des
     said = answer(alice, "status")
     assert ":rewind: *Roll back*  `candidate_v3`\nAcceptance is worse, beyond chance and beyond tolerance" in said
     assert ":x: Acceptance  *40." in said
-    assert "Day 4.0 of 3 at 10 %" in said
+    assert "Day 4.0 of at least 3 at 10 %" in said
     said = answer(alice, "recommend")
     assert said.startswith(f"What to do in `{EXPERIMENT}` today\n:rewind: *Roll back*")
     said = answer(alice, f"why {EXPERIMENT}")

@@ -14,6 +14,7 @@ from core.errors import Refused, RegistryUnavailable
 from core.registry import Registry
 from core.rules.lifecycle import Stage
 from core.tables import Policy, PolicyVersion, Qualification
+from core.variants import find_experiment
 from tests.core import steps
 from tests.core.conftest import MODEL
 from tests.core.steps import at_once
@@ -56,6 +57,14 @@ def test_two_people_at_once_make_one_policy(desk: Engine, registry: Registry) ->
     assert sorted(at_once(*[work] * 4)) == [1, 2, 3, 4]
     with db.transaction(desk) as session:
         assert session.scalar(select(func.count()).where(Policy.name == "brand_new")) == 1
+
+
+def test_where_there_is_none_yet_nothing_is_listed(engine: Engine) -> None:
+    with (
+        pytest.raises(Refused, match=r"^There is no experiment x, nor any other yet\.$"),
+        db.transaction(engine) as session,
+    ):
+        find_experiment(session, "x")
 
 
 @pytest.mark.parametrize(

@@ -65,6 +65,15 @@ def test_silence_in_the_first_week(minutes: float, an_hour: float | None, is_sta
     assert (freshness(Traffic(minutes, 0, plans_an_hour=an_hour)) is not None) == is_stale
 
 
+@pytest.mark.parametrize("minutes", [61.0, None])
+def test_what_never_spoke_is_told_where_it_is_listened_to(minutes: float | None) -> None:
+    never, fallen = (freshness(Traffic(minutes, 0, plans_an_hour=an_hour)) for an_hour in (None, 400))
+    assert never is not None
+    assert fallen is not None
+    assert never.why.startswith("No plan came yet. They are read from exp.events: event_type plan_generated")
+    assert fallen.why.startswith("No events for an hour.")
+
+
 @pytest.mark.parametrize(("ago", "says"), [(None, "for the first time"), (45.0, "last measured 45 minutes ago")])
 def test_what_is_not_measured_yet_is_not_silence(ago: float | None, says: str) -> None:
     found = freshness(Traffic(200.0, 0, measured_minutes_ago=ago))
