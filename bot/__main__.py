@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import re
 import sys
 import threading
@@ -228,6 +229,7 @@ def adopt(arguments: argparse.Namespace) -> int:
             recorded = adoption.adopt(engine, mlflow)
             if not arguments.json:
                 print(f"\nAdopted: the schema promotion is up to date, {recorded:,} stages were recorded.")
+            return 0
     return 0 if looked.fits else 1
 
 
@@ -329,8 +331,24 @@ def _seen_again(before: Settings, after: Settings, days: int) -> tuple[date, Hin
 
 def migrate(arguments: argparse.Namespace) -> None:
     """Brings the schema up to date, as every start does; with --after also what waits for old processes to end."""
-    with _base(arguments) as (engine, _):
-        db.migrate(engine, after=arguments.after)
+    with ExitStack() as stack:
+        engine = stack.enter_context(_closing(_engine(_database(stack, settings.load(arguments.config)))))
+        with _reaching(engine):
+            print(migrated(db.migrate(engine, after=arguments.after), db.standing(engine)))
+
+
+def migrated(applied: int, standing: db.Standing) -> str:
+    """How many migrations were applied, and whether more of them wait."""
+    done = "1 migration was applied" if applied == 1 else f"{applied} migrations were applied"
+    done = done if applied else "All is up to date"
+    if standing == "newer":
+        return f"{done}: the tables are those of a newer release."
+    if standing != "waiting":
+        return f"{done}. Nothing waits for --after."
+    return (
+        f"{done}. What only the release before needs waits for `promotion-bot migrate --after`: run it once no process "
+        "of that release is left."
+    )
 
 
 def init(arguments: argparse.Namespace) -> None:
@@ -430,10 +448,30 @@ def main(words: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(words)
     logs.set_up("text", tells=False)
     try:
-        return COMMANDS[arguments.command][0](arguments) or 0
+        ended = COMMANDS[arguments.command][0](arguments) or 0
+        sys.stdout.flush()
     except Refused as refused:
         print(refused, file=sys.stderr)
         return 2
+    except BrokenPipeError:
+        if not _is_unread():
+            raise
+        return CLOSED
+    return ended
+
+
+CLOSED = 141
+"""As shells say of a program that nobody listens to any more, like the one before `| head`."""
+
+
+def _is_unread() -> bool:
+    """True where nobody reads what is printed any more; what is left of it is given up."""
+    try:
+        print(flush=True)  # what could not be written before is not tried again
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
 
 
 if __name__ == "__main__":

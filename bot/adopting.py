@@ -69,7 +69,7 @@ def _found(found: Found) -> Iterable[str]:
     else:
         yield f"  their models in MLflow by the tag stage: {_counted(found.stages)}"
     span = f", from {found.since:%Y-%m-%d} to {found.until:%Y-%m-%d}" if found.since and found.until else ""
-    yield f"  about {_of(found.events, 'event')}{span}"
+    yield f"  {'' if found.are_events_counted else 'about '}{_of(found.events, 'event')}{span}"
 
 
 def _added(added: Added, everything: bool) -> Iterable[str]:

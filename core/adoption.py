@@ -22,11 +22,13 @@ from core.variants import is_baseline_name, is_new_shape, linked_version_id, wri
 
 PATIENCE_MS = 10 * 60_000
 """A large platform may take its time; nothing is locked meanwhile."""
+COUNTED = 10_000
+"""So many events are counted at most."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """What is there: counts, and of events an estimate and the time they span."""
+    """What is there: counts, of events an estimate where they are many, and the time they span."""
 
     experiments: Mapping[str, int]
     """By status."""
@@ -39,6 +41,7 @@ class Found:
     stages: Mapping[str, int] | None
     """Model versions by MLflow's tag; None where MLflow was not asked."""
     events: int
+    are_events_counted: bool
     since: datetime | None
     until: datetime | None
 
@@ -335,11 +338,9 @@ def _link(config: Any, known: set[str]) -> tuple[Link, str | None]:
 
 
 def _found(session: Session, platform: Platform, new_shapes: int) -> Found:
-    # What the planner expects; counting a hundred million rows would take minutes.
-    plan = session.execute(text("EXPLAIN (FORMAT JSON) SELECT FROM exp.events")).scalar_one()
+    events, are_counted = _events(session)
     limit = "" if _has_time_index(session) else " LIMIT 0"  # without an index it takes as long
     span = f"SELECT min(at) AS since, max(at) AS until FROM (SELECT timestamp AS at FROM exp.events{limit}) e"
-    events = round(plan[0]["Plan"]["Plan Rows"])
     tags = [stage or "" for found in (platform.tags or {}).values() for stage in found.values()]
     return Found(
         experiments=dict(Counter(experiment.status for experiment in platform.experiments)),
@@ -350,8 +351,20 @@ def _found(session: Session, platform: Platform, new_shapes: int) -> Found:
         without_model=sum(not version.model and not version.model_version for version in platform.versions),
         stages=None if platform.tags is None else dict(Counter(tags)),
         events=events,
+        are_events_counted=are_counted,
         **_rows(session, span)[0],
     )
+
+
+def _events(session: Session) -> tuple[int, bool]:
+    """How many there are, and whether they were counted: many are what the planner expects, since counting a hundred
+    million rows would take minutes."""
+    few = text("SELECT count(*) FROM (SELECT FROM exp.events LIMIT :most) e")
+    counted = int(session.execute(few, {"most": COUNTED + 1}).scalar_one())
+    if counted <= COUNTED:
+        return counted, True
+    plan = session.execute(text("EXPLAIN (FORMAT JSON) SELECT FROM exp.events")).scalar_one()
+    return max(round(plan[0]["Plan"]["Plan Rows"]), counted), False
 
 
 def _has_time_index(session: Session) -> bool:

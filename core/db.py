@@ -338,8 +338,8 @@ def _upgrade(config: Config, revision: str) -> None:
     raise Refused(IN_USE)
 
 
-def migrate(engine: Engine, *, after: bool = False, folder: Path = MIGRATIONS) -> None:
-    """Brings the schema up to date; safe when several processes start at once.
+def migrate(engine: Engine, *, after: bool = False, folder: Path = MIGRATIONS) -> int:
+    """Brings the schema up to date; safe when several processes start at once. Returns how many migrations it ran.
 
     A release only adds, so that processes of the one before go on working beside it. What it takes away are migrations
     marked `after = True` at the end of its folder, which wait for `after`: that no process of the old release is left.
@@ -356,8 +356,11 @@ def migrate(engine: Engine, *, after: bool = False, folder: Path = MIGRATIONS) -
         try:
             with engine.connect() as another:  # which is left before tables are changed
                 at = _at(another, known)
-            if at is None or at in known:
-                _upgrade(config, known[0] if after else _enough(revisions)[-1])
+            if at is not None and at not in known:
+                return 0
+            wanted = known[0] if after else _enough(revisions)[-1]
+            _upgrade(config, wanted)
+            return max((len(known) if at is None else known.index(at)) - known.index(wanted), 0)
         finally:
             connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": _MIGRATION_LOCK})
             connection.commit()

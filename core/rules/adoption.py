@@ -354,7 +354,8 @@ KINDS: tuple[Kind, ...] = (
     Kind("Half a model version", "Such a policy version cannot be promoted. Fill in the other half.", _half_models),
     Kind(
         "Unknown stages in MLflow",
-        "The bot takes them for none. Where they mean one, write candidate, experiment, production or archived.",
+        "The bot takes them for none, and with its first change of such a version writes the decided stage over them. "
+        "Where they mean one, write candidate, experiment, production or archived.",
         _odd_tags,
     ),
     Kind(

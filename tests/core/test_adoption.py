@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 from mlflow import MlflowClient
 from sqlalchemy import Engine, func, text
 
+from bot import adopting
 from bot.__main__ import main
 from core import adoption, db, discrepancies, experiments, rights, rollup, stages, steps
 from core.errors import Refused
@@ -146,6 +149,23 @@ def test_what_was_there_before_is_no_discrepancy(
     assert discrepancies_of(empty, registry) == []
     client.set_model_version_tag(MODEL, "3", "stage", "candidate")  # other than what was written
     assert discrepancies_of(empty, registry) == [("tags", {"3": "candidate"})]
+
+
+def test_a_stage_in_other_words_is_written_over_by_the_first_change_as_it_is_said(
+    empty: Engine,  # noqa: F811
+    registry: Registry,
+    client: MlflowClient,
+) -> None:
+    run(empty, PLATFORM, IN_STEP)
+    client.set_model_version_tag(MODEL, "3", "stage", "Canary")
+    remedy, found = (adoption.survey(empty, registry).misfits or {})["Unknown stages in MLflow"]
+    assert [one.what for one in found] == ["version 3 is tagged 'Canary'"]
+    assert "writes the decided stage over them" in remedy
+    assert adoption.adopt(empty, registry) == 2
+    with db.transaction(empty) as session:
+        stages.mirror(session, MODEL, occasion="a decision")
+    desk.deliver_registry(empty, registry)
+    assert desk.tags(client)["3"] == "experiment"
 
 
 def test_what_has_the_alias_alone_is_taken_for_nothing(
@@ -398,6 +418,50 @@ def test_the_command_on_ten_thousand_experiments(
     assert main(["adopt", "--apply"]) == 0
     assert "Everything fits." in (printed := capsys.readouterr().out)
     assert "Adopted: the schema promotion is up to date" in printed
+
+
+def test_what_does_not_fit_is_no_failure_of_what_was_applied(
+    empty: Engine,  # noqa: F811
+    mlflow_uri: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run(empty, PLATFORM)
+    monkeypatch.setenv("DATABASE_URL", empty.url.render_as_string(hide_password=False))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_uri)
+    assert [main(["adopt"]), main(["adopt", "--apply"]), main(["adopt"])] == [1, 0, 1]
+
+
+def test_few_events_are_counted_and_many_are_estimated(
+    empty: Engine,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run(empty, PLATFORM, "ALTER TABLE exp.events SET (autovacuum_enabled = false)")
+
+    def told() -> list[str]:
+        return [line for line in adopting.report(adoption.survey(empty, None)).splitlines() if "event" in line][:1]
+
+    assert told() == ["  0 events"]
+    run(empty, "INSERT INTO exp.events (event_type, unit_type, unit_id, timestamp) VALUES ('x', 'user', 'u', now())")
+    assert told() == ["  1 event"]
+    monkeypatch.setattr(adoption, "COUNTED", 0)
+    assert "  about " in told()[0]
+
+
+def test_a_pipe_that_is_closed_ends_it_quietly(empty: Engine) -> None:  # noqa: F811
+    run(empty, PLATFORM, MANY)
+    plain = {key: os.environ[key] for key in ("PATH", "HOME", "PYTHONPATH") if key in os.environ}
+    with subprocess.Popen(
+        [sys.executable, "-m", "bot", "adopt", "--all"],
+        env=plain | {"DATABASE_URL": empty.url.render_as_string(hide_password=False)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as asked:
+        assert asked.stdout is not None
+        assert asked.stderr is not None
+        assert asked.stdout.readline() == b"Found\n"
+        asked.stdout.close()
+        assert asked.stderr.read() == b""
+    assert asked.returncode == 141
 
 
 def test_a_database_that_cannot_be_adopted(

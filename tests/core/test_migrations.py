@@ -9,6 +9,7 @@ import pytest
 from alembic import command
 from sqlalchemy import Connection, Engine, inspect, text
 
+from bot.__main__ import main, migrated
 from core import db
 from core.errors import Refused
 from tests.core import releases
@@ -46,6 +47,39 @@ def test_the_release_before_works_until_what_it_needs_is_taken_away(empty: Engin
             work(empty)
     with empty.connect() as connection:
         assert connection.scalars(text("SELECT version_num FROM promotion.alembic_version")).all() == ["9002"]
+
+
+def test_migrate_says_what_it_did(
+    empty: Engine,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", empty.url.render_as_string(hide_password=False))
+
+    def said(*more: str) -> str:
+        assert main(["migrate", *more]) == 0
+        return capsys.readouterr().out
+
+    number = len(list((db.MIGRATIONS / "versions").glob("[0-9]*.py")))
+    assert said() == f"{number} migrations were applied. Nothing waits for --after.\n"
+    assert said("--after") == "All is up to date. Nothing waits for --after.\n"
+    newer = releases.migrations(tmp_path / "newer", ADDS, TAKES_AWAY)
+    assert db.migrate(empty, folder=newer) == 1
+    assert said() == "All is up to date: the tables are those of a newer release.\n"
+    assert (db.migrate(empty, after=True, folder=newer), db.migrate(empty, after=True, folder=newer)) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("applied", "standing", "says"),
+    [
+        (1, "waiting", "1 migration was applied. What only the release before needs waits for `promotion-bot migrate "
+         "--after`: run it once no process of that release is left."),
+        (0, "current", "All is up to date. Nothing waits for --after."),
+    ],
+)  # fmt: skip
+def test_what_waits_is_said(applied: int, standing: db.Standing, says: str) -> None:
+    assert migrated(applied, standing) == says
 
 
 def test_the_release_after_next_does_first_what_was_left(empty: Engine, tmp_path: Path) -> None:  # noqa: F811
