@@ -1,4 +1,4 @@
-"""/rollout: one function per verb. A verb's docstring is its help: the first line says what, the second how."""
+"""/rollout: one function per verb. A verb's docstring is its help: what, how it is typed, an example."""
 
 from __future__ import annotations
 
@@ -48,18 +48,28 @@ from core.variants import find_policy_version
 _POLICY_VERSION = re.compile(r"^(?P<policy>.+?)[ :@/]?v?(?P<version>\d+)$")
 
 
+_MORE = "An example of each: `{} help VERB`. Names with spaces stand in quotes; reasons go after the word `because`."
+
 # --- Verbs that only read -------------------------------------------------------------------------------------------
 
 
 def help_(desk: Desk, words: Words, actor: Actor, verbs: Verbs | None = None) -> Answer:
     """What I can do.
-    help [verb]"""
+    help [verb]
+    help freeze"""
     verb, verbs = words.maybe(0), verbs or VERBS
     if verb:
         return blocks.plain(manual(known(verb, verbs), desk.command, verbs))
-    lines = [f"`{desk.command} {usage(n, verbs)}`  {summary(n, verbs)}" for n in verbs]
+    groups = {**GROUPS, "Here alone": {name: verbs[name] for name in verbs.keys() - VERBS.keys()}}
+    shown = [
+        "\n".join((f"*{title}*", *(f"`{desk.command} {usage(n, verbs)}`  {summary(n, verbs)}" for n in group)))
+        for title, group in groups.items()
+        if group
+    ]
     intro = "I take models from trained to production, step by step, with people approving."
-    return Answer(intro, [blocks.section(intro), blocks.section("\n".join(lines))])
+    return Answer(
+        intro, [blocks.section(intro), *map(blocks.section, shown), blocks.context(_MORE.format(desk.command))]
+    )
 
 
 def list_(desk: Desk, words: Words, actor: Actor) -> Answer:
@@ -72,7 +82,8 @@ def list_(desk: Desk, words: Words, actor: Actor) -> Answer:
 
 def status(desk: Desk, words: Words, actor: Actor) -> Answer:
     """How an experiment stands: shares, verdict, numbers.
-    status [EXPERIMENT]"""
+    status [EXPERIMENT]
+    status planner_policy_exp"""
     with desk.reading() as session:
         name = words.at_most(1).maybe(0) or _only_experiment(session)
         return screens.experiment(rollout_cards.experiment_card(session, name, terms=desk.settings.terms))
@@ -90,7 +101,8 @@ def _only_experiment(session: Session) -> str:
 
 def recommend(desk: Desk, words: Words, actor: Actor) -> Answer:
     """What to do today with a candidate: increase, promote, wait, roll back or hold.
-    recommend [EXPERIMENT]"""
+    recommend [EXPERIMENT]
+    recommend planner_policy_exp"""
     with desk.reading() as session:
         name = words.at_most(1).maybe(0) or _only_experiment(session)
         found = rollout_cards.recommended(session, name, terms=desk.settings.terms)
@@ -99,7 +111,8 @@ def recommend(desk: Desk, words: Words, actor: Actor) -> Answer:
 
 def why(desk: Desk, words: Words, actor: Actor) -> Answer:
     """Everything behind a verdict: each metric's numbers, limits and evidence, the steps, the data.
-    why EXPERIMENT [VARIANT]"""
+    why EXPERIMENT [VARIANT]
+    why planner_policy_exp candidate_v3"""
     name = words.at_most(2).at(0, "experiment")
     with desk.reading() as session:
         return verdicts.why(rollout_cards.why_card(session, name, words.maybe(1), terms=desk.settings.terms))
@@ -107,7 +120,8 @@ def why(desk: Desk, words: Words, actor: Actor) -> Answer:
 
 def chart(desk: Desk, words: Words, actor: Actor) -> Answer:
     """Charts: the shares over time, and how far each metric is from its limit.
-    chart EXPERIMENT [VARIANT]"""
+    chart EXPERIMENT [VARIANT]
+    chart planner_policy_exp"""
     name = words.at_most(2).at(0, "experiment")
     with desk.reading() as session:
         card = chart_cards.chart_card(session, name, words.maybe(1), terms=desk.settings.terms)
@@ -116,7 +130,8 @@ def chart(desk: Desk, words: Words, actor: Actor) -> Answer:
 
 def alerts_(desk: Desk, words: Words, actor: Actor) -> Answer:
     """The open alerts.
-    alerts [EXPERIMENT]"""
+    alerts [EXPERIMENT]
+    alerts planner_policy_exp"""
     with desk.transaction() as session:
         name = words.at_most(1).maybe(0)
         found, quiet = alert_cards.open_alerts(session, name), alert_cards.quiet_alerts(session, name)
@@ -125,7 +140,8 @@ def alerts_(desk: Desk, words: Words, actor: Actor) -> Answer:
 
 def scorecard(desk: Desk, words: Words, actor: Actor) -> Answer:
     """How good the alerts have been: precision, time to detect, time to decide; how often the glass was broken.
-    scorecard [EXPERIMENT]"""
+    scorecard [EXPERIMENT]
+    scorecard planner_policy_exp"""
     name = words.at_most(1).maybe(0)
     with desk.transaction() as session:
         return alert_screens.scorecard(alert_cards.scorecard(session, name), alert_cards.glass(session, name))
@@ -133,14 +149,16 @@ def scorecard(desk: Desk, words: Words, actor: Actor) -> Answer:
 
 def candidates_(desk: Desk, words: Words, actor: Actor) -> Answer:
     """The model versions in the registry and their stages.
-    candidates [MODEL]"""
+    candidates [MODEL]
+    candidates planner_model"""
     with desk.reading() as session:
         return screens.models(choices.model_lines(session, words.at_most(1).maybe(0), desk.registry), desk.command)
 
 
 def checklist(desk: Desk, words: Words, actor: Actor) -> Answer:
     """The ten rows that must pass before production.
-    checklist EXPERIMENT [VARIANT]"""
+    checklist EXPERIMENT [VARIANT]
+    checklist planner_policy_exp candidate_v3"""
     name = words.at_most(2).at(0, "experiment")
     with desk.reading() as session:
         return screens.checklist(
@@ -150,7 +168,8 @@ def checklist(desk: Desk, words: Words, actor: Actor) -> Answer:
 
 def history(desk: Desk, words: Words, actor: Actor) -> Answer:
     """Who did what to an experiment, when and why, and which version was in production when.
-    history EXPERIMENT"""
+    history EXPERIMENT
+    history planner_policy_exp"""
     name = words.at_most(1).at(0, "experiment")
     with desk.transaction() as session:
         return history_screens.history(cards.history(session, name), cards.tenures(session, name), name)
@@ -164,7 +183,8 @@ _EXPLAINED: Mapping[str, Callable[[Session, int], explanations.Branch]] = {
 
 def explain(desk: Desk, words: Words, actor: Actor) -> Answer:
     """A request or an alert as a tree of reasons: who decided what, when, on which evidence.
-    explain ID | alert ID"""
+    explain ID | alert ID
+    explain alert 3"""
     kind, rest = (
         (words.names[0].lower(), words.names[1:]) if len(words.at_most(2).names) == 2 else ("request", words.names)
     )
@@ -180,7 +200,8 @@ def explain(desk: Desk, words: Words, actor: Actor) -> Answer:
 
 def qualify(desk: Desk, words: Words, actor: Actor) -> Answer:
     """Judge a model version by its newest offline evaluation; on a pass it becomes a candidate.
-    qualify MODEL VERSION"""
+    qualify MODEL VERSION
+    qualify planner_model 3"""
     model, version = words.at_most(2).at(0, "model"), words.at(1, "version of the model")
     desk.check_may_act(None, desk.people.checked(actor))
     with desk.reading() as session:
@@ -197,7 +218,8 @@ def qualify(desk: Desk, words: Words, actor: Actor) -> Answer:
 
 def policy(desk: Desk, words: Words, actor: Actor) -> Answer:
     """Create the next version of a policy from a candidate model version.
-    policy [POLICY MODEL VERSION [KEY=VALUE …]] [because REASON TO OVERRIDE]"""
+    policy [POLICY MODEL VERSION [KEY=VALUE …]] [because REASON TO OVERRIDE]
+    policy planner_policy planner_model 3 temperature=0.7"""
     if not words.names:
         return Answer("", view=policy_versions.loading(), fill=policy_versions.form)
     create, fields = words.without("new")
@@ -223,19 +245,22 @@ def _set_status(desk: Desk, words: Words, actor: Actor, status: Literal["active"
 
 def pause(desk: Desk, words: Words, actor: Actor) -> Answer:
     """Pause an experiment; its shares stay as they are.
-    pause EXPERIMENT [because REASON]"""
+    pause EXPERIMENT [because REASON]
+    pause planner_policy_exp because the app is being moved"""
     return _set_status(desk, words, actor, "paused")
 
 
 def resume(desk: Desk, words: Words, actor: Actor) -> Answer:
     """Resume a paused experiment.
-    resume EXPERIMENT [because REASON]"""
+    resume EXPERIMENT [because REASON]
+    resume planner_policy_exp because the move is over"""
     return _set_status(desk, words, actor, "active")
 
 
 def hold(desk: Desk, words: Words, actor: Actor) -> Answer:
     """Keep a candidate at its share for a while: 4h, 2d, or 0 to lift it.
-    hold EXPERIMENT [VARIANT] LENGTH because REASON"""
+    hold EXPERIMENT [VARIANT] LENGTH because REASON
+    hold planner_policy_exp 2d because of the fair"""
     name, rest = words.at_most(3).at(0, "experiment"), words.names[1:]
     if not rest:
         raise Missing("For how long?")
@@ -254,7 +279,8 @@ def hold(desk: Desk, words: Words, actor: Actor) -> Answer:
 
 def freeze(desk: Desk, words: Words, actor: Actor) -> Answer:
     """Stop everything that gives candidates more traffic, in one experiment or in all; rollbacks go on.
-    freeze EXPERIMENT|all because REASON"""
+    freeze EXPERIMENT|all because REASON
+    freeze all because of the launch"""
     name, sure = words.at_most(1).at(0, "experiment, or all"), desk.people.checked(actor)
     with desk.transaction() as session:
         what = freezes.freeze(session, experiment=name, reason=words.reason, actor=sure, roles=desk.people.roles)
@@ -263,7 +289,8 @@ def freeze(desk: Desk, words: Words, actor: Actor) -> Answer:
 
 def unfreeze(desk: Desk, words: Words, actor: Actor) -> Answer:
     """End a freeze.
-    unfreeze EXPERIMENT|all [because REASON]"""
+    unfreeze EXPERIMENT|all [because REASON]
+    unfreeze all because the launch went well"""
     name, sure = words.at_most(1).at(0, "experiment, or all"), desk.people.checked(actor)
     with desk.transaction() as session:
         what = freezes.unfreeze(session, experiment=name, reason=words.reason, actor=sure, roles=desk.people.roles)
@@ -272,7 +299,8 @@ def unfreeze(desk: Desk, words: Words, actor: Actor) -> Answer:
 
 def break_glass(desk: Desk, words: Words, actor: Actor) -> Answer:
     """For owners: carry a request out without its approvals; opens a form.
-    break-glass ID [because REASON]"""
+    break-glass ID [because REASON]
+    break-glass 12 because users see errors"""
     number = words.at_most(1).at(0, "request").removeprefix("#")
     if not number.isascii() or not number.isdecimal() or len(number) > 9:
         raise Refused(f"Write the number of a request like `{desk.command} break-glass 12`.")
@@ -281,7 +309,8 @@ def break_glass(desk: Desk, words: Words, actor: Actor) -> Answer:
 
 def safety_(desk: Desk, words: Words, actor: Actor) -> Answer:
     """For owners: sign that a candidate returns by itself where nobody answers a critical alert.
-    safety EXPERIMENT [VARIANT] [sign MINUTES|withdraw] [because REASON]"""
+    safety EXPERIMENT [VARIANT] [sign MINUTES|withdraw] [because REASON]
+    safety planner_policy_exp sign 30 because nobody is awake tonight"""
     return safety.verb(desk, words, actor)
 
 
@@ -294,7 +323,8 @@ def _ask(desk: Desk, wish: Ask, actor: Actor) -> Answer:
 
 def start(desk: Desk, words: Words, actor: Actor) -> Answer:
     """Let a candidate join an experiment with at most 10 %.
-    start [EXPERIMENT POLICY VERSION [SHARE]] [because REASON]"""
+    start [EXPERIMENT POLICY VERSION [SHARE]] [because REASON]
+    start planner_policy_exp planner_policy 3 5%"""
     if not words.names:
         with desk.transaction() as session:
             return Answer("", view=modals.start(session, desk.command))
@@ -334,7 +364,8 @@ def _policy_in_use(desk: Desk, experiment: str) -> str:
 
 def increase(desk: Desk, words: Words, actor: Actor) -> Answer:
     """Move a candidate to the next step: 10 → 25 → 50 %.
-    increase EXPERIMENT [VARIANT] [because REASON TO OVERRIDE]"""
+    increase EXPERIMENT [VARIANT] [because REASON TO OVERRIDE]
+    increase planner_policy_exp"""
     instead, rest = words.without("instead")
     name = rest.at_most(2).at(0, "experiment")
     wish = Ask("increase", name, override=rest.reason, variant=rest.maybe(1), replaces=instead)
@@ -343,7 +374,8 @@ def increase(desk: Desk, words: Words, actor: Actor) -> Answer:
 
 def promote(desk: Desk, words: Words, actor: Actor) -> Answer:
     """Make a candidate production: all traffic, tags, the previous version archived.
-    promote EXPERIMENT [VARIANT] [because REASON TO OVERRIDE]"""
+    promote EXPERIMENT [VARIANT] [because REASON TO OVERRIDE]
+    promote planner_policy_exp candidate_v3"""
     instead, rest = words.without("instead")
     name = rest.at_most(2).at(0, "experiment")
     wish = Ask("promote", name, override=rest.reason, variant=rest.maybe(1), replaces=instead)
@@ -352,7 +384,8 @@ def promote(desk: Desk, words: Words, actor: Actor) -> Answer:
 
 def rollback(desk: Desk, words: Words, actor: Actor) -> Answer:
     """Give the traffic back to the baseline; one confirmation is enough.
-    rollback [EXPERIMENT [VARIANT] [share]] because REASON"""
+    rollback [EXPERIMENT [VARIANT] [share]] because REASON
+    rollback planner_policy_exp because plans come slowly"""
     if not words.names:
         with desk.transaction() as session:
             return Answer("", view=modals.rollback(session))
@@ -366,7 +399,8 @@ def rollback(desk: Desk, words: Words, actor: Actor) -> Answer:
 
 def retire(desk: Desk, words: Words, actor: Actor) -> Answer:
     """Archive (or delete) the variants at 0 %.
-    retire EXPERIMENT [delete] [because REASON]"""
+    retire EXPERIMENT [delete] [because REASON]
+    retire planner_policy_exp"""
     instead, words = words.without("instead")
     delete, rest = words.without("delete")
     name = rest.at_most(1).at(0, "experiment")
@@ -376,34 +410,46 @@ def retire(desk: Desk, words: Words, actor: Actor) -> Answer:
 
 # --- The table ------------------------------------------------------------------------------------------------------
 
-VERBS: Verbs = {
-    "help": Verb(help_),
-    "list": Verb(list_, is_slow=True),
-    "status": Verb(status, is_slow=True),
-    "recommend": Verb(recommend, is_slow=True),
-    "why": Verb(why, is_slow=True),
-    "chart": Verb(chart, is_slow=True),
-    "alerts": Verb(alerts_),
-    "scorecard": Verb(scorecard),
-    "hold": Verb(hold),
-    "candidates": Verb(candidates_, is_slow=True),
-    "qualify": Verb(qualify, is_slow=True),
-    "policy": Verb(policy, is_slow=True, has_form=True),
-    "start": Verb(start, has_form=True),
-    "increase": Verb(increase, is_slow=True),
-    "promote": Verb(promote, is_slow=True),
-    "rollback": Verb(rollback, has_form=True),
-    "retire": Verb(retire, is_slow=True),
-    "pause": Verb(pause),
-    "resume": Verb(resume),
-    "freeze": Verb(freeze),
-    "unfreeze": Verb(unfreeze),
-    "break-glass": Verb(break_glass),
-    "safety": Verb(safety_),
-    "history": Verb(history),
-    "explain": Verb(explain),
-    "checklist": Verb(checklist, is_slow=True),
+GROUPS: Mapping[str, Verbs] = {
+    "Look": {
+        "help": Verb(help_),
+        "list": Verb(list_, is_slow=True),
+        "status": Verb(status, is_slow=True),
+        "recommend": Verb(recommend, is_slow=True),
+        "why": Verb(why, is_slow=True),
+        "chart": Verb(chart, is_slow=True),
+        "checklist": Verb(checklist, is_slow=True),
+        "alerts": Verb(alerts_),
+    },
+    "Models and policies": {
+        "candidates": Verb(candidates_, is_slow=True),
+        "qualify": Verb(qualify, is_slow=True),
+        "policy": Verb(policy, is_slow=True, has_form=True),
+    },
+    "Ask for a change": {
+        "start": Verb(start, has_form=True),
+        "increase": Verb(increase, is_slow=True),
+        "promote": Verb(promote, is_slow=True),
+        "retire": Verb(retire, is_slow=True),
+        "break-glass": Verb(break_glass),
+    },
+    "Stop and return": {
+        "rollback": Verb(rollback, has_form=True),
+        "hold": Verb(hold),
+        "freeze": Verb(freeze),
+        "unfreeze": Verb(unfreeze),
+        "pause": Verb(pause),
+        "resume": Verb(resume),
+        "safety": Verb(safety_),
+    },
+    "On record": {
+        "history": Verb(history),
+        "explain": Verb(explain),
+        "scorecard": Verb(scorecard),
+    },
 }
+"""By what people want, as `help` shows them."""
+VERBS: Verbs = {name: verb for verbs in GROUPS.values() for name, verb in verbs.items()}
 
 
 def extended(more: Verbs) -> Verbs:

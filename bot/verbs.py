@@ -52,9 +52,21 @@ def usage(verb: str, verbs: Verbs) -> str:
     return (verbs[verb].run.__doc__ or "").splitlines()[1].strip()
 
 
+def example(verb: str, verbs: Verbs) -> str | None:
+    """The third line of a verb's help: how somebody typed it; None where there is nothing to type besides."""
+    return next((line.strip() for line in (verbs[verb].run.__doc__ or "").splitlines()[2:3]), None)
+
+
 def manual(verb: str, command: str, verbs: Verbs) -> str:
     """All of a verb's help, with the command to type it after."""
-    return f"{summary(verb, verbs)}\n`{command} {usage(verb, verbs)}`"
+    shown = example(verb, verbs)
+    return "\n".join(
+        (
+            summary(verb, verbs),
+            f"`{command} {usage(verb, verbs)}`",
+            *([f"For example: `{command} {shown}`"] if shown else []),
+        )
+    )
 
 
 def known(verb: str, verbs: Verbs) -> str:

@@ -68,7 +68,8 @@ class Simulation:
 
     def run(self, desk: Desk, words: Words, actor: Actor) -> Answer:
         """Only in this demo: a candidate goes bad, recovers, or days pass.
-        simulate regression [EXPERIMENT] | recovery [EXPERIMENT] | days N"""
+        simulate regression [EXPERIMENT] | recovery [EXPERIMENT] | days N
+        simulate days 3"""
         what = words.at_most(2).at(0, "of the three")
         happen = self._happenings.get(what.lower())
         if happen is None:

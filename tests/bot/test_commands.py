@@ -158,11 +158,16 @@ def test_who_may_end_a_freeze_and_that_there_is_one(bot: Bot, alice: Person, car
 
 def test_help_explains_each_verb(bot: Bot, alice: Person) -> None:
     everything = answer(alice, "help")
+    for title in ("Look", "Models and policies", "Ask for a change", "Stop and return", "On record"):
+        assert f"*{title}*\n`/rollout " in everything
+    assert "Here alone" not in everything
     for verb in commands.VERBS:
         assert f"/rollout {verb}" in everything
         explained = answer(alice, f"help {verb}")
         assert explained.startswith(verbs.summary(verb, commands.VERBS))
         assert f"`/rollout {verb}" in explained
+        takes_names = verbs.usage(verb, commands.VERBS) != verb
+        assert (f"\nFor example: `/rollout {verb} " in explained) == takes_names
     assert "Did you mean promote?" in plain(answer(alice, "help promot"))
 
 

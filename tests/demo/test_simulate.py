@@ -214,6 +214,7 @@ def test_the_demo_has_the_verb_and_others_have_not(
         stack.enter_context(running.listening(made, token.get_secret_value()))
         everything = answer(alice, "help")
         assert all(f"`/rollout {verb}" in everything for verb in (*commands.VERBS, "simulate"))
+        assert "*Here alone*\n`/rollout simulate" in everything
         assert "`/rollout simulate regression [EXPERIMENT]" in answer(alice, "help simulate")
         for typed, said in {"recovery": "nothing to recover from", "rain": "not “rain”", "days 0": "not “0”"}.items():
             assert said in answer(alice, f"simulate {typed}")
