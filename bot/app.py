@@ -292,7 +292,7 @@ def _logged(what: str, listener: Callable[..., None]) -> Callable[..., None]:
             try:
                 listener(**given)
             finally:
-                log.info(what, extra={"ms": round((time.monotonic() - began) * 1000)})
+                log.info(what, extra={"ack_ms": round((time.monotonic() - began) * 1000)})
 
     return listened
 

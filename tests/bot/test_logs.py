@@ -70,6 +70,8 @@ def test_one_id_from_click_to_tick(
     waits_until(lambda: not waiting(desk), 30, "everything")
     (click,) = [line for line in kept.lines if line["message"] == "click"]
     assert (click["button"], click["on"], click["actor"], click["logger"]) == ("approve", 1, bob.id, "bot.app")
+    assert "ms" not in click, "what follows the acknowledgement takes its own time"
+    assert click["ack_ms"] >= 0
     found = kept.of(click["id"])
     recorded = {line["action"]: line for line in found if line["message"] == "recorded"}
     assert {"approve", "start", "mirror"} <= set(recorded)
