@@ -265,11 +265,13 @@ def request_short(card: RequestCard, frozen: Frozen | None = None) -> list[Block
     return [section("\n".join([asked, *lines])), *held, _decide_buttons(card)]
 
 
-def asked(card: RequestCard, where: str) -> Answer:
-    """What the requester is told: what was asked, where it is decided, and for a rollback the button right here."""
+def asked(card: RequestCard, where: str, closed: int | None) -> Answer:
+    """What the requester is told: what was asked, where it is decided, and for a rollback the button right here; and
+    the request that it took the place of."""
     waits = (
         f"Request #{card.id} waits in {where}." if card.action != "rollback" else "Nothing rolls back until confirmed."
     )
+    waits += "" if closed is None else f" It takes the place of #{closed}, which is closed."
     last = [context(waits), *([_decide_buttons(card)] if card.action == "rollback" else [])]
     return Answer(f"{escaped(title(card))}. {waits}", fitted([header(title(card)), *_what(card)], last))
 
