@@ -29,6 +29,7 @@ from core import (
     digests,
     discrepancies,
     freezes,
+    ledger,
     outbox,
     rollup,
     steps,
@@ -64,6 +65,16 @@ class Job:
 def refresh_people(desk: Desk) -> None:
     """Who is in the approver groups is read again."""
     desk.people.refresh()
+
+
+def compare_configuration(desk: Desk) -> None:
+    """Whether a process that started later goes by another configuration is noticed: who clicks meets either."""
+    with desk.transaction() as session:
+        differing = ledger.differing_from(session, desk.settings.policy)
+    if differing and differing != desk.pulse.differing:
+        rules = ", ".join(differing)
+        log.warning("a process that started later has other values of %s: give all of them one configuration", rules)
+    desk.pulse.differing = differing
 
 
 def _taken(desk: Desk, *, sweep: bool = False) -> None:
@@ -226,6 +237,7 @@ def every(minutes: int) -> Callable[[Settings], IntervalTrigger]:
 JOBS: tuple[Job, ...] = (
     Job("seal", every(1), seal, at_start=True),
     Job("people", every(5), refresh_people, everywhere=True),
+    Job("configuration", every(5), compare_configuration, everywhere=True),
     Job("measure", every(1), measure, at_start=True),
     Job("assigned", every(60), count_assigned, at_start=True),
     Job("watch", lambda settings: IntervalTrigger(minutes=settings.alerts.every_minutes), watch, at_start=True),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,13 @@ import pytest
 from mlflow import MlflowClient
 from sqlalchemy import Engine, func, select, text
 
-from bot import schedule
+from bot import health, schedule
 from bot.__main__ import main
 from bot.channels import Channels
 from bot.desk import Desk
 from bot.people import People
-from core import db, registry
+from bot.pulse import Pulse
+from core import db, ledger, registry
 from core.metric_sections import CustomMetric, MetricsSection
 from core.settings import Settings
 from core.tables import Alert, AllocationStep, Discrepancy, Effect, Recommendation
@@ -226,3 +228,22 @@ def test_measure_rebuild_from_the_command_line(
             assert connection.execute(query).all() == before
     assert main(["measure", "rebuild", "nothing", "--config", str(config)]) == 2
     assert "There is no experiment" in capsys.readouterr().err
+
+
+def test_another_configuration_beside_this_one_is_noticed(table: Desk, caplog: pytest.LogCaptureFixture) -> None:
+    approvals = table.settings.approvals.model_copy(update={"production": 3})
+    other = replace(table, settings=table.settings.model_copy(update={"approvals": approvals}), pulse=Pulse())
+    for started in (table, other):
+        with table.transaction() as session:
+            ledger.record_policy(session, started.settings.policy)
+    for each in (table, table, other):
+        schedule.run_now(each, "configuration")
+    assert health.parts(table.pulse)["configuration"] == health.Part(
+        "degraded", "A process that started later has other values of approvals.production."
+    )
+    assert health.parts(other.pulse)["configuration"].state == "ok"
+    assert caplog.text.count("other values of approvals.production") == 1, "once, not each time"
+    with table.transaction() as session:
+        ledger.record_policy(session, table.settings.policy)  # the other one has ended
+    schedule.run_now(table, "configuration")
+    assert table.pulse.differing == ()
