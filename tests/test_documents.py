@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -96,7 +97,7 @@ def test_the_sql_makes_an_experiment_whose_plans_are_counted(engine: Engine) -> 
     sql(engine, [experiment])
     assert f"`{EXPERIMENT}`" in listed(engine)
     (control,) = status(engine).variants
-    assert (control.name, control.role, control.share) == ("control", "baseline", 1)
+    assert (control.name, control.role, control.share) == ("control", "baseline", Decimal(1))
     assert (control.version, control.model) == ("planner_policy v1", "planner_model 1")
     sql(engine, [plan])
     counted(engine)
@@ -125,6 +126,17 @@ def test_a_version_evaluated_by_the_python_qualifies_and_joins(engine: Engine, r
     assert steps.shares(engine) == steps.shares_of(control="0.9", candidate_v2="0.1")
     steps.deliver_registry(engine, registry)
     assert steps.tags(MlflowClient()) == {"1": "production", "2": "experiment"}
+
+
+def test_where_something_is_missing_people_are_told_where_it_is_described(engine: Engine, registry: Registry) -> None:
+    named = f"{PLATFORM.relative_to(ROOT)}"
+    assert f"`{named}`" in listed(engine)
+    client = MlflowClient()
+    client.create_registered_model(MODEL)
+    client.create_model_version(MODEL, source="s3://models/planner")
+    with db.transaction(engine) as session:
+        found = candidates.evaluate(session, mlflow_model_name=MODEL, mlflow_model_version="1", registry=registry)
+    assert named in (found.note or "")
 
 
 def test_both_shapes_of_a_config_are_read() -> None:
