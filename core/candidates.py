@@ -171,7 +171,11 @@ def evaluate(session: Session, *, mlflow_model_name: str, mlflow_model_version: 
 def _by_tag(session: Session, known: ModelVersion) -> tuple[bool, str]:
     qualification = session.get(Qualification, (known.name, known.version))
     if known.stage != Stage.CANDIDATE:
-        return False, "No completed offline evaluation was found, neither as a replay result nor as an MLflow run."
+        return (
+            False,
+            "No completed offline evaluation was found, neither as a replay result nor as an MLflow run. "
+            "What I look for stands in .github/PLATFORM.md of the bot's repository.",
+        )
     if qualification is not None and qualification.source == "override":  # then the tag is the bot's own
         return (
             False,
