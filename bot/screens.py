@@ -131,7 +131,10 @@ def experiments(cards: Sequence[ExperimentCard], total: int) -> Answer:
         for card in cards
     ]
     more = f"{total - len(cards):,} more; `status EXPERIMENT` shows any of them."
-    return Answer(f"{total:,} experiments", fitted(blocks, [context(more)] if total > len(cards) else []))
+    return Answer(
+        "1 experiment" if total == 1 else f"{total:,} experiments",
+        fitted(blocks, [context(more)] if total > len(cards) else []),
+    )
 
 
 def checklist(variant: str, rows: Sequence[CheckRow]) -> Answer:
