@@ -58,7 +58,7 @@ def _engine(url: str) -> db.Engine:
     try:
         return db.connect(url)
     except ArgumentError:  # it repeats the URL, and with it the password
-        form = "postgresql://name:password@host/base"
+        form = "postgresql://name:password@host/base, with %40 for an @ in the password"
         raise Refused(f"DATABASE_URL is no address of a PostgreSQL. Write it like {form}.") from None
 
 
@@ -67,8 +67,7 @@ def _reaching(engine: db.Engine) -> Iterator[None]:
     try:
         yield
     except OperationalError as error:
-        address = engine.url.set(drivername="postgresql")
-        raise Refused(f"The database at {address} cannot be used: {error.orig}") from error
+        raise Refused(f"The database at {db.address(engine.url)} cannot be used: {error.orig}") from error
     except ProgrammingError as error:
         if getattr(error.orig, "sqlstate", None) != "42501":  # insufficient_privilege
             raise
