@@ -229,12 +229,6 @@ PAUSE_S = 1.2
 """Slack takes a handful of calls at once, then some 50 edits a minute."""
 
 
-def _counted(desk: Desk, handler: Handler, session: Session, due: Due) -> None:
-    """Each attempt is counted."""
-    with desk.pulse.meters.delivery(due.kind):
-        handler(session, due)
-
-
 def _patient(handler: Handler) -> Handler:
     """Slack says when to come back after too many calls; that is not a failure."""
 
@@ -260,10 +254,10 @@ class Deliverer:
         self._desk = desk
         self._stopping = threading.Event()
         urgent, calm = (
-            {kind: partial(_counted, desk, _patient(partial(handler, client, desk))) for kind, handler in table.items()}
+            {kind: _patient(partial(handler, client, desk)) for kind, handler in table.items()}
             for table in (URGENT, CALM)
         )
-        registry: Mapping[str, Handler] = {"registry": partial(_counted, desk, partial(_align, desk))}
+        registry: Mapping[str, Handler] = {"registry": partial(_align, desk)}
         self._threads = [
             threading.Thread(target=self._work, args=(handlers, pause_s), name=f"deliver-{name}", daemon=True)
             for name, handlers, pause_s in (
@@ -292,7 +286,7 @@ class Deliverer:
         while not self._stopping.is_set():
             self._desk.pulse.beat()
             try:
-                is_busy = outbox.deliver_next(self._desk.engine, handlers)
+                is_busy = outbox.deliver_next(self._desk.engine, handlers, self._desk.pulse.meters.delivered)
             except Exception:
                 log.exception("effects cannot be carried out at the moment")
                 self._stopping.wait(TROUBLE_S)
