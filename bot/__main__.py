@@ -182,7 +182,9 @@ def _start(
     if found.slack_app_token is not None:
         stack.enter_context(running.listening(made, found.slack_app_token.get_secret_value(), pulse))
     else:
-        pulse.needs(stack.enter_context(http.serving(http.slack(made, pulse), arguments.host, arguments.port)))
+        asked = http.slack(made, pulse)
+        served = http.serving(asked, arguments.host, arguments.port, drains_s=http.DRAIN_S)
+        pulse.needs(stack.enter_context(served))
     pulse.phase = "running"
     print("ready", flush=True)
     log.info("ready", extra={"ms": round((time.time() - psutil.Process().create_time()) * 1000)})
