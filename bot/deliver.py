@@ -7,6 +7,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from datetime import date
 from functools import partial
 
@@ -83,12 +84,13 @@ def notice(client: WebClient, desk: Desk, session: Session, due: Due) -> None:
     if rollout and place is None and outbox.is_under_way(session, rollouts.card_key(rollout.id)):
         raise Later("the card comes first", posting.CARD_FIRST_S)
     channel = desk.settings.channel_of(experiment) if experiment else desk.settings.slack.rollouts_channel
-    where = place.channel if place else desk.channels.id_of(channel)
-    if due.is_retry and _was_told(client, session, due, where, rollout.id if rollout else None):
-        return
-    if place:
-        return posting.in_thread(client, session, place, answer, due.key, is_retry=False)
-    posting.post(client, session, where, answer, due.key, is_retry=False)
+    with nullcontext(place.channel) if place else desk.channels.at(channel) as where:
+        if due.is_retry and _was_told(client, session, due, where, rollout.id if rollout else None):
+            return
+        if place:
+            posting.in_thread(client, session, place, answer, due.key, is_retry=False)
+        else:
+            posting.post(client, session, where, answer, due.key, is_retry=False)
 
 
 def _was_told(client: WebClient, session: Session, due: Due, channel: str, rollout: int | None) -> bool:
@@ -104,10 +106,10 @@ def glass(client: WebClient, desk: Desk, session: Session, due: Due) -> None:
     mentions = desk.people.approver_mentions(card.experiment, spared)
     answer = request_screens.glass_broken(card, mentions, desk.command)
     approvals_channel, rollouts_channel = desk.aloud_in(card.experiment)
-    if due.payload["where"] == "approvals":
-        posting.post(client, session, desk.channels.id_of(approvals_channel), answer, due.key, is_retry=due.is_retry)
-    elif rollouts_channel != approvals_channel:
-        posting.post(client, session, desk.channels.id_of(rollouts_channel), answer, due.key, is_retry=due.is_retry)
+    channel = approvals_channel if due.payload["where"] == "approvals" else rollouts_channel
+    if due.payload["where"] == "approvals" or rollouts_channel != approvals_channel:
+        with desk.channels.at(channel) as where:
+            posting.post(client, session, where, answer, due.key, is_retry=due.is_retry)
 
 
 def rollout_card(client: WebClient, desk: Desk, session: Session, due: Due) -> None:

@@ -24,6 +24,7 @@ from core import alerts, approvals, audit, countdowns, db, digests, discrepancie
 from core.db import Session
 from core.errors import RegistryUnavailable
 from core.leader import Leadership, NotLeading
+from core.outbox import Later
 from core.rollouts import Talk
 from core.settings import Settings
 
@@ -48,8 +49,11 @@ class Job:
 
 
 def refresh_people(desk: Desk) -> None:
-    """Who is in the approver groups is read again."""
-    desk.people.refresh()
+    """Who is in the approver groups is read again, in the same minute still where it was not possible to the end."""
+    try:
+        desk.people.refresh_if_old()
+    except Later as later:
+        log.info("people are not all read yet: %s, in %.0f s", later, later.seconds)
 
 
 def _taken(desk: Desk, *, sweep: bool = False) -> None:
@@ -210,7 +214,7 @@ def every(minutes: int) -> Callable[[Settings], IntervalTrigger]:
 
 JOBS: tuple[Job, ...] = (
     Job("seal", every(1), seal, at_start=True),
-    Job("people", every(5), refresh_people, everywhere=True),
+    Job("people", every(1), refresh_people, everywhere=True),
     Job("measure", every(1), measure, at_start=True),
     Job("assigned", every(60), count_assigned, at_start=True),
     Job("watch", lambda settings: IntervalTrigger(minutes=settings.alerts.every_minutes), watch, at_start=True),
