@@ -39,6 +39,7 @@ from core import (
 from core.db import Session
 from core.errors import RegistryUnavailable
 from core.leader import Leadership, NotLeading
+from core.outbox import Later
 from core.rollouts import Talk
 from core.settings import Settings
 
@@ -63,8 +64,11 @@ class Job:
 
 
 def refresh_people(desk: Desk) -> None:
-    """Who is in the approver groups is read again."""
-    desk.people.refresh()
+    """Who is in the approver groups is read again, in the same minute still where it was not possible to the end."""
+    try:
+        desk.people.refresh_if_old()
+    except Later as later:
+        log.info("people are not all read yet: %s, in %.0f s", later, later.seconds)
 
 
 def compare_configuration(desk: Desk) -> None:
@@ -236,7 +240,7 @@ def every(minutes: int) -> Callable[[Settings], IntervalTrigger]:
 
 JOBS: tuple[Job, ...] = (
     Job("seal", every(1), seal, at_start=True),
-    Job("people", every(5), refresh_people, everywhere=True),
+    Job("people", every(1), refresh_people, everywhere=True),
     Job("configuration", every(5), compare_configuration, everywhere=True),
     Job("measure", every(1), measure, at_start=True),
     Job("assigned", every(60), count_assigned, at_start=True),

@@ -147,6 +147,12 @@ class Settings(BaseSettings):
         return (own and own.channel) or self.slack.rollouts_channel
 
     @property
+    def channels(self) -> frozenset[str]:
+        """All that are posted to."""
+        own = (one.channel for one in self.experiments.values() if one.channel is not None)
+        return frozenset({self.slack.rollouts_channel, self.slack.approvals_channel, *own})
+
+    @property
     def policy(self) -> dict[str, Any]:
         """The way of working, without addresses and secrets: each setting by its dotted name, as JSON has it."""
         found = _flat(self.model_dump(mode="json", by_alias=True, include=_POLICY))
