@@ -127,6 +127,8 @@ _SCHEMAS = """
 SELECT to_regnamespace('exp') IS NOT NULL AS has_exp, to_regnamespace('promotion') IS NOT NULL AS has_promotion,
        has_database_privilege(current_database(), 'CREATE') AS may_create,
        has_database_privilege(current_database(), 'TEMPORARY') AS may_have_temporary,
+       has_schema_privilege(to_regnamespace('promotion'), 'USAGE')  -- of a list of rights any one would do
+       AND has_schema_privilege(to_regnamespace('promotion'), 'CREATE') AS may_fill_promotion,
        current_database() AS base, current_user AS role
 """
 
@@ -203,10 +205,7 @@ def _missing_rights(session: Session, here: RowMapping) -> list[str]:
         short.insert(0, f"GRANT USAGE ON SCHEMA exp TO {rights.quoted(role)};")
     if not here["has_promotion"] and not here["may_create"]:
         short.append(f"CREATE SCHEMA promotion AUTHORIZATION {rights.quoted(role)};")
-    if (
-        here["has_promotion"]
-        and not session.execute(text("SELECT has_schema_privilege('promotion', 'USAGE, CREATE')")).scalar_one()
-    ):
+    if here["has_promotion"] and not here["may_fill_promotion"]:
         short.append(f"ALTER SCHEMA promotion OWNER TO {rights.quoted(role)};")
     if not here["may_have_temporary"]:
         short.append(f"GRANT TEMPORARY ON DATABASE {rights.quoted(here['base'])} TO {rights.quoted(role)};")

@@ -324,6 +324,19 @@ def test_a_right_that_is_missing_is_told_with_the_statement_that_gives_it(
     )
 
 
+@pytest.mark.parametrize("held", ["USAGE", "CREATE"])
+def test_half_of_the_rights_on_its_own_schema_is_too_little(
+    least: Engine,
+    empty: Engine,  # noqa: F811
+    held: str,
+) -> None:
+    role = least.url.username
+    run(empty, "ALTER SCHEMA promotion OWNER TO CURRENT_USER", f"GRANT {held} ON SCHEMA promotion TO {role}")
+    assert adoption.survey(least, None).blockers[1:] == (f'ALTER SCHEMA promotion OWNER TO "{role}";',)
+    run(empty, f"GRANT USAGE, CREATE ON SCHEMA promotion TO {role}")
+    assert adoption.survey(least, None).blockers == ()
+
+
 MANY = """
 INSERT INTO exp.policy_versions (policy_id, version, mlflow_model_name, mlflow_model_version)
     SELECT id, n, 'planner_model', '3' FROM exp.policies, generate_series(10, 1009) n;
