@@ -337,6 +337,25 @@ def test_half_of_the_rights_on_its_own_schema_is_too_little(
     assert adoption.survey(least, None).blockers == ()
 
 
+@pytest.mark.parametrize("held", ["3,2", "4,3", "4,4", "3", "6,-1"])
+def test_shares_that_the_table_would_round_keep_the_bot_from_starting(
+    empty: Engine,  # noqa: F811
+    held: str,
+) -> None:
+    run(empty, PLATFORM, "DELETE FROM exp.variants", f"ALTER TABLE exp.variants ALTER allocation TYPE numeric({held})")
+    written = held if "," in held else f"{held},0"
+    told = (
+        f"exp.variants.allocation is numeric({written}), which does not hold every share from 0.0000 to 1.0000; "
+        "the bot needs numeric with at least four decimals, as numeric(5,4), or without a limit."
+    )
+    assert adoption.survey(empty, None).blockers == (told,)
+    with db.transaction(empty) as session:
+        assert adoption.blockers(session) == [told], "as `check` and `run` ask"
+    for enough in ("numeric(5,4)", "numeric(9,6)", "numeric"):
+        run(empty, f"ALTER TABLE exp.variants ALTER allocation TYPE {enough}")
+        assert adoption.survey(empty, None).blockers == ()
+
+
 MANY = """
 INSERT INTO exp.policy_versions (policy_id, version, mlflow_model_name, mlflow_model_version)
     SELECT id, n, 'planner_model', '3' FROM exp.policies, generate_series(10, 1009) n;
