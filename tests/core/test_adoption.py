@@ -287,13 +287,20 @@ def test_a_role_of_least_rights_carries_whole_rollouts(
     desk.change(least, "increase", override=desk.BECAUSE)
     desk.change(least, "promote", override=desk.BECAUSE)
     desk.change(least, "rollback", variant="candidate_v4", reason="slow")
+    run(empty, f"REVOKE DELETE ON exp.assignments FROM {least.url.username}")
+    with pytest.raises(Refused, match="`promotion-bot adopt` tells which rights I lack"):
+        desk.ask(least, "retire", mode="delete")
+    run(empty, f"GRANT DELETE ON exp.assignments TO {least.url.username}")
     desk.change(least, "retire", mode="delete")
+    desk.erase(least)
     for status in ("paused", "active"):
         with db.transaction(least) as session:
             experiments.set_status(session, experiment="planner_policy_exp", status=status, actor="U1", reason=None)
     with db.transaction(least, patience_ms=30_000) as session:
         assert rollup.rebuild(session)
     assert desk.shares(least) == desk.shares_of(control="1")
+    with empty.connect() as connection:
+        assert connection.scalars(text("SELECT name FROM exp.variants")).all() == ["control"]
     with (
         pytest.raises(Refused, match="`promotion-bot adopt` tells which rights I lack"),
         db.transaction(least) as session,
