@@ -73,8 +73,7 @@ def measure(desk: Desk) -> None:
 
 def count_assigned(desk: Desk) -> None:
     """How many units were assigned to which variant is counted anew."""
-    with desk.transaction(patience_ms=db.BACKGROUND_MS) as session:
-        steps.count_assigned(session)
+    steps.count_assigned(partial(desk.transaction, patience_ms=db.BACKGROUND_MS), is_stopping=desk.stopping.is_set)
 
 
 def sweep(desk: Desk) -> None:

@@ -13,7 +13,7 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, String, cast, func, or_, select, text
 from sqlalchemy.orm import Session
 
-from core import db, ledger, outbox
+from core import blocks, db, ledger, outbox
 from core.errors import Refused
 from core.outbox import Due, Later
 from core.tables import Effect, Variant
@@ -61,14 +61,7 @@ def _put(session: Session, payload: Mapping[str, Any], request_id: int | None) -
     outbox.put(session, kind=KIND, subject=subject, key=key, request_id=request_id, **payload)
 
 
-_BLOCKS = """
-SELECT coalesce(max(pg_relation_size(c.oid)) / CAST(current_setting('block_size') AS int), 0) FROM pg_class c
- WHERE c.oid = to_regclass(:table) OR c.oid IN (SELECT relid FROM pg_partition_tree(to_regclass(:table)))
-"""
-_ERASE = """
-DELETE FROM exp.{table}
- WHERE variant_id = :id AND ctid >= CAST(:first AS tid) AND ctid < CAST(:until AS tid)
-"""
+_ERASE = f"DELETE FROM exp.{{table}} WHERE variant_id = :id AND {blocks.RANGE}"
 _IS_LEFT = "SELECT EXISTS (SELECT FROM exp.{table} WHERE variant_id = :id)"
 
 
@@ -94,14 +87,13 @@ def erase(session: Session, due: Due) -> None:
 
 
 def _erase(session: Session, variant: Variant, table: str, block: int) -> int:
-    values = {"id": variant.id, "first": f"({block},0)", "until": f"({block + BLOCKS},0)"}
-    done = session.execute(text(_ERASE.format(table=table)), values)
+    done = session.execute(text(_ERASE.format(table=table)), {"id": variant.id, **blocks.bounds(block, BLOCKS)})
     return int(getattr(done, "rowcount"))  # noqa: B009 - untyped there
 
 
 def _rest(session: Session, variant: Variant, table: str, block: int) -> tuple[str, int] | None:
     """Where to go on: behind the last table where rows have come since; None where nothing is left."""
-    if block < session.execute(text(_BLOCKS), {"table": f"exp.{table}"}).scalar_one():
+    if block < blocks.number(session, f"exp.{table}"):
         return table, block
     if table != TABLES[-1]:
         return TABLES[TABLES.index(table) + 1], 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -270,7 +271,8 @@ def test_a_role_of_least_rights_carries_whole_rollouts(
     assert adoption.adopt(least, registry) == 1
     with db.transaction(least, patience_ms=30_000) as session:
         steps.notice(session)
-        steps.count_assigned(session)
+    steps.count_assigned(partial(db.transaction, least))
+    with db.transaction(least, patience_ms=30_000) as session:
         desk.qualified(session, 3)
         made = experiments.create_policy_version(
             session, policy="planner_policy", mlflow_model_name=MODEL, mlflow_model_version="3", registry=registry
