@@ -77,23 +77,24 @@ def erase(session: Session, due: Due) -> None:
     if variant.allocation > 0:
         raise Later("others gave the variant traffic", LOOKED_AT_AGAIN_S)
     table, block = due.payload["table"], due.payload["block"]
-    gone = _erase(session, variant, table, block)
+    until = block + blocks.extent(session, f"exp.{table}").at_once(BLOCKS)
+    gone = _erase(session, variant, table, block, until)
     deleted = {**due.payload["deleted"], table: due.payload["deleted"].get(table, 0) + gone}
-    rest = _rest(session, variant, table, block + BLOCKS)
+    rest = _rest(session, variant, table, until)
     if rest is None:
         return _end(session, variant, due, deleted)
     more = {"number": due.payload["number"] + 1, "deleted": deleted, "table": rest[0], "block": rest[1]}
     _put(session, {**due.payload, **more}, due.request_id)
 
 
-def _erase(session: Session, variant: Variant, table: str, block: int) -> int:
-    done = session.execute(text(_ERASE.format(table=table)), {"id": variant.id, **blocks.bounds(block, BLOCKS)})
+def _erase(session: Session, variant: Variant, table: str, first: int, until: int) -> int:
+    done = session.execute(text(_ERASE.format(table=table)), {"id": variant.id, **blocks.bounds(first, until)})
     return int(getattr(done, "rowcount"))  # noqa: B009 - untyped there
 
 
 def _rest(session: Session, variant: Variant, table: str, block: int) -> tuple[str, int] | None:
     """Where to go on: behind the last table where rows have come since; None where nothing is left."""
-    if block < blocks.number(session, f"exp.{table}"):
+    if block < blocks.extent(session, f"exp.{table}").blocks:
         return table, block
     if table != TABLES[-1]:
         return TABLES[TABLES.index(table) + 1], 0

@@ -187,12 +187,13 @@ def count_assigned(transaction: Transaction, *, is_stopping: Callable[[], bool] 
     assigned before it began, by the steps that there were. Step 0 is what was assigned before the first step.
     """
     with transaction() as session:
-        begins, rest = session.execute(text(_BEGINS)).one(), blocks.number(session, "exp.assignments")
+        begins, there = session.execute(text(_BEGINS)).one(), blocks.extent(session, "exp.assignments")
     counts: Counts = Counter()
-    for first in range(0, rest, BLOCKS):
+    at_once = there.at_once(BLOCKS)
+    for first in range(0, there.blocks, at_once):
         if is_stopping():
             return 0
-        values = {"at": begins.at, "step": begins.step, **blocks.bounds(first, BLOCKS)}
+        values = {"at": begins.at, "step": begins.step, **blocks.bounds(first, first + at_once)}
         with transaction() as session:
             for *key, units in session.execute(text(_COUNT_ASSIGNED), values):
                 counts[tuple(key)] += units
