@@ -22,6 +22,7 @@ from core import (
     cards,
     digests,
     discrepancies,
+    erasure,
     freezes,
     outbox,
     redrawing,
@@ -266,9 +267,10 @@ def _patient(handler: Handler) -> Handler:
 
 
 class Deliverer:
-    """Three threads that carry out effects until stopped: what is urgent in the chat, the many cards, the registry.
+    """Three threads that carry out effects until stopped: what is urgent in the chat, the many cards, and the rest.
 
-    Apart, so that neither a registry that hangs nor a morning's five hundred cards hold up what people wait for.
+    Apart, so that neither a registry that hangs, a deletion of millions of rows nor a morning's five hundred cards hold
+    up what people wait for.
     """
 
     def __init__(self, desk: Desk, client: WebClient) -> None:
@@ -278,7 +280,7 @@ class Deliverer:
             {kind: _patient(partial(handler, client, desk)) for kind, handler in table.items()}
             for table in (URGENT, CALM)
         )
-        registry: Mapping[str, Handler] = {"registry": partial(_align, desk)}
+        registry: Mapping[str, Handler] = {"registry": partial(_align, desk), erasure.KIND: erasure.erase}
         self._threads = [
             threading.Thread(target=self._work, args=(handlers, pause_s), name=f"deliver-{name}", daemon=True)
             for name, handlers, pause_s in (

@@ -14,7 +14,7 @@ from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.orm import Session
 
-from core import ledger, outbox, stages
+from core import erasure, ledger, outbox, stages
 from core.errors import Refused
 from core.experiments import SYSTEM
 from core.registry import Registry, production_alias
@@ -64,7 +64,8 @@ def _found(
     query = select(Experiment).where(Experiment.id.in_(steps)).execution_options(populate_existing=True)
     places = list(session.scalars(query))
     there: dict[uuid.UUID, list[Variant]] = {key: [] for key in steps}
-    arms = select(Variant).where(Variant.experiment_id.in_(steps)).order_by(Variant.created_at, Variant.name)
+    arms = select(Variant).where(Variant.experiment_id.in_(steps), erasure.is_there())
+    arms = arms.order_by(Variant.created_at, Variant.name)
     for variant in session.scalars(arms.execution_options(populate_existing=True)):
         there[variant.experiment_id].append(variant)
     statuses, names = _decided_statuses(session, places), _former_names(session, steps)

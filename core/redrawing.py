@@ -73,8 +73,7 @@ def redraw(session: Session, request_id: int, *, terms: AllTerms) -> None:
 def overtaken(session: Session, place: Experiment, request: Request, shown: str, terms: Terms) -> str | None:
     """What a click comes to that is for something else than there is now; None where it is for just this."""
     differences = bindings.differences(session, place, request, terms)
-    if differences and plans.ACTIONS[request.action].is_measured:
-        # Measuring takes longer than a click may.
+    if differences and plans.takes_long(request.action, request.params):
         key = f"redraw:{request.id}:{db.now_of(session).isoformat()}"
         outbox.put(session, kind="redraw", subject=outbox.card_key(request.id), key=key, request=request.id)
         return f"{_since(differences)} It is measured anew; look again, then decide."

@@ -505,6 +505,7 @@ def test_a_stale_retirement_names_what_would_go_now(desk: Engine) -> None:
     with db.transaction(desk) as session:
         add_variant(session, steps.place(session), "b", "0")
     assert approve(desk, number).outcome == "redrawn"
+    steps.redraw(desk, number)
     found = card(desk, number)
     assert found.subject == "a, b"
     assert set(found.params["lost"]) == {"a", "b"}
