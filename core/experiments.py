@@ -34,7 +34,6 @@ from core.variants import (
     variants,
 )
 
-SYSTEM = "promotion-bot"
 NAME_LIMIT = 255
 _ARCHIVED = re.compile(r"_archived_\d{4}-?\d\d-?\d\d[-+.: TZ_\d]*$")
 """Ours, and what the document's `CONCAT(name, '_archived_', NOW())` makes where a team archived by hand."""
@@ -49,7 +48,7 @@ def create_policy_version(
     config_defaults: Mapping[str, Any] | None = None,
     create_policy: bool = False,
     override_reason: str | None = None,
-    actor: str = SYSTEM,
+    actor: str = ledger.BOT,
     registry: Registry | None = None,
 ) -> PolicyVersion:
     """Links the policy's next version number to an MLflow model version (model-promotion.md, 2.2).
@@ -195,7 +194,7 @@ def add_candidate_variant(
     experiment: str | uuid.UUID | Experiment,
     policy_version: PolicyVersion | uuid.UUID,
     initial_allocation: Decimal | float | str = allocation.INITIAL_LIMIT,
-    actor: str = SYSTEM,
+    actor: str = ledger.BOT,
     reason: str | None = None,
     request_id: int | None = None,
 ) -> Variant:
@@ -318,7 +317,7 @@ def retire_old_variants(
     keep_variant: str | uuid.UUID | Variant | None = None,
     mode: Literal["archive", "delete"] = "archive",
     lost: Mapping[str, Mapping[str, int]] | None = None,
-    actor: str = SYSTEM,
+    actor: str = ledger.BOT,
     reason: str | None = None,
     request_id: int | None = None,
 ) -> list[str]:

@@ -111,11 +111,6 @@ def record_policy(session: Session, policy: Mapping[str, Any]) -> LedgerEntry | 
     )
 
 
-def newest(session: Session) -> int:
-    """The number of the newest row; 0 where there is none."""
-    return session.scalar(select(func.max(LedgerEntry.id))) or 0
-
-
 def newest_reason(session: Session, *, request_id: int, action: str) -> str | None:
     """Why something was done last to a request; None where it never was."""
     query = select(LedgerEntry.reason).where(LedgerEntry.request_id == request_id, LedgerEntry.action == action)

@@ -283,7 +283,7 @@ def as_ask(place: Experiment, request: Request) -> Ask:
         reason=request.reason,
         override=request.override,
         policy_version_id=uuid.UUID(version) if version else None,
-        share=Decimal(params.get("share", "0.10")),
+        share=Decimal(params["share"]) if "share" in params else None,
         variant=uuid.UUID(variant) if variant else None,
         baseline=params.get("baseline"),
         scope=params.get("scope", "all"),

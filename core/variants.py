@@ -161,6 +161,14 @@ def variant_serving(there: list[Variant], policy_version: PolicyVersion) -> Vari
     return max(serving_it, key=lambda v: v.allocation, default=None)
 
 
+def running_of(session: Session, experiment: Experiment) -> tuple[Variant | None, list[Variant]]:
+    """The baseline, and the candidates with traffic beside it; none without a baseline."""
+    base, _ = baseline_or_note(session, experiment)
+    if base is None:
+        return None, []
+    return base, beside(base, variants(session, experiment))
+
+
 def baselines(session: Session, there: Mapping[uuid.UUID, Sequence[Variant]]) -> dict[uuid.UUID, Variant]:
     """What candidates are compared with in each of some experiments: the variant in production, else the one named
     control or baseline. Those are missing that have neither."""
