@@ -162,7 +162,8 @@ def test_what_a_balancer_still_sends_after_sigterm_is_answered(begin: Begin, san
     where = f"http://127.0.0.1:{port}"
     one.process.running.terminate()
     told = time.monotonic()
-    waits_until(lambda: httpx.get(f"{where}/readyz").status_code == 503, LONG_S, "it to say that it ends")
+    waits_until(lambda: one.parts()["process"] == "failing", LONG_S, "it to say that it ends")
+    assert httpx.get(f"{where}/readyz").status_code == 503
     while time.monotonic() - told < DRAIN_S - 0.5:
         answered = httpx.post(f"{where}/slack/events", content="command=%2Frollout&text=help")
         assert (answered.status_code, answered.headers["connection"]) == (401, "close")
