@@ -59,7 +59,7 @@ def _engine(url: str) -> db.Engine:
     try:
         return db.connect(url)
     except ArgumentError:  # it repeats the URL, and with it the password
-        form = "postgresql://name:password@host/base"
+        form = "postgresql://name:password@host/base, with %40 for an @ in the password"
         raise Refused(f"DATABASE_URL is no address of a PostgreSQL. Write it like {form}.") from None
 
 
@@ -68,8 +68,7 @@ def _reaching(engine: db.Engine) -> Iterator[None]:
     try:
         yield
     except OperationalError as error:
-        address = engine.url.set(drivername="postgresql")
-        raise Refused(f"The database at {address} cannot be used: {error.orig}") from error
+        raise Refused(f"The database at {db.address(engine.url)} cannot be used: {error.orig}") from error
     except ProgrammingError as error:
         if getattr(error.orig, "sqlstate", None) != "42501":  # insufficient_privilege
             raise
@@ -184,7 +183,9 @@ def _start(
     if found.slack_app_token is not None:
         stack.enter_context(running.listening(made, found.slack_app_token.get_secret_value(), pulse))
     else:
-        pulse.needs(stack.enter_context(http.serving(http.slack(made, pulse), arguments.host, arguments.port)))
+        asked = http.slack(made, pulse)
+        served = http.serving(asked, arguments.host, arguments.port, drains_s=http.DRAIN_S)
+        pulse.needs(stack.enter_context(served))
     pulse.phase = "running"
     print("ready", flush=True)
     log.info("ready", extra={"ms": round((time.time() - psutil.Process().create_time()) * 1000)})

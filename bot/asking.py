@@ -22,4 +22,5 @@ def ask(desk: Desk, wish: Ask, actor: Actor, *, is_slow: bool) -> Answer:
     with desk.reading() if is_slow else desk.transaction() as session:
         requests.check_may_ask(session, wish, actor=actor, roles=desk.people.roles)
         request = requests.ask(session, wish, requester=actor.id, terms=desk.settings.terms)
-        return request_screens.asked(cards.request_card(session, request.id), desk.approvals)
+        closed = requests.closed_for(session, request.id)
+        return request_screens.asked(cards.request_card(session, request.id), desk.approvals, closed)

@@ -7,6 +7,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from datetime import date
 from functools import partial
 
@@ -21,6 +22,7 @@ from core import (
     cards,
     digests,
     discrepancies,
+    erasure,
     freezes,
     outbox,
     redrawing,
@@ -102,12 +104,13 @@ def notice(client: WebClient, desk: Desk, session: Session, due: Due) -> None:
     if rollout and place is None and outbox.is_under_way(session, rollouts.card_key(rollout.id)):
         raise Later("the card comes first", posting.CARD_FIRST_S)
     channel = desk.settings.channel_of(experiment) if experiment else desk.settings.slack.rollouts_channel
-    where = place.channel if place else desk.channels.id_of(channel)
-    if due.is_retry and _was_told(client, session, due, where, rollout.id if rollout else None):
-        return
-    if place:
-        return posting.in_thread(client, session, place, answer, due.key, is_retry=False)
-    posting.post(client, session, where, answer, due.key, is_retry=False)
+    with nullcontext(place.channel) if place else desk.channels.at(channel) as where:
+        if due.is_retry and _was_told(client, session, due, where, rollout.id if rollout else None):
+            return
+        if place:
+            posting.in_thread(client, session, place, answer, due.key, is_retry=False)
+        else:
+            posting.post(client, session, where, answer, due.key, is_retry=False)
 
 
 def _was_told(client: WebClient, session: Session, due: Due, channel: str, rollout: int | None) -> bool:
@@ -123,10 +126,10 @@ def glass(client: WebClient, desk: Desk, session: Session, due: Due) -> None:
     mentions = desk.people.approver_mentions(card.experiment, spared)
     answer = request_screens.glass_broken(card, mentions, desk.command)
     approvals_channel, rollouts_channel = desk.aloud_in(card.experiment)
-    if due.payload["where"] == "approvals":
-        posting.post(client, session, desk.channels.id_of(approvals_channel), answer, due.key, is_retry=due.is_retry)
-    elif rollouts_channel != approvals_channel:
-        posting.post(client, session, desk.channels.id_of(rollouts_channel), answer, due.key, is_retry=due.is_retry)
+    channel = approvals_channel if due.payload["where"] == "approvals" else rollouts_channel
+    if due.payload["where"] == "approvals" or rollouts_channel != approvals_channel:
+        with desk.channels.at(channel) as where:
+            posting.post(client, session, where, answer, due.key, is_retry=due.is_retry)
 
 
 def rollout_card(client: WebClient, desk: Desk, session: Session, due: Due) -> None:
@@ -248,12 +251,6 @@ PAUSE_S = 1.2
 """Slack takes a handful of calls at once, then some 50 edits a minute."""
 
 
-def _counted(desk: Desk, handler: Handler, session: Session, due: Due) -> None:
-    """Each attempt is counted."""
-    with desk.pulse.meters.delivery(due.kind):
-        handler(session, due)
-
-
 class SlackRefuses(Exception):
     """By its name for what is wrong, and the channel that it is about."""
 
@@ -286,22 +283,20 @@ def _where(desk: Desk, error: SlackApiError) -> str:
 
 
 class Deliverer:
-    """Three threads that carry out effects until stopped: what is urgent in the chat, the many cards, the registry.
+    """Three threads that carry out effects until stopped: what is urgent in the chat, the many cards, and the rest.
 
-    Apart, so that neither a registry that hangs nor a morning's five hundred cards hold up what people wait for.
+    Apart, so that neither a registry that hangs, a deletion of millions of rows nor a morning's five hundred cards hold
+    up what people wait for.
     """
 
     def __init__(self, desk: Desk, client: WebClient) -> None:
         self._desk = desk
         self._stopping = threading.Event()
         urgent, calm = (
-            {
-                kind: partial(_counted, desk, _patient(desk, partial(handler, client, desk)))
-                for kind, handler in table.items()
-            }
+            {kind: _patient(desk, partial(handler, client, desk)) for kind, handler in table.items()}
             for table in (URGENT, CALM)
         )
-        registry: Mapping[str, Handler] = {"registry": partial(_counted, desk, partial(_align, desk))}
+        registry: Mapping[str, Handler] = {"registry": partial(_align, desk), erasure.KIND: erasure.erase}
         self._threads = [
             threading.Thread(target=self._work, args=(handlers, pause_s), name=f"deliver-{name}", daemon=True)
             for name, handlers, pause_s in (
@@ -330,7 +325,7 @@ class Deliverer:
         while not self._stopping.is_set():
             self._desk.pulse.beat()
             try:
-                is_busy = outbox.deliver_next(self._desk.engine, handlers)
+                is_busy = outbox.deliver_next(self._desk.engine, handlers, self._desk.pulse.meters.delivered)
             except Exception:
                 log.exception("effects cannot be carried out at the moment")
                 self._stopping.wait(TROUBLE_S)

@@ -43,6 +43,7 @@ def parts(pulse: Pulse) -> dict[str, Part]:
         "threads": _threads(pulse),
         **_database(pulse),
         **_socket(pulse),
+        "configuration": _configuration(pulse),
         "registry": Part("ok", "MLflow is loaded." if pulse.has_registry() else "MLflow is loaded when it is needed."),
     }
 
@@ -92,6 +93,12 @@ def _socket(pulse: Pulse) -> dict[str, Part]:
         return {}
     is_connected = pulse.is_connected()
     return {"socket": Part("ok", "Connected to Slack.") if is_connected else Part("failing", "Not connected to Slack.")}
+
+
+def _configuration(pulse: Pulse) -> Part:
+    if not pulse.differing:
+        return Part("ok", "It is that of the process that started last.")
+    return Part("degraded", f"A process that started later has other values of {', '.join(pulse.differing)}.")
 
 
 def is_ready(found: Mapping[str, Part]) -> bool:

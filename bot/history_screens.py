@@ -41,6 +41,7 @@ DEEDS = {
     "promote": "promoted",
     "rollback": "rolled back",
     "retire": "retired",
+    "erase": "deleted, as decided,",
     "pause": "paused",
     "resume": "resumed",
     "qualify": "qualified",

@@ -33,6 +33,11 @@ log = logging.getLogger(__name__)
 BODY_LIMIT = 1_000_000
 FINISH_S = 3
 """What is not acknowledged by then is too late for Slack."""
+KEPT_S = 75
+"""How long an idle connection is kept: load balancers keep theirs for 60 s as a rule, and whoever closes first must be
+them. Else they send a click into a connection that is being closed, and Slack sends none twice."""
+DRAIN_S = 2.0
+"""How long everything is answered after /readyz has said no, since a load balancer notices only then."""
 
 
 def slack(made: App, pulse: Pulse) -> Starlette:
@@ -55,7 +60,10 @@ def slack(made: App, pulse: Pulse) -> Starlette:
             pulse.meters.acknowledged(kind, 400, began)
             return PlainTextResponse("not understood", status_code=400)
         pulse.meters.acknowledged(kind, answered.status, began)
-        return to_starlette_response(answered)
+        answer = to_starlette_response(answered)
+        if pulse.phase == "stopping":  # so that no other request follows on a connection that soon ends
+            answer.headers["connection"] = "close"
+        return answer
 
     def ready(_: Request) -> Response:
         is_ready = health.is_ready(health.parts(pulse))
@@ -110,9 +118,15 @@ def watched(pulse: Pulse, address: HealthAddress) -> Iterator[None]:
 
 @contextmanager
 def serving(
-    served: Starlette, host: str, port: int, *, name: str = "http", choice: str = "--host and --port"
+    served: Starlette,
+    host: str,
+    port: int,
+    *,
+    name: str = "http",
+    choice: str = "--host and --port",
+    drains_s: float = 0.0,
 ) -> Iterator[threading.Thread]:
-    """Serves until the end of the block, in this thread; what it holds then is finished.
+    """Serves until the end of the block and so much longer, in this thread; what it holds then is finished.
 
     Raises:
         Refused: where the port cannot be had.
@@ -122,12 +136,19 @@ def serving(
         listener = socket.create_server((host, port), family=family)
     except OSError as error:
         raise Refused(f"{host}:{port} cannot be listened on ({error}). Choose with {choice}.") from error
-    config = uvicorn.Config(served, log_config=None, access_log=False, timeout_graceful_shutdown=FINISH_S)
+    config = uvicorn.Config(
+        served,
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=FINISH_S,
+        timeout_keep_alive=KEPT_S,
+    )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, args=([listener],), name=name, daemon=True)
     thread.start()
     try:
         yield thread
     finally:
+        time.sleep(drains_s)
         server.should_exit = True
         thread.join(FINISH_S + 1)

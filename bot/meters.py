@@ -74,18 +74,10 @@ class Meters:
         """A message was posted; the first word of its delivery says what it is about."""
         self._posts.labels(delivery.partition(":")[0]).inc()
 
-    @contextmanager
-    def delivery(self, kind: str) -> Iterator[None]:
-        """One attempt to carry out an effect."""
-        try:
-            yield
-        except Later:
-            self._deliveries.labels(kind, "postponed").inc()
-            raise
-        except Exception:
-            self._deliveries.labels(kind, "failed").inc()
-            raise
-        self._deliveries.labels(kind, "done").inc()
+    def delivered(self, kind: str, failure: Exception | None) -> None:
+        """One attempt to carry out an effect is over; done is only what is committed."""
+        outcome = "done" if failure is None else "postponed" if isinstance(failure, Later) else "failed"
+        self._deliveries.labels(kind, outcome).inc()
 
     @contextmanager
     def job(self, name: str) -> Iterator[None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import replace
 from functools import partial
@@ -14,6 +14,7 @@ from typing import Any
 from slack_sdk import WebClient
 from slack_sdk.errors import SlackApiError
 
+from bot.listing import Listing
 from bot.pools import Pool
 from core.rules.approval import Actor, Roles
 from core.settings import Settings
@@ -24,6 +25,8 @@ CLOSED = ("missing_scope", "plan_upgrade_required", "not_allowed_token_type", "n
 """Slack's answers to somebody who will not be told about groups; anything else may be different next time."""
 UNKNOWN = ("user_not_found", "users_not_found", "user_not_visible")
 CACHED_S = 60.0
+READ_AGAIN_S = 290.0
+"""After how long who is named is read anew; what could not be read whole is gone on with sooner."""
 PATIENCE_S = 0.8
 """How long a click waits for Slack; with what the database may take it is acknowledged within 3 s."""
 MOST_READ_AHEAD = 50
@@ -38,16 +41,6 @@ BARRED: Mapping[str, str] = {
     "is_stranger": ELSEWHERE,
 }
 """By what Slack says of a user."""
-
-
-def _pages(method: Any, key: str, **arguments: Any) -> Iterator[Mapping[str, Any]]:
-    cursor = ""
-    while True:
-        page = method(limit=200, **({"cursor": cursor} if cursor else {}), **arguments)
-        yield from page[key]
-        cursor = (page.get("response_metadata") or {}).get("next_cursor") or ""
-        if not cursor:
-            return
 
 
 def barred(user: Mapping[str, Any], team: str | None, organisation: str | None) -> str | None:
@@ -69,7 +62,9 @@ class People:
         self._approvers, self._operators = settings.slack.approvers, settings.slack.operators
         self._owners, self._on_call = settings.slack.owners, settings.alerts.on_call
         self._owners_of = {name: one.owners for name, one in settings.experiments.items()}
+        self._listing = Listing(client.users_list, "members", "deleted")
         self._handles: Mapping[str, str] = {}
+        self._read_at = float("-inf")
         self._groups: Mapping[str, frozenset[str]] = {}
         self._groups_read_at = float("-inf")
         self._one_at_a_time = threading.Lock()
@@ -195,24 +190,43 @@ class People:
             if self._is_old(self._groups_read_at):
                 self._take_groups()
 
+    def refresh_if_old(self) -> None:
+        """Reads them where that is some minutes ago, or was not possible to the end.
+
+        Raises:
+            Later, SlackApiError, OSError, HTTPException: where it is not possible now either.
+        """
+        if time.monotonic() - self._read_at > READ_AGAIN_S:
+            self.refresh()
+
     def refresh(self) -> None:
         """Reads handles and group members from Slack; where groups cannot be read, the listed users still count.
 
         Who decides is read ahead, so that their clicks count however slow Slack is then, and so that the approval of
         somebody who has left ceases to count.
+
+        Raises:
+            Later, SlackApiError, OSError, HTTPException: where it cannot be read to its end. What was read counts, the
+                rest is as it was known before.
         """
         with self._one_at_a_time:
-            handles = self._take_groups()
-            if any(entry.startswith("@") and entry not in handles for entry in self._wanted):
-                users = _pages(self._client.users_list, "members")
-                handles = {**handles, **{f"@{user['name']}": user["id"] for user in users}}
-            for entry in self._wanted:
-                if entry.startswith("@") and entry not in handles:
-                    log.warning("no such user or group in the workspace: %s", entry)
-            self._handles = handles
+            self._take_handles(self._take_groups())
+        self._read_at = time.monotonic()
         barred = {user_id for user_id, (_, why) in list(self._barred.items()) if why}
         ahead = sorted(self.roles.deciders | barred)[:MOST_READ_AHEAD]
         wait([self._asking.submit(_logged, partial(self._read_ahead, one)) for one in ahead], timeout=PATIENCE_S)
+
+    def _take_handles(self, groups: Mapping[str, str]) -> None:
+        """Reads the users who are named by their handles; a handle may also be a group's."""
+        wanted = {entry[1:] for entry in self._wanted if entry.startswith("@") and entry not in groups}
+        try:
+            seen = self._listing.look_up(wanted)
+        except Exception:
+            self._handles = {**self._handles, **groups, **_handles(self._listing.found, wanted)}
+            raise
+        self._handles = {**groups, **_handles(seen, wanted)}
+        for handle in sorted(wanted - seen.keys()):
+            log.warning("no such user or group in the workspace: @%s", handle)
 
     def _take_groups(self) -> dict[str, str]:
         """Reads the members of groups; returns the groups by handle."""
@@ -232,6 +246,10 @@ class People:
             log.warning("user groups could not be read (%s); only listed users count", error.response["error"])
             return {}
         return {group["id"]: (group["handle"], frozenset(group.get("users") or ())) for group in found}
+
+
+def _handles(ids: Mapping[str, str], wanted: Collection[str]) -> dict[str, str]:
+    return {f"@{name}": ids[name] for name in wanted if name in ids}
 
 
 def _logged(work: Callable[[], None]) -> None:

@@ -121,18 +121,26 @@ def stand(
 
     What `is_over` before anybody was told is not posted any more.
     """
-    place, where = cards.place_of(session, key), desk.channels.id_of(channel)
+    place = cards.place_of(session, key)
     if place is not None and redraw(client, place, answer):
         return
-    # An earlier effect of this card may have posted it without knowing; only the very first cannot have one.
-    if is_over and place is None and (is_first or find_posted(client, where, key, None) is None):
-        return
+    with desk.channels.at(channel) as where:
+        # An earlier effect of this card may have posted it without knowing; only the very first cannot have one.
+        if is_over and place is None and (is_first or find_posted(client, where, key, None) is None):
+            return
+        cards.remember_place(session, key, _placed(client, session, where, answer, key, is_first=is_first))
+
+
+def _placed(
+    client: WebClient, session: Session, where: str, answer: Answer, key: str, *, is_first: bool
+) -> cards.Place:
+    """Where the message of a key stands from now on."""
     ts, is_new = post(client, session, where, answer, key, is_retry=not is_first)
     place = cards.Place(where, ts)
-    if not is_new and not redraw(client, place, answer):
-        # Found, and not to be changed: an app that was made anew must not draw in the messages of the former one.
-        place = cards.Place(where, post(client, session, where, answer, key, is_retry=False)[0])
-    cards.remember_place(session, key, place)
+    if is_new or redraw(client, place, answer):
+        return place
+    # Found, and not to be changed: an app that was made anew must not draw in the messages of the former one.
+    return cards.Place(where, post(client, session, where, answer, key, is_retry=False)[0])
 
 
 def reply(

@@ -38,6 +38,8 @@ class Pulse:
         """Whether MLflow is loaded."""
         self.connections: Callable[[], int] = int
         """To the database, taken from the pool."""
+        self.differing: tuple[str, ...] = ()
+        """The settings of which the process that started last has other values."""
         self.readiness: Probe[Readiness] | None = None
         self.vitals: Probe[Vitals] | None = None
         self._threads: dict[threading.Thread, float | None] = {}

@@ -64,7 +64,7 @@ def _consequence(card: RequestCard) -> str | None:
         return "Then: its MLflow version becomes production, the previous one is archived, variants at 0 % are retired."
     if card.action == "rollback":
         return f"Then: {name(card.subject)} is archived in MLflow. Units assigned earlier may keep it for a while."
-    if card.action == "retire" and card.params["mode"] == "delete":
+    if _deletes(card):
         lost = ", ".join(
             f"{name(variant)}: {counts['assignments']:,} assignments, {counts['aggregates']:,} aggregates deleted, "
             f"{counts['events']:,} events orphaned"
@@ -72,6 +72,10 @@ def _consequence(card: RequestCard) -> str | None:
         )
         return f":warning: Deleting loses history. {lost}"
     return None
+
+
+def _deletes(card: RequestCard) -> bool:
+    return card.action == "retire" and card.params["mode"] == "delete"
 
 
 def _what(card: RequestCard) -> list[Block]:
@@ -265,11 +269,13 @@ def request_short(card: RequestCard, frozen: Frozen | None = None) -> list[Block
     return [section("\n".join([asked, *lines])), *held, _decide_buttons(card)]
 
 
-def asked(card: RequestCard, where: str) -> Answer:
-    """What the requester is told: what was asked, where it is decided, and for a rollback the button right here."""
+def asked(card: RequestCard, where: str, closed: int | None) -> Answer:
+    """What the requester is told: what was asked, where it is decided, and for a rollback the button right here; and
+    the request that it took the place of."""
     waits = (
         f"Request #{card.id} waits in {where}." if card.action != "rollback" else "Nothing rolls back until confirmed."
     )
+    waits += "" if closed is None else f" It takes the place of #{closed}, which is closed."
     last = [context(waits), *([_decide_buttons(card)] if card.action == "rollback" else [])]
     return Answer(f"{escaped(title(card))}. {waits}", fitted([header(title(card)), *_what(card)], last))
 
@@ -277,8 +283,9 @@ def asked(card: RequestCard, where: str) -> Answer:
 def applied(card: RequestCard) -> Answer:
     """What the person is told whose click carried a request out."""
     text = f"{MARKS[True]} *{escaped(title(card))}*: done."
+    follows = "all their rows are gone" if _deletes(card) else "MLflow has followed"
     return Answer(
         f"{escaped(title(card))}: done.",
-        fitted([section(text), *_what(card)], [context("The card shows when MLflow has followed.")]),
+        fitted([section(text), *_what(card)], [context(f"The card shows when {follows}.")]),
         settles=True,
     )

@@ -6,7 +6,7 @@ import importlib
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
 from slack_bolt import App
@@ -19,6 +19,7 @@ from bot.client import Client
 from bot.deliver import Deliverer
 from bot.desk import Desk
 from bot.hands import Hands
+from bot.listing import is_passing
 from bot.people import People
 from bot.pulse import Pulse
 from bot.socketmode import SocketMode
@@ -27,6 +28,7 @@ from bot.verbs import Verbs
 from core import ledger, policies, registry, trace
 from core.db import BACKGROUND_MS, Engine
 from core.errors import Refused
+from core.outbox import Later
 from core.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -61,7 +63,7 @@ def running(
     pulse = pulse or Pulse()
     client = _client(settings, pulse)
     people = People(client, settings)
-    channels = Channels(client)
+    channels = Channels(client, settings.channels)
     models = registry.at(settings.tracking_uri, settings.mlflow_timeout_s)
     desk = Desk(engine, models, people, channels, settings, pulse=pulse, stopping=stopping or threading.Event())
     pulse.has_registry = lambda: models.is_loaded
@@ -73,10 +75,10 @@ def running(
         with _reachable(settings.slack_api_url, "SLACK_BOT_TOKEN"):
             signed = secret.get_secret_value() if secret else None
             made = app.build(desk, hands, client, signing_secret=signed, verbs=verbs)
-            people.refresh()
-            channels.read()
-        for closed in client.closed():
-            log.warning("%s", closed)
+            _read("people", people.refresh)
+            if _read("channels", channels.read):
+                for closed in client.closed():
+                    log.warning("%s", closed)
         with trace.begun(job="start"), desk.transaction(patience_ms=BACKGROUND_MS) as session:
             ledger.record_policy(session, settings.policy)
             for stranger in policies.strangers(session, settings):
@@ -88,6 +90,24 @@ def running(
         stack.callback(hands.finish)
         stack.callback(desk.stopping.set)
         yield made
+
+
+def _read(what: str, read: Callable[[], None]) -> bool:
+    """A list of thousands that Slack does not give whole now is no reason not to start: it is read on when needed.
+    True where it was read to its end.
+
+    Raises:
+        SlackApiError: where Slack refuses it.
+    """
+    try:
+        read()
+    except (Later, SlackApiError, *LOST) as error:
+        if isinstance(error, SlackApiError) and not is_passing(error):
+            raise
+        why = _named(error) if isinstance(error, SlackApiError) else error
+        log.warning("%s could not be read to the end (%s); that is done later", what, why)
+        return False
+    return True
 
 
 @contextmanager

@@ -29,6 +29,7 @@ from core import (
     digests,
     discrepancies,
     freezes,
+    ledger,
     outbox,
     rollup,
     steps,
@@ -38,6 +39,7 @@ from core import (
 from core.db import Session
 from core.errors import RegistryUnavailable
 from core.leader import Leadership, NotLeading
+from core.outbox import Later
 from core.rollouts import Talk
 from core.settings import Settings
 
@@ -59,11 +61,26 @@ class Job:
     """Whether it runs as soon as this process leads, to catch up."""
     everywhere: bool = False
     """Whether it runs in every process, for what each keeps for itself; else only in the one that leads."""
+    scans: bool = False
+    """Whether it reads a whole table, which can take minutes: those have a thread of their own."""
 
 
 def refresh_people(desk: Desk) -> None:
-    """Who is in the approver groups is read again."""
-    desk.people.refresh()
+    """Who is in the approver groups is read again, in the same minute still where it was not possible to the end."""
+    try:
+        desk.people.refresh_if_old()
+    except Later as later:
+        log.info("people are not all read yet: %s, in %.0f s", later, later.seconds)
+
+
+def compare_configuration(desk: Desk) -> None:
+    """Whether a process that started later goes by another configuration is noticed: who clicks meets either."""
+    with desk.transaction() as session:
+        differing = ledger.differing_from(session, desk.settings.policy)
+    if differing and differing != desk.pulse.differing:
+        rules = ", ".join(differing)
+        log.warning("a process that started later has other values of %s: give all of them one configuration", rules)
+    desk.pulse.differing = differing
 
 
 def _taken(desk: Desk, *, sweep: bool = False) -> None:
@@ -87,8 +104,7 @@ def measure(desk: Desk) -> None:
 
 def count_assigned(desk: Desk) -> None:
     """How many units were assigned to which variant is counted anew."""
-    with desk.transaction(patience_ms=db.BACKGROUND_MS) as session:
-        steps.count_assigned(session)
+    steps.count_assigned(partial(desk.transaction, patience_ms=db.BACKGROUND_MS), is_stopping=desk.stopping.is_set)
 
 
 def sweep(desk: Desk) -> None:
@@ -225,9 +241,10 @@ def every(minutes: int) -> Callable[[Settings], IntervalTrigger]:
 
 JOBS: tuple[Job, ...] = (
     Job("seal", every(1), seal, at_start=True),
-    Job("people", every(5), refresh_people, everywhere=True),
+    Job("people", every(1), refresh_people, everywhere=True),
+    Job("configuration", every(5), compare_configuration, everywhere=True),
     Job("measure", every(1), measure, at_start=True),
-    Job("assigned", every(60), count_assigned, at_start=True),
+    Job("assigned", every(60), count_assigned, at_start=True, scans=True),
     Job("watch", lambda settings: IntervalTrigger(minutes=settings.alerts.every_minutes), watch, at_start=True),
     Job("recommend", every(1), recommend, at_start=True),
     Job("escalate", every(1), escalate, at_start=True),
@@ -235,12 +252,14 @@ JOBS: tuple[Job, ...] = (
     Job("expire", every(1), expire, at_start=True),
     Job("freezes", every(1), follow_freezes, at_start=True),
     Job("reconcile", every(RECONCILES_EVERY), reconcile),
-    Job("sweep", lambda settings: CronTrigger(hour=3, minute=17), sweep),
+    Job("sweep", lambda settings: CronTrigger(hour=3, minute=17), sweep, scans=True),
 )
 FINISH_S = 3.0
 """How long the batch under way may take when the bot stops."""
 THREADS = 2
-"""Jobs that run at once; each holds a connection to the database."""
+"""Jobs that run at once, beside one that scans; each holds a connection to the database. Where `measure` takes long,
+as it helps a sweep along, the other thread is left for the rest."""
+SCANS = "scans"
 
 
 def run_now(desk: Desk, *ids: str) -> None:
@@ -289,15 +308,17 @@ def _catch_up(desk: Desk, lead: Leadership) -> None:
 def scheduled(desk: Desk) -> Iterator[None]:
     """Runs every job at its times until the end of the block; of several processes only one, the leader."""
     late = {"coalesce": True, "max_instances": 1, "misfire_grace_time": None}
-    pools = Pool(THREADS, "job"), Pool(1, "catch up")
-    scheduler = BackgroundScheduler(timezone="UTC", job_defaults=late, executors={"default": _Executor(pools[0])})
+    pools = Pool(THREADS, "job"), Pool(1, "scan"), Pool(1, "catch up")
+    executors = {"default": _Executor(pools[0]), SCANS: _Executor(pools[1])}
+    scheduler = BackgroundScheduler(timezone="UTC", job_defaults=late, executors=executors)
     lead = Leadership(desk.engine)
     for job in JOBS:
-        scheduler.add_job(_guarded, job.trigger(desk.settings), args=(job, desk, lead), id=job.id)
+        where = SCANS if job.scans else "default"
+        scheduler.add_job(_guarded, job.trigger(desk.settings), args=(job, desk, lead), id=job.id, executor=where)
 
     def gained() -> None:
         # Not as jobs of their own: the scheduler stumbles over jobs that end while it is shut down.
-        pools[1].submit(_catch_up, desk, lead)
+        pools[2].submit(_catch_up, desk, lead)
 
     scheduler.start()
     desk.pulse.needs(scheduler._thread)

@@ -117,7 +117,10 @@ def experiment(card: ExperimentCard) -> Answer:
 def experiments(cards: Sequence[ExperimentCard], total: int) -> Answer:
     """Experiments, a paragraph each, and how many more there are."""
     if not cards:
-        return plain("There are no experiments yet.")
+        return plain(
+            "There are no experiments yet. How to make one stands in `.github/PLATFORM.md` of the bot's repository; "
+            "`promotion-bot demo` has some to look at."
+        )
     blocks = [
         section(
             f"{STATUS_MARKS.get(card.status, UNKNOWN_MARK)} {name(card.name)}"
@@ -128,7 +131,10 @@ def experiments(cards: Sequence[ExperimentCard], total: int) -> Answer:
         for card in cards
     ]
     more = f"{total - len(cards):,} more; `status EXPERIMENT` shows any of them."
-    return Answer(f"{total:,} experiments", fitted(blocks, [context(more)] if total > len(cards) else []))
+    return Answer(
+        "1 experiment" if total == 1 else f"{total:,} experiments",
+        fitted(blocks, [context(more)] if total > len(cards) else []),
+    )
 
 
 def checklist(variant: str, rows: Sequence[CheckRow]) -> Answer:

@@ -101,7 +101,8 @@ def survey(engine: Engine, registry: Registry | None) -> Survey:
 
 _COLUMNS = """
 SELECT c.relname AS table, c.relkind AS kind, a.attname AS column, t.typname AS type, a.attnotnull AS is_needed,
-       a.atthasdef OR a.attidentity <> '' OR a.attgenerated <> '' AS is_filled
+       a.atthasdef OR a.attidentity <> '' OR a.attgenerated <> '' AS is_filled,
+       format_type(a.atttypid, a.atttypmod) AS written
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname = 'exp'
   JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
   JOIN pg_type t ON t.oid = a.atttypid
@@ -131,6 +132,8 @@ _SCHEMAS = """
 SELECT to_regnamespace('exp') IS NOT NULL AS has_exp, to_regnamespace('promotion') IS NOT NULL AS has_promotion,
        has_database_privilege(current_database(), 'CREATE') AS may_create,
        has_database_privilege(current_database(), 'TEMPORARY') AS may_have_temporary,
+       has_schema_privilege(to_regnamespace('promotion'), 'USAGE')  -- of a list of rights any one would do
+       AND has_schema_privilege(to_regnamespace('promotion'), 'CREATE') AS may_fill_promotion,
        current_database() AS base, current_user AS role
 """
 
@@ -162,7 +165,8 @@ def _blockers(session: Session) -> list[str]:
             "On an empty database `promotion-bot run` creates everything by itself."
         ]
     columns = _rows(session, _COLUMNS, tables=list(rights.COLUMNS))
-    return [*_shape_faults(columns), *_key_faults(session)] or _missing_rights(session, here)
+    faults = [*_shape_faults(columns), *_coarse(columns), *_key_faults(session)]
+    return faults or _missing_rights(session, here)
 
 
 def _shape_faults(columns: Sequence[RowMapping]) -> list[str]:
@@ -180,6 +184,17 @@ def _shape_faults(columns: Sequence[RowMapping]) -> list[str]:
             elif present not in types:
                 found.append(f"exp.{table}.{column} is {present}; the bot reads {types[0]}.")
     return found
+
+
+def _coarse(columns: Sequence[RowMapping]) -> list[str]:
+    """Shares that the table would round, so that they add up to something else than what was decided."""
+    share = {row["written"] for row in columns if (row["table"], row["column"]) == ("variants", "allocation")}
+    return [
+        f"exp.variants.allocation is {written}, which does not hold every share from 0.0000 to 1.0000; "
+        "the bot needs numeric with at least four decimals, as numeric(5,4), or without a limit."
+        for written in share
+        if not rights.holds_shares(written)
+    ]
 
 
 def _key_faults(session: Session) -> list[str]:
@@ -207,10 +222,7 @@ def _missing_rights(session: Session, here: RowMapping) -> list[str]:
         short.insert(0, f"GRANT USAGE ON SCHEMA exp TO {rights.quoted(role)};")
     if not here["has_promotion"] and not here["may_create"]:
         short.append(f"CREATE SCHEMA promotion AUTHORIZATION {rights.quoted(role)};")
-    if (
-        here["has_promotion"]
-        and not session.execute(text("SELECT has_schema_privilege('promotion', 'USAGE, CREATE')")).scalar_one()
-    ):
+    if here["has_promotion"] and not here["may_fill_promotion"]:
         short.append(f"ALTER SCHEMA promotion OWNER TO {rights.quoted(role)};")
     if not here["may_have_temporary"]:
         short.append(f"GRANT TEMPORARY ON DATABASE {rights.quoted(here['base'])} TO {rights.quoted(role)};")

@@ -14,7 +14,8 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from core import db, rollouts
-from core.alerts import DISMISSED_FOR, mark
+from core.alerts import DISMISSED_FOR
+from core.rules import chain
 from core.rules.troubles import Cause
 from core.tables import Alert, Countdown, Experiment, LedgerEntry, Request, SafetySignature
 from core.variants import find_experiment
@@ -90,7 +91,7 @@ def _alert_card(session: Session, alert: Alert, now: datetime) -> AlertCard:
         why=alert.why,
         numbers=tuple((state, title, words) for state, title, words in alert.numbers),
         proposals=proposals,
-        marks={scope: mark(changes) for scope, changes in alert.proposals.items()},
+        marks={scope: chain.mark(changes) for scope, changes in alert.proposals.items()},
         state=alert.state,
         began_at=alert.began_at,
         opened_at=alert.opened_at,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -16,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from core import db, ledger, outbox, promotions, rollouts
 from core.errors import Refused
-from core.experiments import SYSTEM
+from core.rules import chain
 from core.tables import Alert, Experiment, Variant
 from core.variants import find_experiment, named_shares, shares, variants
 
@@ -49,9 +47,9 @@ def redraw(session: Session, alert: Alert, why: str) -> str:
     return key
 
 
-def record(session: Session, alert: Alert, action: str, *, by: str, reason: str | None, **more: Any) -> None:
-    """Appends what became of an alert, with what it said then."""
-    ledger.record(
+def record(session: Session, alert: Alert, action: str, *, by: str, reason: str | None, **more: Any) -> int:
+    """Appends what became of an alert, with what it said then; the number of the row."""
+    entry = ledger.record(
         session,
         actor=by,
         action=action,
@@ -61,6 +59,7 @@ def record(session: Session, alert: Alert, action: str, *, by: str, reason: str 
         evidence={"why": alert.why, "numbers": alert.numbers, "proposals": alert.proposals, "looks": alert.looks},
         **more,
     )
+    return entry.id
 
 
 def end(session: Session, alert: Alert, state: str, *, by: str, why: str | None, request_id: int | None = None) -> None:
@@ -77,7 +76,7 @@ def end_deleted(session: Session) -> None:
     """Ends what is still open about experiments that were deleted."""
     gone = Alert.experiment_id.not_in(select(Experiment.id))
     for alert in session.scalars(select(Alert).where(Alert.state == "open", gone).with_for_update()):
-        end(session, alert, "superseded", by=SYSTEM, why="The experiment was deleted.")
+        end(session, alert, "superseded", by=ledger.BOT, why="The experiment was deleted.")
     rollouts.end_deleted(session)
 
 
@@ -98,11 +97,6 @@ def open_one(session: Session, alert_id: int) -> tuple[Alert, Experiment]:
     if alert.state != "open":
         raise Refused(f"This alert has ended already ({alert.state}). Its card shows by whom.")
     return alert, place
-
-
-def mark(changes: Mapping[str, Sequence[str]]) -> str:
-    """A short mark of some shares before and after, by which a click is known to mean just these."""
-    return hashlib.sha256(json.dumps(changes, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def proposals(session: Session, place: Experiment, failed: Variant) -> dict[str, Any]:
@@ -129,7 +123,7 @@ def is_as_shown(session: Session, place: Experiment, alert: Alert, scope: promot
     """True where a rollback would leave the very shares that were shown, by their mark; else the card is redrawn."""
     failed = next((v for v in variants(session, place) if v.id == alert.variant_id), None)
     now = proposals(session, place, failed) if failed else {}
-    if scope in now and mark(now[scope]) == shown:
+    if scope in now and chain.mark(now[scope]) == shown:
         return True
     alert.proposals = now
     redraw(session, alert, f"proposal-{db.now_of(session).isoformat()}")
@@ -175,8 +169,8 @@ def snooze(session: Session, alert_id: int, *, by: str, until: datetime) -> Aler
     """
     alert, _ = open_one(session, alert_id)
     alert.snoozed_until, alert.snoozed_by, alert.escalated = until, by, 0
-    record(session, alert, "snooze", by=by, reason=None, after={"until": until.isoformat()})
-    redraw(session, alert, f"snoozed-{ledger.newest(session)}")
+    number = record(session, alert, "snooze", by=by, reason=None, after={"until": until.isoformat()})
+    redraw(session, alert, f"snoozed-{number}")
     return alert
 
 

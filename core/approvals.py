@@ -10,7 +10,7 @@ from typing import Final, Literal
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from core import alerts, db, experiments, outbox, plans, promotions, redrawing, requests, signatures
+from core import alerts, db, ledger, outbox, plans, promotions, redrawing, requests, signatures
 from core.errors import Refused
 from core.freezes import IsFrozen
 from core.plans import Ask
@@ -112,9 +112,9 @@ def return_as_signed(session: Session, place: Experiment, request: Request, *, t
     Raises:
         Refused: where it is not possible any more.
     """
-    number = requests.record(session, place, request, actor=experiments.SYSTEM, action="return as signed")
-    requests.close(session, request, "applied", by=experiments.SYSTEM, why=None)
-    _carry_out(session, place, request, experiments.SYSTEM, terms)
+    number = requests.record(session, place, request, actor=ledger.BOT, action="return as signed")
+    requests.close(session, request, "applied", by=ledger.BOT, why=None)
+    _carry_out(session, place, request, ledger.BOT, terms)
     outbox.put_notice(session, ledger_id=number)
 
 
@@ -291,8 +291,8 @@ def _is_over(session: Session, request: Request) -> bool:
 def _expire(session: Session, place: Experiment, request: Request) -> str:
     hours = (request.expires_at - request.created_at) / timedelta(hours=1)
     why = f"It was not decided within {hours:.0f} hours."
-    requests.close(session, request, "expired", by=experiments.SYSTEM, why=why)
-    requests.record(session, place, request, actor=experiments.SYSTEM, action="expire", reason=why)
+    requests.close(session, request, "expired", by=ledger.BOT, why=why)
+    requests.record(session, place, request, actor=ledger.BOT, action="expire", reason=why)
     outbox.put_card(session, request_id=request.id, why="expired")
     return f"Request #{request.id} has expired. {why} Nothing was changed; ask for it anew."
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import uuid
 from collections.abc import Mapping
 from decimal import Decimal
@@ -14,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from core import db, plans
 from core.plans import Plan
-from core.rules import approval
+from core.rules import approval, chain
 from core.rules.decision import Terms, percent
 from core.tables import Alert, Experiment, PolicyStage, Recommendation, Request, Rollout
 from core.variants import linked_version_id, variants
@@ -35,7 +33,7 @@ def bind(session: Session, place: Experiment, request: Request, plan: Plan, term
     request.needed = _needed(request, terms)
     request.drawn_at = db.now_of(session)
     facts = [request.params, request.changes, request.checklist, request.override, request.needed, request.shown]
-    request.mark = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
+    request.mark = chain.mark(facts)
 
 
 def _needed(request: Request, terms: Terms) -> int:

@@ -115,7 +115,15 @@ def _from_replay(session: Session, name: str, version: str, result: ReplayResult
     )
 
 
-def _from_run(run: EvaluationRun, baseline: EvaluationRun | None, name: str, version: str, against: str) -> Evaluated:
+def _from_run(
+    run: EvaluationRun, baseline: EvaluationRun | None, name: str, version: str, against: str | None
+) -> Evaluated:
+    missing = (
+        f"MLflow has no finished evaluation of {name} {against} on the same dataset."
+        if against
+        else f"No version of {name} is in production, so there is none to compare with. "
+        "Set the tag stage=production on the one that serves; where there is none, override with `policy … because`."
+    )
     acceptance = accept(run.scores, baseline.scores if baseline else {})
     return Evaluated(
         name,
@@ -124,9 +132,9 @@ def _from_run(run: EvaluationRun, baseline: EvaluationRun | None, name: str, ver
         passed=acceptance.passed,
         acceptance=acceptance,
         dataset_version=run.dataset_version,
-        baseline=against,
+        baseline=f"{name} {against}" if against else None,
         evaluated_at=run.finished_at,
-        note=None if baseline else f"MLflow has no finished evaluation of {against} on the same dataset.",
+        note=None if baseline else missing,
     )
 
 
@@ -140,9 +148,8 @@ def _production_version(session: Session, registry: Registry, name: str) -> str 
 
 def _judged_run(session: Session, registry: Registry, run: EvaluationRun, name: str, version: str) -> Evaluated:
     against = _production_version(session, registry, name)
-    runs = registry.evaluations(name, against) if against else []
-    baseline = next((r for r in runs if r.dataset_version and r.dataset_version == run.dataset_version), None)
-    return _from_run(run, baseline, name, version, f"{name} {against}" if against else "the production version")
+    on_same = registry.evaluations(name, against, run.dataset_version) if against and run.dataset_version else []
+    return _from_run(run, next(iter(on_same), None), name, version, against)
 
 
 def evaluate(session: Session, *, mlflow_model_name: str, mlflow_model_version: str, registry: Registry) -> Evaluated:
@@ -171,7 +178,11 @@ def evaluate(session: Session, *, mlflow_model_name: str, mlflow_model_version: 
 def _by_tag(session: Session, known: ModelVersion) -> tuple[bool, str]:
     qualification = session.get(Qualification, (known.name, known.version))
     if known.stage != Stage.CANDIDATE:
-        return False, "No completed offline evaluation was found, neither as a replay result nor as an MLflow run."
+        return (
+            False,
+            "No completed offline evaluation was found, neither as a replay result nor as an MLflow run. "
+            "What I look for stands in .github/PLATFORM.md of the bot's repository.",
+        )
     if qualification is not None and qualification.source == "override":  # then the tag is the bot's own
         return (
             False,

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
-from core import freezes, ledger, outbox, plans, signatures
+from core import erasure, freezes, ledger, outbox, plans, signatures
 from core.errors import Refused
 from core.freezes import Frozen
 from core.rules.decision import AllTerms, CheckRow
@@ -123,10 +123,17 @@ def _subject(request: Request) -> str:
 def _progress(session: Session, request: Request) -> tuple[Progress, ...]:
     if request.state != "applied":
         return ()
-    waiting = [effect for effect in outbox.pending(session, request_id=request.id) if effect.kind == "registry"]
-    registry = Progress("MLflow tags and alias", not waiting, next((e.last_error for e in waiting), None))
-    touches_registry = request.action not in ("increase", "retire")
-    return (Progress("Shares in the database", True), *([registry] if touches_registry else []))
+    parts = [Progress("Shares in the database", True)]
+    if request.params.get("mode") == "delete":
+        parts.append(_part(session, request, erasure.KIND, "Rows of what is deleted"))
+    elif request.action not in ("increase", "retire"):
+        parts.append(_part(session, request, "registry", "MLflow tags and alias"))
+    return tuple(parts)
+
+
+def _part(session: Session, request: Request, kind: str, what: str) -> Progress:
+    waiting = [effect for effect in outbox.pending(session, request_id=request.id) if effect.kind == kind]
+    return Progress(what, not waiting, next((e.last_error for e in waiting), None))
 
 
 def _approvals(session: Session, request: Request) -> tuple[str, ...]:

@@ -10,13 +10,13 @@ from decimal import Decimal
 
 from sqlalchemy.orm import Session
 
-from core import db, evidence, measure, recommendations
+from core import db, evidence, measure
 from core.recommendations import Standing
 from core.rules.decision import AllTerms
 from core.rules.findings import Finding, State
 from core.rules.metrics import Metric
 from core.tables import Experiment, Variant
-from core.variants import baseline_or_note, candidate, find_experiment, variants
+from core.variants import baseline_or_note, candidate, find_experiment, running_of, variants
 
 
 @dataclass(frozen=True)
@@ -99,13 +99,13 @@ def chart_card(
         Refused: where there is no such experiment or variant, or several candidates run and no name says which.
     """
     place = find_experiment(session, experiment, lock=False)
-    if variant is None and not recommendations.running(session, place)[1]:
-        return shares_card(session, place)
+    if variant is None and not running_of(session, place)[1]:
+        return _shares_card(session, place)
     own = terms.of(place.name)
-    return of_standing(session, place, evidence.standing(session, place, candidate(session, place, variant), own))
+    return _of_candidate(session, place, evidence.standing(session, place, candidate(session, place, variant), own))
 
 
-def shares_card(session: Session, experiment: Experiment) -> ChartCard:
+def _shares_card(session: Session, experiment: Experiment) -> ChartCard:
     """The shares of an experiment over time."""
     now = db.now_of(session)
     there = variants(session, experiment)
@@ -116,15 +116,10 @@ def shares_card(session: Session, experiment: Experiment) -> ChartCard:
     return ChartCard(experiment.name, tuple(name for name in joined if name in served), periods, now)
 
 
-def of_standing(session: Session, experiment: Experiment, look: Standing) -> ChartCard:
-    """The charts of a candidate whose verdict is there already, so that nothing is measured twice."""
-    shares = shares_card(session, experiment)
+def _of_candidate(session: Session, experiment: Experiment, look: Standing) -> ChartCard:
     base, _ = baseline_or_note(session, experiment)
-    return ChartCard(
-        shares.experiment,
-        shares.variants,
-        shares.periods,
-        shares.until,
+    return replace(
+        _shares_card(session, experiment),
         variant=look.variant.name,
         baseline=base.name if base else None,
         share=look.share,

@@ -40,7 +40,7 @@ class Database:
     """A database as a role sees it that has just logged in."""
 
     address: str
-    """Host and base."""
+    """Host, port where one is given, and base."""
     server: int
     """PostgreSQL's number of its own version, such as 160002."""
     role: str
@@ -125,7 +125,7 @@ def _looked_at(engine: Engine, now: Callable[[], datetime]) -> Database:
         halfway = before + (now() - before) / 2
         owned_by_others = tuple(session.scalars(text(_OWNED_BY_OTHERS)))
     return Database(
-        address=f"{engine.url.host or engine.url.query.get('host', '')}/{engine.url.database}",
+        address=db.address(engine.url),
         server=here["server"],
         role=here["role"],
         takes_changes=here["takes_changes"],

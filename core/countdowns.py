@@ -10,10 +10,9 @@ from sqlalchemy.orm import Session
 
 from core import alerts, approvals, db, ledger, outbox, requests, signatures
 from core.errors import Refused
-from core.experiments import SYSTEM
 from core.plans import Ask
 from core.promotions import Scope
-from core.rules import approval, returns
+from core.rules import approval, chain, returns
 from core.rules.approval import Actor, Roles
 from core.rules.decision import AllTerms
 from core.rules.returns import Case, Signed
@@ -46,7 +45,7 @@ def tend(session: Session, alert_id: int, *, terms: AllTerms, looks_last: timede
     case, now = _case(session, place, alert, row, signed), db.now_of(session)
     step = returns.next_step(case, now, looks_last=looks_last)
     if row is not None and step in ("drop", "stop"):
-        answered_by = alert.ended_by or alert.snoozed_by or _asked_to_roll_back(session, alert) or SYSTEM
+        answered_by = alert.ended_by or alert.snoozed_by or _asked_to_roll_back(session, alert) or ledger.BOT
         _end(session, alert, row, by=answered_by, is_final=step == "stop")
     if place is None or signed is None or case.signed is None or case.posted_at is None or step not in ("begin", "act"):
         return step
@@ -96,21 +95,21 @@ def _begin(session: Session, alert: Alert, row: Countdown | None, signed: Safety
     changes = alert.proposals.get(SCOPE, {})
     if alert.variant not in changes:
         if row is not None:
-            _end(session, alert, row, by=SYSTEM, is_final=False)
+            _end(session, alert, row, by=ledger.BOT, is_final=False)
         return
     before, after = changes[alert.variant]
     values = {
         "signature_id": signed.id,
         "share_before": before,
         "share_after": after,
-        "mark": alerts.mark(changes),
+        "mark": chain.mark(changes),
         "returns_at": returns_at,
         "drawn_by": "",  # what draws it names the row of the record, which names when it returns
     }
     found = session.merge(Countdown(alert_id=alert.id, state="running", **values))
     session.flush()
     session.refresh(found)
-    found.drawn_by = _tell(session, alert, found, "countdown", by=SYSTEM)
+    found.drawn_by = _tell(session, alert, found, "countdown", by=ledger.BOT)
     session.flush()
 
 
@@ -136,7 +135,7 @@ def _return(
             approvals.return_as_signed(session, place, request, terms=terms.of(place.name))
     except Refused as refused:
         row.state, row.ended_at, row.why = "failed", func.now(), FAILED.format(why=refused)
-        _tell(session, alert, row, "fail countdown", by=SYSTEM, reason=row.why)
+        _tell(session, alert, row, "fail countdown", by=ledger.BOT, reason=row.why)
     else:
         row.state, row.ended_at = "done", func.now()
     session.flush()

@@ -44,8 +44,8 @@ _BOUNDS = text("""
 _MIGRATION_LOCK = 7_203_441
 
 __all__ = [
-    "Engine", "Session", "connect", "embedded", "fits", "in_use", "is_current", "migrate", "now_of", "psycopg_url",
-    "transaction",
+    "Engine", "Session", "address", "connect", "embedded", "fits", "in_use", "is_current", "migrate", "now_of",
+    "psycopg_url", "transaction",
 ]  # fmt: skip
 
 
@@ -53,12 +53,27 @@ def psycopg_url(url: str) -> URL:
     """The URL with the driver that this project uses, whichever form (postgres://, postgresql://) it was given in.
 
     Raises:
-        ArgumentError: where it is no URL, or one of another database.
+        ArgumentError: where it is no URL, one of another database, or the password has an @ that is not escaped.
     """
     given = make_url(url.replace("postgres://", "postgresql://", 1))
     if given.get_backend_name() != "postgresql":
         raise ArgumentError("not a PostgreSQL")
+    if "@" in (given.host or ""):  # the rest of the password: errors would tell it as the host that is not found
+        raise ArgumentError("an @ in the password")
     return given.set(drivername="postgresql+psycopg")
+
+
+def address(url: URL) -> str:
+    """Host, port and base of a URL, for people: neither who logs in, nor anything else that it carries."""
+    host, port = url.host or _said(url, "host"), url.port or _said(url, "port")
+    base = url.database or _said(url, "dbname")
+    return f"{host}:{port}/{base}" if port else f"{host}/{base}"
+
+
+def _said(url: URL, part: str) -> str:
+    """What the query of a URL says; a host may be given there more than once."""
+    said = url.query.get(part, "")
+    return said if isinstance(said, str) else ",".join(said)
 
 
 def connect(url: str, *, pool_size: int = POOL_SIZE) -> Engine:

@@ -18,7 +18,7 @@ from core.rules import calendar
 from core.rules.calendar import Schedule
 from core.rules.decision import AllTerms
 from core.tables import Alert, AllocationStep, DailyRecommendation, Experiment, Request, Rollout, Variant
-from core.variants import find_experiment
+from core.variants import find_experiment, running_of
 
 Names = list[tuple[uuid.UUID, str]]
 
@@ -101,7 +101,7 @@ def _begin(session: Session, experiment_id: uuid.UUID, talk: Talk, now: datetime
     if (newest is not None and newest >= due.day) or not _ran_at(session, experiment_id, due.at):
         return None
     place = find_experiment(session, experiment_id, lock=False)
-    base, running = recommendations.running(session, place)
+    base, running = running_of(session, place)
     if place.status != "active" or base is None or not running:
         return None
     row = {

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import uuid
 from collections.abc import Collection, Iterable, Mapping
 from decimal import Decimal
@@ -14,10 +12,10 @@ from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.orm import Session
 
-from core import ledger, outbox, stages
+from core import erasure, ledger, outbox, stages
 from core.errors import Refused
-from core.experiments import SYSTEM
 from core.registry import Registry, production_alias
+from core.rules import chain
 from core.rules import discrepancies as rules
 from core.rules.discrepancies import Decided, Found
 from core.rules.lifecycle import Stage
@@ -64,7 +62,8 @@ def _found(
     query = select(Experiment).where(Experiment.id.in_(steps)).execution_options(populate_existing=True)
     places = list(session.scalars(query))
     there: dict[uuid.UUID, list[Variant]] = {key: [] for key in steps}
-    arms = select(Variant).where(Variant.experiment_id.in_(steps)).order_by(Variant.created_at, Variant.name)
+    arms = select(Variant).where(Variant.experiment_id.in_(steps), erasure.is_there())
+    arms = arms.order_by(Variant.created_at, Variant.name)
     for variant in session.scalars(arms.execution_options(populate_existing=True)):
         there[variant.experiment_id].append(variant)
     statuses, names = _decided_statuses(session, places), _former_names(session, steps)
@@ -149,7 +148,7 @@ def compare(session: Session, experiment_id: uuid.UUID) -> list[Discrepancy]:
         place = find_experiment(session, experiment_id)
     except Refused:  # it was deleted
         for row in _open(session, Discrepancy.experiment_id == experiment_id):
-            end(session, row, "gone", by=SYSTEM, why=DELETED)
+            end(session, row, "gone", by=ledger.BOT, why=DELETED)
         return []
     steps = decided_steps(session, [place.id])
     found = next((there for _, there in _found(session, steps)), [])
@@ -222,7 +221,7 @@ def _brought_in_line(
             )
             session.add(row)
             session.flush()
-            record(session, row, "discrepancy", by=SYSTEM)
+            record(session, row, "discrepancy", by=ledger.BOT)
             redraw(session, row)
         elif (row.decided, row.found) != (each.decided, each.found):
             row.decided, row.found = dict(each.decided), dict(each.found)
@@ -230,7 +229,7 @@ def _brought_in_line(
             redraw(session, row)
         there.append(row)
     for row in known.values():
-        end(session, row, "gone", by=SYSTEM, why=SETTLED)
+        end(session, row, "gone", by=ledger.BOT, why=SETTLED)
     return there
 
 
@@ -275,7 +274,7 @@ def _send_back(session: Session, version: PolicyVersion) -> bool:
         return False
     stages.move(session, version, Stage.CANDIDATE)
     entry = ledger.record(
-        session, actor=SYSTEM, action="send back", subject=stages.label(version), after={"stage": Stage.CANDIDATE}
+        session, actor=ledger.BOT, action="send back", subject=stages.label(version), after={"stage": Stage.CANDIDATE}
     )
     stages.mirror(session, name, occasion=f"ledger-{entry.id}")
     outbox.put_notice(session, ledger_id=entry.id)
@@ -287,7 +286,7 @@ def _send_back(session: Session, version: PolicyVersion) -> bool:
 
 def mark(row: Discrepancy) -> str:
     """A short mark of what a card shows, by which a click is known to mean just this."""
-    return hashlib.sha256(json.dumps([row.decided, row.found], sort_keys=True).encode()).hexdigest()[:12]
+    return chain.mark([row.decided, row.found])
 
 
 def message_key(number: int) -> str:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
-from core import candidates, ledger, outbox, stages
+from core import candidates, erasure, ledger, outbox, stages
 from core import registry as registries
 from core.errors import Refused
 from core.registry import Registry
@@ -34,7 +34,6 @@ from core.variants import (
     variants,
 )
 
-SYSTEM = "promotion-bot"
 NAME_LIMIT = 255
 _ARCHIVED = re.compile(r"_archived_\d{4}-?\d\d-?\d\d[-+.: TZ_\d]*$")
 """Ours, and what the document's `CONCAT(name, '_archived_', NOW())` makes where a team archived by hand."""
@@ -49,7 +48,7 @@ def create_policy_version(
     config_defaults: Mapping[str, Any] | None = None,
     create_policy: bool = False,
     override_reason: str | None = None,
-    actor: str = SYSTEM,
+    actor: str = ledger.BOT,
     registry: Registry | None = None,
 ) -> PolicyVersion:
     """Links the policy's next version number to an MLflow model version (model-promotion.md, 2.2).
@@ -195,7 +194,7 @@ def add_candidate_variant(
     experiment: str | uuid.UUID | Experiment,
     policy_version: PolicyVersion | uuid.UUID,
     initial_allocation: Decimal | float | str = allocation.INITIAL_LIMIT,
-    actor: str = SYSTEM,
+    actor: str = ledger.BOT,
     reason: str | None = None,
     request_id: int | None = None,
 ) -> Variant:
@@ -306,11 +305,9 @@ def _archive(session: Session, there: list[Variant], variant: Variant) -> None:
     variant.name = _archived_name(variant, {v.name for v in there}, stamp)
 
 
-def _delete(session: Session, variant: Variant) -> None:
-    for table in ("assignments", "metric_aggregates"):
-        session.execute(text(f"DELETE FROM exp.{table} WHERE variant_id = :id"), {"id": variant.id})
+def _delete(session: Session, variant: Variant, request_id: int | None) -> None:
     forget_name(session, variant)
-    session.delete(variant)
+    erasure.begin(session, variant, request_id=request_id)
 
 
 def retire_old_variants(
@@ -319,26 +316,33 @@ def retire_old_variants(
     experiment: str | uuid.UUID | Experiment,
     keep_variant: str | uuid.UUID | Variant | None = None,
     mode: Literal["archive", "delete"] = "archive",
-    actor: str = SYSTEM,
+    lost: Mapping[str, Mapping[str, int]] | None = None,
+    actor: str = ledger.BOT,
     reason: str | None = None,
     request_id: int | None = None,
 ) -> list[str]:
     """Archives (by default) or deletes the variants at 0 %; returns their former names (model-promotion.md, 5.2).
 
-    Archiving appends `_archived_<UTC time>` once; a name stays unique and within 255 characters. Deleting also
-    removes the variant's assignments and aggregates; what goes is kept as counts in the ledger.
+    Archiving appends `_archived_<UTC time>` once; a name stays unique and within 255 characters. What is deleted is
+    gone for everybody at once; effects remove its assignments and aggregates, then the variant. The ledger keeps what
+    goes as counts: those of `lost`, by name, or counted here, which with millions of rows takes seconds.
+
+    Raises:
+        Refused: where the database lets the bot delete nothing.
     """
     place = find_experiment(session, experiment)
     kept = find_variant(session, place, keep_variant).id if keep_variant is not None else None
     there = variants(session, place)
     chosen = [v for v in retirable(session, place, mode) if v.id != kept]
     names = [v.name for v in chosen]
-    lost = {v.name: history_that_would_go(session, v) for v in chosen} if mode == "delete" else {}
+    if mode == "delete":
+        erasure.check_may(session)
+        lost = lost or {v.name: history_that_would_go(session, v) for v in chosen}
     for variant in chosen:
         if mode == "archive":
             _archive(session, there, variant)
         else:
-            _delete(session, variant)
+            _delete(session, variant, request_id)
     session.flush()
     if chosen:
         after = {"lost": lost} if mode == "delete" else {"names": [v.name for v in chosen]}

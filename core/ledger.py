@@ -78,6 +78,18 @@ _POLICY_LOCK = 7_203_444
 _ABSENT = object()
 
 
+def policy_in_force(session: Session) -> Mapping[str, Any]:
+    """The way of working of the process that started last; nothing where none has."""
+    newest = select(LedgerEntry.evidence).where(LedgerEntry.action == POLICY).order_by(LedgerEntry.id.desc()).limit(1)
+    return session.scalar(newest) or {}
+
+
+def differing_from(session: Session, policy: Mapping[str, Any]) -> tuple[str, ...]:
+    """The settings of which a way of working has other values than the one in force."""
+    known = policy_in_force(session)
+    return tuple(sorted(key for key in {**known, **policy} if known.get(key, _ABSENT) != policy.get(key, _ABSENT)))
+
+
 def record_policy(session: Session, policy: Mapping[str, Any]) -> LedgerEntry | None:
     """Appends a row where the way of working is another than the last on record; None where it is the same.
 
@@ -85,9 +97,7 @@ def record_policy(session: Session, policy: Mapping[str, Any]) -> LedgerEntry | 
     other, so that a change is recorded once.
     """
     session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _POLICY_LOCK})
-    newest = select(LedgerEntry.evidence).where(LedgerEntry.action == POLICY).order_by(LedgerEntry.id.desc()).limit(1)
-    known = session.scalar(newest) or {}
-    differing = sorted(key for key in {**known, **policy} if known.get(key, _ABSENT) != policy.get(key, _ABSENT))
+    known, differing = policy_in_force(session), differing_from(session, policy)
     if not differing:
         return None
     return record(
@@ -99,11 +109,6 @@ def record_policy(session: Session, policy: Mapping[str, Any]) -> LedgerEntry | 
         after={key: policy[key] for key in differing if key in policy},
         evidence=policy,
     )
-
-
-def newest(session: Session) -> int:
-    """The number of the newest row; 0 where there is none."""
-    return session.scalar(select(func.max(LedgerEntry.id))) or 0
 
 
 def newest_reason(session: Session, *, request_id: int, action: str) -> str | None:

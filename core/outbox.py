@@ -42,6 +42,8 @@ class Due:
 
 
 Handler = Callable[[Session, Due], None]
+Told = Callable[[str, Exception | None], None]
+"""Is told of each attempt once it is over: its kind, and what went wrong or None once the commit has gone well."""
 
 
 def put(session: Session, *, kind: str, subject: str, key: str, request_id: int | None = None, **payload: Any) -> None:
@@ -225,7 +227,11 @@ class Later(Exception):
         self.seconds = seconds
 
 
-def deliver_next(engine: Engine, handlers: Mapping[str, Handler]) -> bool:
+def _tells_nobody(kind: str, failure: Exception | None) -> None:
+    pass
+
+
+def deliver_next(engine: Engine, handlers: Mapping[str, Handler], told: Told = _tells_nobody) -> bool:
     """Carries out the oldest due effect of the kinds in `handlers`; False where nothing is due.
 
     A handler must be safe to repeat: it may run again after a crash, with `is_retry` set. Its failure is recorded
@@ -238,25 +244,27 @@ def deliver_next(engine: Engine, handlers: Mapping[str, Handler]) -> bool:
         return False
     due, attempt = claimed
     with trace.begun(due.origin, kind=due.kind, effect=due.key, request=due.request_id):
-        _attempt(engine, due, attempt, handlers[due.kind])
+        _attempt(engine, due, attempt, handlers[due.kind], told)
     return True
 
 
-def _attempt(engine: Engine, due: Due, attempt: int, handler: Handler) -> None:
-    failure = _tried(engine, due, attempt, handler)
+def _attempt(engine: Engine, due: Due, attempt: int, handler: Handler, told: Told) -> None:
+    failure = _tried(engine, due, attempt, handler, told)
     if failure is not None:
         _comes_later(engine, due, attempt, failure)
 
 
-def _tried(engine: Engine, due: Due, attempt: int, handler: Handler) -> Exception | None:
+def _tried(engine: Engine, due: Due, attempt: int, handler: Handler, told: Told) -> Exception | None:
     """What went wrong. It is noted by the caller: if that fails as well, its trace must not show what a server said."""
     began = time.monotonic()
     try:
         with db.transaction(engine, patience_ms=db.BACKGROUND_MS) as session:
             is_mine = _carry_out(session, due, attempt, handler)
     except Exception as error:
+        told(due.kind, error)
         return error
     if is_mine:
+        told(due.kind, None)
         log.info("carried out", extra={"attempt": attempt, "ms": round((time.monotonic() - began) * 1000)})
     return None
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from sqlalchemy.orm import Session
 
-from core import evidence, experiments, promotions, rollouts, stages
+from core import erasure, evidence, experiments, promotions, rollouts, stages
 from core.errors import Refused
 from core.recommendations import Standing
 from core.rules import allocation
@@ -175,6 +175,8 @@ def _plan_retire(session: Session, place: Experiment, ask: Ask, _: Look | None, 
     chosen = experiments.retirable(session, place, ask.mode)
     if not chosen:
         raise Refused(f"{place.name} has no variant at 0 % that could be retired.")
+    if ask.mode == "delete":
+        erasure.check_may(session)
     lost = {v.name: experiments.history_that_would_go(session, v) for v in chosen} if ask.mode == "delete" else {}
     params = {"mode": ask.mode, "names": [v.name for v in chosen], "lost": lost}
     return Plan(params, _by_id(shares(session, place)))
@@ -235,7 +237,13 @@ def _apply_rollback(session: Session, place: Experiment, request: Request, by: s
 
 def _apply_retire(session: Session, place: Experiment, request: Request, by: str, terms: Terms) -> None:
     experiments.retire_old_variants(
-        session, experiment=place, mode=request.params["mode"], actor=by, reason=request.reason, request_id=request.id
+        session,
+        experiment=place,
+        mode=request.params["mode"],
+        lost=request.params["lost"],  # as the card showed it: a click has no time to count millions
+        actor=by,
+        reason=request.reason,
+        request_id=request.id,
     )
 
 
@@ -249,6 +257,11 @@ class Action:
     needs_reason: bool = False
     waits_for_thaw: bool = False
     """Whether a freeze stops it, as all that gives a candidate more traffic."""
+
+
+def takes_long(action: str, params: Mapping[str, Any]) -> bool:
+    """True where planning such a change reads more than there is time for at a click."""
+    return ACTIONS[action].is_measured or params.get("mode") == "delete"
 
 
 ACTIONS: Mapping[str, Action] = {
@@ -270,7 +283,7 @@ def as_ask(place: Experiment, request: Request) -> Ask:
         reason=request.reason,
         override=request.override,
         policy_version_id=uuid.UUID(version) if version else None,
-        share=Decimal(params.get("share", "0.10")),
+        share=Decimal(params["share"]) if "share" in params else None,
         variant=uuid.UUID(variant) if variant else None,
         baseline=params.get("baseline"),
         scope=params.get("scope", "all"),

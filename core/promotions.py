@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from core import ledger, measure, stages
 from core.errors import Refused
 from core.evidence import checklist
-from core.experiments import SYSTEM, candidate_name, existing_version, insert_variant
+from core.experiments import candidate_name, existing_version, insert_variant
 from core.rules import allocation, decision, returns
 from core.rules.decision import AllTerms, CheckRow, Terms
 from core.rules.lifecycle import Stage
@@ -49,7 +49,7 @@ def _control_event(session: Session, experiment: Experiment, event_type: str, pa
         Event(
             event_type=event_type,
             unit_type="control",
-            unit_id=SYSTEM,
+            unit_id=ledger.BOT,
             experiments=[],
             payload={**payload, "experiment_id": str(experiment.id)},
             timestamp=func.now(),
@@ -86,7 +86,7 @@ def increase_allocation(
     experiment: str | uuid.UUID | Experiment,
     variant: str | uuid.UUID | Variant | None = None,
     terms: AllTerms = Terms(),  # noqa: B008 - frozen
-    actor: str = SYSTEM,
+    actor: str = ledger.BOT,
     reason: str | None = None,
     request_id: int | None = None,
 ) -> Variant:
@@ -154,7 +154,7 @@ def promote_to_production(
     terms: AllTerms = Terms(),  # noqa: B008 - frozen
     checked: Sequence[CheckRow] | None = None,
     override: str | None = None,
-    actor: str = SYSTEM,
+    actor: str = ledger.BOT,
     reason: str | None = None,
     request_id: int | None = None,
 ) -> Variant:
@@ -305,7 +305,7 @@ def rollback_variant(
     baseline_variant: str | uuid.UUID | Variant | None = None,
     reason: str,
     scope: Scope = "all",
-    actor: str = SYSTEM,
+    actor: str = ledger.BOT,
     request_id: int | None = None,
 ) -> Variant:
     """Returns traffic to the baseline and archives what failed (model-promotion.md, 6.2); returns the baseline.

@@ -22,7 +22,7 @@ from core.rules.sequential import Memory
 from core.rules.verdict import Decision, Look
 from core.rules.wording import compared
 from core.tables import Experiment, Recommendation, Variant
-from core.variants import baseline_or_note, baselines, beside, variants, variants_of
+from core.variants import baselines, beside, variants, variants_of
 
 _LOCK = 7_203_445
 
@@ -270,14 +270,6 @@ def restore_evidence(session: Session, kept: Mapping[str, Any]) -> Grounds:
     """The grounds that `keep_evidence` kept."""
     look, memory = looks.restore(session, kept["look"]), Memory.from_json(kept["memory"])
     return Grounds(look, memory, looks.restore_terms(kept["terms"]))
-
-
-def running(session: Session, experiment: Experiment) -> tuple[Variant | None, list[Variant]]:
-    """The baseline, and the candidates with traffic beside it; none without a baseline."""
-    base, _ = baseline_or_note(session, experiment)
-    if base is None:
-        return None, []
-    return base, beside(base, variants(session, experiment))
 
 
 def recommend(session: Session, experiments: Sequence[uuid.UUID], terms: AllTerms) -> dict[uuid.UUID, list[Standing]]:

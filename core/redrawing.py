@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy.orm import Session
 
-from core import bindings, db, experiments, ledger, outbox, plans, requests, rollouts
+from core import bindings, db, ledger, outbox, plans, requests, rollouts
 from core.errors import Refused
 from core.plans import Look
 from core.rules.decision import AllTerms, Terms
@@ -30,7 +30,7 @@ def _redraw(session: Session, place: Experiment, request: Request, look: Look | 
 
 
 def _give_up(session: Session, place: Experiment, request: Request, why: str) -> str:
-    requests.close(session, request, "superseded", by=experiments.SYSTEM, why=why)
+    requests.close(session, request, "superseded", by=ledger.BOT, why=why)
     _redrawn(session, place, request, "supersede", why)
     return f"{why} So the request is closed."
 
@@ -38,7 +38,7 @@ def _give_up(session: Session, place: Experiment, request: Request, why: str) ->
 def _redrawn(
     session: Session, place: Experiment, request: Request, action: str, why: str, look: Look | None = None
 ) -> None:
-    number = requests.record(session, place, request, actor=experiments.SYSTEM, action=action, reason=why, look=look)
+    number = requests.record(session, place, request, actor=ledger.BOT, action=action, reason=why, look=look)
     outbox.put_card(session, request_id=request.id, why=f"ledger-{number}")
     rollouts.touch(session, place.id)
 
@@ -73,8 +73,7 @@ def redraw(session: Session, request_id: int, *, terms: AllTerms) -> None:
 def overtaken(session: Session, place: Experiment, request: Request, shown: str, terms: Terms) -> str | None:
     """What a click comes to that is for something else than there is now; None where it is for just this."""
     differences = bindings.differences(session, place, request, terms)
-    if differences and plans.ACTIONS[request.action].is_measured:
-        # Measuring takes longer than a click may.
+    if differences and plans.takes_long(request.action, request.params):
         key = f"redraw:{request.id}:{db.now_of(session).isoformat()}"
         outbox.put(session, kind="redraw", subject=outbox.card_key(request.id), key=key, request=request.id)
         return f"{_since(differences)} It is measured anew; look again, then decide."

@@ -161,9 +161,10 @@ class Registry:
         except MlflowException:
             return None
 
-    def evaluations(self, name: str, version: str) -> list[EvaluationRun]:
-        """The finished offline replays of a model version, newest first."""
+    def evaluations(self, name: str, version: str, dataset_version: str | None = None) -> list[EvaluationRun]:
+        """The finished offline replays of a model version, on one dataset or on all, newest first; 50 at most."""
         tags = {"model_name": name, "model_version": version, "evaluation_type": "offline_replay"}
+        tags |= {"dataset_version": dataset_version} if dataset_version else {}
         wanted = " and ".join(f"tags.{key} = {_quoted(value)}" for key, value in tags.items())
         with self._answering() as client:
             everywhere = [e.experiment_id for e in _pages(client.search_experiments)]

@@ -130,8 +130,8 @@ def draw(session: Session, place: Experiment, request: Request, plan: Plan, term
 
 
 def _make_way(session: Session, place: Experiment, wanted: Request, *, replaces: bool) -> None:
-    """There is one open request at a time. A newer one of the same person takes its place, and so does a rollback,
-    which does not wait for others; anybody else has to say so."""
+    """There is one open request at a time. A newer one of the same person takes its place, but for that of a rollback,
+    and so does a rollback, which does not wait for others; anybody else has to say so."""
     query = select(Request).where(Request.experiment_id == place.id, Request.state == "open")
     found = session.scalar(query.with_for_update().execution_options(populate_existing=True))
     if found is None:
@@ -139,7 +139,8 @@ def _make_way(session: Session, place: Experiment, wanted: Request, *, replaces:
     goes_first = wanted.action == "rollback" and found.action != "rollback"
     if _is_same(found, wanted):
         raise Refused(f"You have asked for just this already: request #{found.id} is still open.")
-    if not (goes_first or replaces or found.requester == wanted.requester):
+    is_own = found.requester == wanted.requester and (found.action != "rollback" or wanted.action == "rollback")
+    if not (goes_first or replaces or is_own):
         raise Refused(
             f"Request #{found.id} ({found.action}) of {place.name} is still open, there is one at a time. "
             "Have it approved or rejected first, or add `instead` to replace it by yours."
@@ -148,6 +149,13 @@ def _make_way(session: Session, place: Experiment, wanted: Request, *, replaces:
     close(session, found, "superseded", by=wanted.requester, why=why)
     record(session, place, found, actor=wanted.requester, action="supersede", reason=why)
     outbox.put_card(session, request_id=found.id, why="superseded")
+
+
+def closed_for(session: Session, request_id: int) -> int | None:
+    """The request that another one took the place of when it was asked for."""
+    made = session.get_one(Request, request_id)
+    is_about = Request.experiment_id == made.experiment_id, Request.state == "superseded"
+    return session.scalar(select(Request.id).where(*is_about, Request.decided_at == made.created_at))
 
 
 _EVIDENCE = ("verdict", "why", "findings")

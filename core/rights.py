@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -144,6 +145,15 @@ TO_DELETE: tuple[Right, ...] = tuple(
     Right("DELETE", table, (), "retire … delete") for table in ("variants", "assignments", "metric_aggregates")
 )
 """Only for `retire … delete`."""
+
+
+def holds_shares(written: str) -> bool:
+    """True where a type, as PostgreSQL writes it, keeps 1 and four decimals; of what is no numeric others tell."""
+    limits = re.fullmatch(r"numeric\((\d+),(-?\d+)\)", written)
+    if limits is None:
+        return True
+    digits, decimals = int(limits[1]), int(limits[2])
+    return decimals >= 4 and digits > decimals
 
 
 def definition(table: str) -> str:

@@ -24,7 +24,16 @@ from core.rules.metrics import METRICS, VariantMetrics
 from core.rules.verdict import Decision
 from core.signatures import Signature
 from core.tables import Alert, DailyRecommendation, Experiment, LedgerEntry, Request, Rollout, Variant
-from core.variants import baseline, baseline_or_note, beside, candidate, find_experiment, linked_version, variants
+from core.variants import (
+    baseline,
+    baseline_or_note,
+    beside,
+    candidate,
+    find_experiment,
+    linked_version,
+    running_of,
+    variants,
+)
 
 
 @dataclass(frozen=True)
@@ -195,7 +204,7 @@ def recommended(session: Session, experiment: str, *, terms: AllTerms) -> tuple[
     place = find_experiment(session, experiment, lock=False)
     if place.status != "active":
         raise Refused(f"{place.name} is {place.status}; there is something to recommend while it is active.")
-    base, running = recommendations.running(session, place)
+    base, running = running_of(session, place)
     if base is None or not running:
         candidate(session, place)  # says what is missing
     own = terms.of(place.name)
@@ -304,7 +313,7 @@ def _as_it_stands(
     session: Session, place: Experiment, rollout: Rollout, terms: AllTerms
 ) -> tuple[CandidateCard | None, tuple[CheckRow, ...]]:
     """The verdict and the checklist; nothing where the candidate has lost its traffic a moment ago."""
-    base, running = recommendations.running(session, place)
+    base, running = running_of(session, place)
     variant = next((v for v in running if v.id == rollout.variant_id), None)
     if base is None or variant is None:
         return None, ()

@@ -14,7 +14,7 @@ from core.errors import Refused
 from core.rules import approval, returns
 from core.rules.approval import Actor, Roles
 from core.tables import Experiment, PolicyVersion, Request, SafetySignature
-from core.variants import baseline_or_note, beside, find_experiment, variant_serving, variants
+from core.variants import find_experiment, running_of, variant_serving, variants
 
 MINUTE = timedelta(minutes=1)
 
@@ -44,8 +44,7 @@ class Run:
 
 def runs(session: Session, place: Experiment) -> list[Run]:
     """The runs of an experiment that can be signed for: of candidates with traffic, and one that is asked for."""
-    base = baseline_or_note(session, place)[0]
-    running = beside(base, variants(session, place)) if base else []
+    _, running = running_of(session, place)
     steps = measure.steps(session, place.id)
     there = [Run(v.name, None, v.id, looks.first_step(steps, v.id)) for v in running]
     query = select(Request).where(Request.experiment_id == place.id, Request.state == "open", Request.action == "start")

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime, time
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from core import cursor
+from core import blocks, cursor
 from core.rules.samples import Ints
 
 _SHARES = """
@@ -151,27 +154,57 @@ def _shares(units: Ints) -> list[str]:
     return [f"{part / 10_000:.4f}" for part in parts]
 
 
-_COUNT_ASSIGNED = """
-INSERT INTO promotion.measure_assigned (experiment_id, step, variant_id, units)
-SELECT a.experiment_id, coalesce(s.id, 0), a.variant_id, count(*)
-  FROM exp.assignments a LEFT JOIN (
+BLOCKS: Final = 4_000
+"""How much of the assignments is counted at once, in blocks of mostly 8 kB: some 300,000 of them, in about a second."""
+_BEGINS = "SELECT now() AS at, coalesce(max(id), 0) AS step FROM promotion.allocation_steps"
+_COUNT_ASSIGNED = f"""
+SELECT a.experiment_id, coalesce(s.id, 0) AS step, a.variant_id, count(*) AS units
+  FROM (SELECT experiment_id, variant_id, assigned_at FROM exp.assignments
+         WHERE {blocks.RANGE} AND coalesce(assigned_at, '-infinity') < :at) a
+  LEFT JOIN (
        SELECT experiment_id, id, started_at,
               lead(started_at, 1, 'infinity') OVER (PARTITION BY experiment_id ORDER BY started_at, id) AS until
-         FROM promotion.allocation_steps) s
+         FROM promotion.allocation_steps WHERE id <= :step) s
     ON s.experiment_id = a.experiment_id AND a.assigned_at >= s.started_at AND a.assigned_at < s.until
  GROUP BY 1, 2, 3
 """
+_KEEP_ASSIGNED = """
+INSERT INTO promotion.measure_assigned (experiment_id, step, variant_id, units)
+SELECT * FROM unnest(CAST(:experiments AS uuid[]), CAST(:steps AS bigint[]), CAST(:variants AS uuid[]),
+                     CAST(:units AS bigint[]))
+"""
+Transaction = Callable[[], AbstractContextManager[Session]]
+"""Opens one, committed at its end."""
+Counts = Counter[tuple[uuid.UUID, int, uuid.UUID]]
+"""Units by experiment, step and variant."""
 
 
-def count_assigned(session: Session) -> int:
+def count_assigned(transaction: Transaction, *, is_stopping: Callable[[], bool] = lambda: False) -> int:
     """Counts anew how many units were newly assigned to each variant in each step; returns how many units there are.
 
-    One scan of all assignments, to be done now and then: a look reads only what this leaves. Step 0 is what was
-    assigned before the first step.
+    A pass over all assignments, to be made now and then: a look reads only what this leaves. Each part of it is a
+    transaction of its own that locks nothing; one that is broken off leaves what was counted before. It counts what was
+    assigned before it began, by the steps that there were. Step 0 is what was assigned before the first step.
     """
+    with transaction() as session:
+        begins, there = session.execute(text(_BEGINS)).one(), blocks.extent(session, "exp.assignments")
+    counts: Counts = Counter()
+    at_once = there.at_once(BLOCKS)
+    for first in range(0, there.blocks, at_once):
+        if is_stopping():
+            return 0
+        values = {"at": begins.at, "step": begins.step, **blocks.bounds(first, first + at_once)}
+        with transaction() as session:
+            for *key, units in session.execute(text(_COUNT_ASSIGNED), values):
+                counts[tuple(key)] += units
+    with transaction() as session:
+        _keep_assigned(session, counts)
+    return counts.total()
+
+
+def _keep_assigned(session: Session, counts: Counts) -> None:
     session.execute(text("LOCK TABLE promotion.measure_assigned IN EXCLUSIVE MODE"))  # one at a time; all may read
     session.execute(text("DELETE FROM promotion.measure_assigned"))
-    session.execute(text(_COUNT_ASSIGNED))
-    query = "SELECT CAST(coalesce(sum(units), 0) AS bigint) FROM promotion.measure_assigned"
-    found: int = session.execute(text(query)).scalar_one()
-    return found
+    experiments, steps, variants = zip(*counts, strict=True) if counts else ((), (), ())
+    values = {"experiments": experiments, "steps": steps, "variants": variants, "units": counts.values()}
+    session.execute(text(_KEEP_ASSIGNED), {key: list(each) for key, each in values.items()})

@@ -12,7 +12,7 @@ from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from core import stages
+from core import erasure, stages
 from core.errors import Refused
 from core.tables import AllocationStep, Experiment, Policy, PolicyVersion, RetiredName, Variant
 
@@ -84,8 +84,9 @@ def find_experiment(session: Session, experiment: str | uuid.UUID | Experiment, 
 
 
 def variants_of(session: Session, experiments: Collection[uuid.UUID]) -> dict[uuid.UUID, list[Variant]]:
-    """The variants of some experiments, each in the order they joined."""
-    query = select(Variant).where(Variant.experiment_id.in_(experiments)).order_by(Variant.created_at, Variant.id)
+    """The variants of some experiments, each in the order they joined; without those that are being deleted."""
+    query = select(Variant).where(Variant.experiment_id.in_(experiments), erasure.is_there())
+    query = query.order_by(Variant.created_at, Variant.id)
     found: dict[uuid.UUID, list[Variant]] = {experiment: [] for experiment in experiments}
     for variant in session.scalars(query.execution_options(populate_existing=True)):
         found[variant.experiment_id].append(variant)
@@ -160,6 +161,14 @@ def variant_serving(there: list[Variant], policy_version: PolicyVersion) -> Vari
     """The variant that serves a policy version; one with traffic before one without."""
     serving_it = [v for v in there if linked_version_id(v.config) == policy_version.id]
     return max(serving_it, key=lambda v: v.allocation, default=None)
+
+
+def running_of(session: Session, experiment: Experiment) -> tuple[Variant | None, list[Variant]]:
+    """The baseline, and the candidates with traffic beside it; none without a baseline."""
+    base, _ = baseline_or_note(session, experiment)
+    if base is None:
+        return None, []
+    return base, beside(base, variants(session, experiment))
 
 
 def baselines(session: Session, there: Mapping[uuid.UUID, Sequence[Variant]]) -> dict[uuid.UUID, Variant]:

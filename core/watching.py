@@ -11,8 +11,7 @@ from typing import Any, Final
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from core import alerts, db, looks, measure, recommendations, rollouts
-from core.experiments import SYSTEM
+from core import alerts, db, ledger, looks, measure, recommendations, rollouts
 from core.recommendations import Standing
 from core.rollouts import Talk
 from core.rules import troubles
@@ -196,7 +195,7 @@ def _noted(
     )
     session.add(alert)
     session.flush()
-    alerts.record(session, alert, "alert", by=SYSTEM, reason=alert.why)
+    alerts.record(session, alert, "alert", by=ledger.BOT, reason=alert.why)
     alerts.redraw(session, alert, "opened")
     rollouts.touch(session, place.id)
     return alert
@@ -220,13 +219,15 @@ def _quieted(
     """What becomes of an alert whose trouble a look did not show."""
     step = next(iter(measure.steps(session, place.id)[-1:]), None)
     if place.status != "active":
-        alerts.end(session, alert, "superseded", by=SYSTEM, why=f"The experiment is {place.status}.")
+        alerts.end(session, alert, "superseded", by=ledger.BOT, why=f"The experiment is {place.status}.")
     elif step is not None and step.id != alert.step_id and alert.whose == "candidate":
-        alerts.end(session, alert, "superseded", by=SYSTEM, why="The shares were changed.")
+        alerts.end(session, alert, "superseded", by=ledger.BOT, why="The shares were changed.")
     elif alert.whose == "candidate" and whose - {"candidate"}:
-        alerts.end(session, alert, "superseded", by=SYSTEM, why="The trouble is not the candidate's alone any more.")
+        alerts.end(
+            session, alert, "superseded", by=ledger.BOT, why="The trouble is not the candidate's alone any more."
+        )
     elif now - alert.seen_at >= _recovers_after(alert, talk):
-        alerts.end(session, alert, "recovered", by=SYSTEM, why="It was not seen any more.")
+        alerts.end(session, alert, "recovered", by=ledger.BOT, why="It was not seen any more.")
 
 
 def _recovers_after(alert: Alert, talk: Talk) -> timedelta:

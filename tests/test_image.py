@@ -6,8 +6,10 @@ import re
 import tomllib
 
 import pytest
+import yaml
 
 from bot.__main__ import COMMANDS
+from bot.setup.commented import ENVIRONMENT
 from tests.dockerfile import ROOT, Step, steps
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -68,3 +70,20 @@ def test_whatever_pip_installs_is_pinned() -> None:
     assert all("constraints.txt" in words for words in installed)
     pinned = {line.split("==")[0] for line in (ROOT / "constraints.txt").read_text().splitlines()}
     assert {"hatchling", "trove-classifiers"} < pinned
+
+
+def test_the_compose_example_names_what_there_is() -> None:
+    section = (ROOT / "README.md").read_text().partition("\n### The image\n")[2].partition("\n### ")[0]
+    (example,) = re.findall(r"^```yaml\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
+    made = yaml.safe_load(example)
+    services = made["services"]
+    assert {service["restart"] for service in services.values()} == {"unless-stopped"}
+    bot = services["bot"]
+    assert {name.lower() for name in (*bot["environment"], *bot["secrets"])} <= set(ENVIRONMENT)
+    assert set(bot["secrets"]) == set(made["secrets"])
+    mounted = {volume.split(":")[0] for service in services.values() for volume in service.get("volumes", ())}
+    assert {name for name in mounted if not name.startswith(".")} == set(made["volumes"])
+    told = re.findall(rf"(?: bot| {bot['image']}) promotion-bot (\w+)", section)
+    assert told == ["init", "check"]
+    assert set(told) <= set(COMMANDS)
+    assert [user for user in re.findall(r"user (\d+)", section) if user not in last("USER").rest] == []

@@ -20,12 +20,12 @@ from bot.demo.traffic import Running, Traffic, new_id
 from bot.desk import Desk
 from bot.verbs import Verb, Verbs
 from bot.words import Missing, Words
-from core import db, recommendations, rollup
+from core import db, rollup
 from core.db import Session
 from core.errors import Refused
 from core.rules.approval import Actor
 from core.tables import AllocationStep, Experiment, Recommendation, Variant
-from core.variants import candidate, find_experiment
+from core.variants import candidate, find_experiment, running_of
 
 LOOKS = ("measure", "assigned", "watch", "recommend")
 """The jobs that notice what happened, in this order."""
@@ -222,7 +222,7 @@ def _target(session: Session, name: str | None) -> tuple[Experiment, Variant]:
         place = find_experiment(session, name, lock=False)
         return place, candidate(session, place)
     active = session.scalars(select(Experiment).where(Experiment.status == "active").order_by(Experiment.name)).all()
-    found = [(place, variant) for place in active for variant in recommendations.running(session, place)[1]]
+    found = [(place, variant) for place in active for variant in running_of(session, place)[1]]
     if not found:
         raise Refused("No candidate has traffic at the moment. Start one first.")
     if len(found) > 1:

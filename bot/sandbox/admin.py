@@ -53,6 +53,13 @@ def _group(site: Site, given: Json) -> None:
     site.ws.streams.publish({"type": "state"})
 
 
+def _rename(site: Site, given: Json) -> None:
+    channel, name = found_channel(site, given), str(given.get("to", ""))
+    if not name or site.ws.channel(name):
+        raise ActRefused("name_taken", f"No channel can be called {name!r}: it is nothing, or one is.")
+    site.ws.put_channel(channel | {"name": name})
+
+
 def _rate_limits(site: Site, given: Json) -> None:
     site.limits.on = bool(given.get("on", True))
     site.ws.streams.publish({"type": "state"})
@@ -66,6 +73,7 @@ def _new_blocks(site: Site, given: Json) -> None:
 ACTS: dict[str, Callable[[Site, Json], None]] = {
     "archive": _channel(archived=True),
     "unarchive": _channel(archived=False),
+    "rename": _rename,
     "leave": _leave,
     "join": _join,
     "kick": _kick,

@@ -138,14 +138,12 @@ def _listed(call: Call, channels: list[Json]) -> Json:
     families = [KINDS[kind] for kind in kinds]
     for each in families:
         call.need(f"{each}:read")
-    known = [
-        channel
-        for channel in channels
-        if family(channel) in families
-        and (not channel["private"] or call.ws.bot_user_id in channel["members"])
-        and not (call.flag("exclude_archived") and channel["archived"])
+    seen = [each for each in channels if not each["private"] or call.ws.bot_user_id in each["members"]]
+    page, cursor = call.page(seen, 100)
+    # As Slack does: what is asked for is chosen from a page, which may become an empty one with others behind it.
+    found = [
+        each for each in page if family(each) in families and not (call.flag("exclude_archived") and each["archived"])
     ]
-    found, cursor = call.page(known, 100)
     return {
         "channels": [as_slack(call.ws, channel) for channel in found],
         "response_metadata": {"next_cursor": cursor},

@@ -183,7 +183,8 @@ def _blocked(blockers: Sequence[str], role: str, remedy: str) -> Finding:
 
 # --- The registry ---------------------------------------------------------------------------------------------------
 
-_PASSWORD = re.compile(r"(//[^/@:\s]*):[^/@\s]*@")
+_PASSWORD = re.compile(r"(//[^/@:\s]*:)\S*@")
+_IN_A_QUERY = re.compile(r"([?&]\w*(?:password|passwd|secret|token)=)[^&\s]*", re.IGNORECASE)
 _LOCKED = re.compile(r"\b40[13]\b")
 FIRST: Final = "The first `qualify` shows it: the card says until then that the registry will follow."
 LOGIN: Final = "Set MLflow's own MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN."
@@ -191,8 +192,8 @@ SERVER: Final = "Set MLFLOW_TRACKING_URI to a server that runs and that this mac
 
 
 def without_password(says: str) -> str:
-    """The same with what stands between a name and its host left out."""
-    return _PASSWORD.sub(r"\1:***@", says)
+    """The same with what stands between a name and its host left out, an @ in it too, and what a query has secret."""
+    return _PASSWORD.sub(r"\1***@", _IN_A_QUERY.sub(r"\1***", says))
 
 
 def registry(seen: Seen) -> Iterator[Finding]:

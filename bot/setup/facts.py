@@ -15,6 +15,7 @@ from slack_sdk import WebClient
 from slack_sdk.errors import SlackApiError
 from slack_sdk.web import SlackResponse
 
+from bot.listing import PAGE
 from bot.people import barred
 from bot.setup.together import SLOW, together
 from core.condition import Trouble, plainly
@@ -22,8 +23,6 @@ from core.condition import Trouble, plainly
 TIMEOUT_S = 4
 WITHIN_S = 7.0
 """How long the token, channels and people may take together; a large workspace has thousands of them."""
-PAGE = 999
-"""The most that Slack gives of a list at once."""
 
 T = TypeVar("T")
 

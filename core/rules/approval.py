@@ -118,11 +118,15 @@ def freezing_objection(experiment: str | None, *, actor: Actor, roles: Roles) ->
 
     Whoever may ask for something may stop everything, and so may those on call.
     """
+    return _halting_objection("freeze", experiment, actor, roles)
+
+
+def _halting_objection(verb: str, experiment: str | None, actor: Actor, roles: Roles) -> str | None:
     if actor.barred:
         return actor.barred
     if roles.operators is None or actor.id in roles.operators | roles.on_call | _deciders(experiment, roles):
         return None
-    return "Only operators, approvers, owners and those on call may freeze this. Ask one of them to do so."
+    return f"Only operators, approvers, owners and those on call may {verb} this. Ask one of them to do so."
 
 
 def thawing_objection(experiment: str | None, *, frozen_by: str, actor: Actor, roles: Roles) -> str | None:
@@ -151,8 +155,7 @@ def signing_objection(experiment: str, *, actor: Actor, roles: Roles) -> str | N
 
 def stopping_objection(experiment: str, *, actor: Actor, roles: Roles) -> str | None:
     """Why this actor may not stop an automatic return; None where they may: whoever may freeze may stop that too."""
-    against = freezing_objection(experiment, actor=actor, roles=roles)
-    return against and against.replace("freeze", "stop")
+    return _halting_objection("stop", experiment, actor, roles)
 
 
 def settling_objection(experiment: str | None, *, raises: bool, actor: Actor, roles: Roles) -> str | None:

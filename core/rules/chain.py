@@ -26,6 +26,11 @@ def digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def mark(shown: Any) -> str:
+    """A short mark of what a card shows, by which a click is known to mean just this."""
+    return digest(json.dumps(shown, sort_keys=True))[:12]
+
+
 Column = str | int | uuid.UUID | datetime | None
 
 

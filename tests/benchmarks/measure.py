@@ -154,9 +154,9 @@ def main(events: int, limit: int) -> None:
         _happen(engine, plans, plans + round(NEW_EVENTS / EVENTS_A_PLAN), plans)
         again, taken = _roll_up(engine, limit)
         print(f"roll-up of {taken:,} new events {again * 1000:6.1f} ms")
+        steps.count_assigned(partial(db.transaction, engine, patience_ms=db.BACKGROUND_MS))
         with db.transaction(engine) as session:
             experiment: uuid.UUID = session.execute(text("SELECT md5('e1')::uuid")).scalar_one()
-            steps.count_assigned(session)
             for what, work in LOOKS.items():
                 print(f"{what:12} {median_ms(partial(work, session, experiment)):6.1f} ms")
         engine.dispose()

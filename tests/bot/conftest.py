@@ -14,6 +14,7 @@ from sqlalchemy import Engine, text
 
 from bot import running
 from bot.manifest import manifest
+from bot.pulse import Pulse
 from bot.sandbox import Channel, Person, Sandbox
 from core import settings
 from core.settings import ApprovalsSection, Settings, SlackSection
@@ -96,16 +97,17 @@ def configured(sandbox: Sandbox, mlflow_uri: str, tmp_path: Path, wishes: dict[s
 class Bot:
     """A bot over Socket Mode that can be stopped and started again."""
 
-    def __init__(self, engine: Engine, configured: Settings) -> None:
+    def __init__(self, engine: Engine, configured: Settings, pulse: Pulse | None = None) -> None:
         self._engine = engine
         self._configured = configured
+        self._pulse = pulse
         self._stack = ExitStack()
 
     def start(self) -> Bot:
         """Connects."""
         token = self._configured.slack_app_token
         assert token is not None
-        made = self._stack.enter_context(running.running(self._engine, self._configured))
+        made = self._stack.enter_context(running.running(self._engine, self._configured, pulse=self._pulse))
         self._stack.enter_context(running.listening(made, token.get_secret_value()))
         return self
 

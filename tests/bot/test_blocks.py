@@ -305,7 +305,7 @@ def test_request_cards(card: cards.RequestCard) -> None:
     check(request_screens.reminder(card, ["U0100000005"]))
     check(request_screens.glass_broken(card, ["<@U0100000005>"] * 20, "/rollout"))
     check(Answer("form", request_screens.breaking_glass(card, "<#C0100000008>")))
-    check(request_screens.asked(card, "<#C0100000008>"))
+    check(request_screens.asked(card, "<#C0100000008>", 7))
     check(request_screens.applied(card))
     assert any(block["type"] == "actions" for block in shown.blocks) == (card.state == "open")
 

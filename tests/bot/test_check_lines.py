@@ -317,5 +317,18 @@ def test_what_hangs_hides_nothing_else() -> None:
     assert "#ml-approvals was not looked at, since Slack was not asked." in [finding.says for finding in found(seen)]
 
 
-def test_passwords_in_addresses_are_left_out() -> None:
-    assert data.without_password("at http://me:s3cret@mlflow:5000 or ://x") == "at http://me:***@mlflow:5000 or ://x"
+@pytest.mark.parametrize(
+    ("says", "shown"),
+    [
+        ("at http://me:s3cret@mlflow:5000 or ://x", "at http://me:***@mlflow:5000 or ://x"),
+        ("http://me:pa@s3cret@mlflow:5000 refused", "http://me:***@mlflow:5000 refused"),
+        ("http://me:pa/s3cret@mlflow/x", "http://me:***@mlflow/x"),
+        (
+            "postgresql://host:5432/base?user=me&password=pa@s3cret&a=b",
+            "postgresql://host:5432/base?user=me&password=***&a=b",
+        ),
+        ("http://mlflow:5000/path", "http://mlflow:5000/path"),
+    ],
+)
+def test_passwords_in_addresses_are_left_out(says: str, shown: str) -> None:
+    assert data.without_password(says) == shown

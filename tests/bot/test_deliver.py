@@ -10,6 +10,7 @@ from slack_sdk import WebClient
 from sqlalchemy import Engine, text
 
 from bot.posting import EVENT_TYPE
+from bot.pulse import Pulse
 from core import approvals, db
 from core.sections import ExperimentSection
 from core.settings import Settings
@@ -125,6 +126,42 @@ def test_killed_between_post_and_commit(
     bot.start()
     waits_until(lambda: effects(desk, "card")[0].done_at, 30, "the card")
     assert len([m for m in aloud(alice, APPROVALS) if "#1 ·" in text_of(m)]) == 1
+
+
+REFUSES = """
+CREATE FUNCTION promotion.refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'not now'; END $$;
+CREATE CONSTRAINT TRIGGER refuse AFTER UPDATE ON promotion.effects DEFERRABLE INITIALLY DEFERRED
+   FOR EACH ROW WHEN (NEW.kind = 'card' AND NEW.done_at IS NOT NULL) EXECUTE FUNCTION promotion.refuse();
+"""
+
+
+def test_what_is_not_committed_is_not_counted_as_done(
+    bot: Bot, alice: Person, desk: Engine, configured: Settings
+) -> None:
+    bot.stop()
+    pulse = Pulse()
+    counted = Bot(desk, configured, pulse).start()
+    try:
+        with desk.begin() as connection:
+            connection.execute(text(REFUSES))
+        answer(alice, f"start {EXPERIMENT} 3")
+        tried(desk, "card")
+        waits_until(lambda: deliveries(pulse).get("failed"), 30, "the failure to be counted")
+        assert "done" not in deliveries(pulse)
+        with desk.begin() as connection:
+            connection.execute(text("DROP TRIGGER refuse ON promotion.effects"))
+        hurry(desk)
+        waits_until(lambda: deliveries(pulse).get("done") == 1, 30, "the card")
+        assert effects(desk, "card")[0].done_at
+    finally:
+        counted.stop()
+
+
+def deliveries(pulse: Pulse) -> dict[str, float]:
+    """How many attempts at a card were counted, by outcome."""
+    found = (sample for family in pulse.meters.registry.collect() for sample in family.samples)
+    name = "promotion_bot_deliveries_total"
+    return {one.labels["outcome"]: one.value for one in found if one.name == name and one.labels["kind"] == "card"}
 
 
 def test_a_card_that_was_posted_without_the_bot_knowing_is_decided_all_the_same(

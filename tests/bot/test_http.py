@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Iterator
+from http.client import HTTPConnection
 from urllib.parse import urlencode
 
 import httpx
@@ -121,6 +122,18 @@ def test_what_is_not_signed_or_too_large(served: httpx.Client, pulse: Pulse) -> 
     assert served.get("/").status_code == 404
     assert acks(pulse) == {("command", "refused"): 1, ("other", "refused"): 1}
     assert served.get("/metrics").status_code == 404, "that is for whoever runs it, at the other port"
+
+
+def test_an_idle_connection_is_kept(served: httpx.Client) -> None:
+    connection = HTTPConnection("127.0.0.1", served.base_url.port, timeout=10)
+    connection.connect()
+    connection.auto_open = 0  # a connection that was closed is not opened again without a word
+    for pause_s in (0.0, 6.0):  # what uvicorn keeps an idle one for by itself is 5 s
+        time.sleep(pause_s)
+        connection.request("GET", "/healthz")
+        assert connection.getresponse().read() == b"ok"
+    connection.close()
+    assert http.KEPT_S > 60, "for so long load balancers keep theirs"
 
 
 def test_a_taken_port_is_said(served: httpx.Client) -> None:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import threading
 import uuid
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from apscheduler.triggers.interval import IntervalTrigger
 from mlflow import MlflowClient
 from sqlalchemy import Engine, func, select, text
 
-from bot import schedule
+from bot import health, schedule
 from bot.__main__ import main
 from bot.channels import Channels
 from bot.desk import Desk
 from bot.people import People
-from core import db, registry
+from bot.pulse import Pulse
+from core import db, ledger, registry
 from core.metric_sections import CustomMetric, MetricsSection
 from core.settings import Settings
 from core.tables import Alert, AllocationStep, Discrepancy, Effect, Recommendation
@@ -23,7 +28,7 @@ from tests.bot.acts import answer
 from tests.bot.conftest import Bot
 from tests.core import steps
 from tests.core.conftest import EXPERIMENT, MODEL
-from tests.workspace import Person
+from tests.workspace import Person, waits_until
 
 SWAPS = MetricsSection(custom={"swaps": CustomMetric(count="meal_swapped", tolerance=0.1)})
 
@@ -203,6 +208,31 @@ def test_a_model_that_cannot_be_compared_does_not_keep_the_others_from_it(
         assert session.scalars(select(Discrepancy.mlflow_model_name)).all() == [MODEL]
 
 
+def test_jobs_that_take_minutes_leave_the_others_a_thread(table: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As at night: a sweep, `measure` that helps it along, and the hourly count of the assignments."""
+    goes_on, ran = threading.Event(), threading.Event()
+    begun: set[str] = set()
+
+    def takes_minutes(job: str) -> None:
+        begun.add(job)
+        goes_on.wait(30)
+
+    def each_second(job: schedule.Job) -> schedule.Job:
+        is_long = job.id in ("sweep", "measure", "assigned")
+        run = partial(lambda _, name: takes_minutes(name), name=job.id) if is_long else lambda _: ran.set()
+        return replace(job, trigger=lambda _: IntervalTrigger(seconds=1), run=run, at_start=False)
+
+    monkeypatch.setattr(schedule, "JOBS", tuple(each_second(job) for job in schedule.JOBS))
+    with schedule.scheduled(table):
+        waits_until(lambda: len(begun) == 2, 25, "as many jobs as can take long at once")
+        ran.clear()
+        try:
+            assert ran.wait(10)
+            assert "measure" in begun
+        finally:
+            goes_on.set()
+
+
 def test_measure_rebuild_from_the_command_line(
     desk: Engine,
     table: Desk,
@@ -226,3 +256,22 @@ def test_measure_rebuild_from_the_command_line(
             assert connection.execute(query).all() == before
     assert main(["measure", "rebuild", "nothing", "--config", str(config)]) == 2
     assert "There is no experiment" in capsys.readouterr().err
+
+
+def test_another_configuration_beside_this_one_is_noticed(table: Desk, caplog: pytest.LogCaptureFixture) -> None:
+    approvals = table.settings.approvals.model_copy(update={"production": 3})
+    other = replace(table, settings=table.settings.model_copy(update={"approvals": approvals}), pulse=Pulse())
+    for started in (table, other):
+        with table.transaction() as session:
+            ledger.record_policy(session, started.settings.policy)
+    for each in (table, table, other):
+        schedule.run_now(each, "configuration")
+    assert health.parts(table.pulse)["configuration"] == health.Part(
+        "degraded", "A process that started later has other values of approvals.production."
+    )
+    assert health.parts(other.pulse)["configuration"].state == "ok"
+    assert caplog.text.count("other values of approvals.production") == 1, "once, not each time"
+    with table.transaction() as session:
+        ledger.record_policy(session, table.settings.policy)  # the other one has ended
+    schedule.run_now(table, "configuration")
+    assert table.pulse.differing == ()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from mlflow import MlflowClient
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 
+from core import db
 from core.rules.evaluation import SCORES
 from tests.bot.acts import aloud, answer, approve, ask, notices, redrawn
 from tests.bot.conftest import APPROVALS, ROLLOUTS, Bot
 from tests.core import steps
-from tests.core.conftest import EXPERIMENT, MODEL
+from tests.core.conftest import EXPERIMENT, MODEL, add_variant
 from tests.workspace import Person, text_of, waits_until
 
 
@@ -105,3 +106,20 @@ def test_from_trained_to_production_and_back(
     assert "Write the number of a request like" in answer(alice, "explain everything")
     waits_until(lambda: len(notices(bob)) == 7, 30, "six decisions and a qualification")
     assert len(aloud(bob, APPROVALS)) == 6
+
+
+def test_what_is_deleted_goes_after_the_click(bot: Bot, alice: Person, bob: Person, desk: Engine) -> None:
+    with db.transaction(desk) as session:
+        old = add_variant(session, steps.place(session), "old", "0")
+        session.execute(
+            text("""INSERT INTO exp.assignments (experiment_id, unit_type, unit_id, variant_id)
+                    SELECT :place, 'user', n, :old FROM generate_series(1, 50) n"""),
+            {"place": old.experiment_id, "old": old.id},
+        )
+    card = ask(alice, f"retire {EXPERIMENT} delete")
+    assert "`old`: 50 assignments, 0 aggregates deleted" in text_of(card)
+    redrawn(bob, approve(bob, card), ":white_check_mark: Rows of what is deleted")
+    with db.transaction(desk) as session:
+        there = "SELECT (SELECT count(*) FROM exp.assignments), (SELECT count(*) FROM exp.variants)"
+        assert session.execute(text(there)).one() == (0, 1)
+    assert "deleted, as decided, `old`" in answer(alice, f"history {EXPERIMENT}")

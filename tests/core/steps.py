@@ -14,7 +14,7 @@ from sqlalchemy import Engine, select, text
 from sqlalchemy.orm import Session
 
 from bot.demo import clock
-from core import approvals, db, outbox, plans, redrawing, requests, rollup, stages, watching
+from core import approvals, db, erasure, outbox, plans, redrawing, requests, rollup, stages, watching
 from core.registry import Registry
 from core.rollouts import Talk
 from core.rules.approval import Actor, Roles
@@ -113,6 +113,11 @@ def shares_of(**wanted: str) -> dict[str, Decimal]:
 def stages_of(engine: Engine, *numbers: int) -> list[Stage]:
     with db.transaction(engine) as session:
         return [stages.of(session, version(session, number).id) for number in numbers]
+
+
+def erase(engine: Engine) -> int:
+    """Carries out what deletes variants; returns in how many parts."""
+    return sum(1 for _ in iter(lambda: outbox.deliver_next(engine, {erasure.KIND: erasure.erase}), False))
 
 
 def deliver_registry(engine: Engine, registry: Registry) -> None:

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -324,7 +325,8 @@ def test_a_role_of_least_rights_carries_whole_rollouts(
     assert adoption.adopt(least, registry) == 1
     with db.transaction(least, patience_ms=30_000) as session:
         steps.notice(session)
-        steps.count_assigned(session)
+    steps.count_assigned(partial(db.transaction, least))
+    with db.transaction(least, patience_ms=30_000) as session:
         desk.qualified(session, 3)
         made = experiments.create_policy_version(
             session, policy="planner_policy", mlflow_model_name=MODEL, mlflow_model_version="3", registry=registry
@@ -341,13 +343,20 @@ def test_a_role_of_least_rights_carries_whole_rollouts(
     desk.change(least, "increase", override=desk.BECAUSE)
     desk.change(least, "promote", override=desk.BECAUSE)
     desk.change(least, "rollback", variant="candidate_v4", reason="slow")
+    run(empty, f"REVOKE DELETE ON exp.assignments FROM {least.url.username}")
+    with pytest.raises(Refused, match="`promotion-bot adopt` tells which rights I lack"):
+        desk.ask(least, "retire", mode="delete")
+    run(empty, f"GRANT DELETE ON exp.assignments TO {least.url.username}")
     desk.change(least, "retire", mode="delete")
+    desk.erase(least)
     for status in ("paused", "active"):
         with db.transaction(least) as session:
             experiments.set_status(session, experiment="planner_policy_exp", status=status, actor="U1", reason=None)
     with db.transaction(least, patience_ms=30_000) as session:
         assert rollup.rebuild(session)
     assert desk.shares(least) == desk.shares_of(control="1")
+    with empty.connect() as connection:
+        assert connection.scalars(text("SELECT name FROM exp.variants")).all() == ["control"]
     with (
         pytest.raises(Refused, match="`promotion-bot adopt` tells which rights I lack"),
         db.transaction(least) as session,
@@ -376,6 +385,38 @@ def test_a_right_that_is_missing_is_told_with_the_statement_that_gives_it(
         f'GRANT UPDATE (name, allocation) ON exp.variants TO "{role}";',
         f'CREATE SCHEMA promotion AUTHORIZATION "{role}";',
     )
+
+
+@pytest.mark.parametrize("held", ["USAGE", "CREATE"])
+def test_half_of_the_rights_on_its_own_schema_is_too_little(
+    least: Engine,
+    empty: Engine,  # noqa: F811
+    held: str,
+) -> None:
+    role = least.url.username
+    run(empty, "ALTER SCHEMA promotion OWNER TO CURRENT_USER", f"GRANT {held} ON SCHEMA promotion TO {role}")
+    assert adoption.survey(least, None).blockers[1:] == (f'ALTER SCHEMA promotion OWNER TO "{role}";',)
+    run(empty, f"GRANT USAGE, CREATE ON SCHEMA promotion TO {role}")
+    assert adoption.survey(least, None).blockers == ()
+
+
+@pytest.mark.parametrize("held", ["3,2", "4,3", "4,4", "3", "6,-1"])
+def test_shares_that_the_table_would_round_keep_the_bot_from_starting(
+    empty: Engine,  # noqa: F811
+    held: str,
+) -> None:
+    run(empty, PLATFORM, "DELETE FROM exp.variants", f"ALTER TABLE exp.variants ALTER allocation TYPE numeric({held})")
+    written = held if "," in held else f"{held},0"
+    told = (
+        f"exp.variants.allocation is numeric({written}), which does not hold every share from 0.0000 to 1.0000; "
+        "the bot needs numeric with at least four decimals, as numeric(5,4), or without a limit."
+    )
+    assert adoption.survey(empty, None).blockers == (told,)
+    with db.transaction(empty) as session:
+        assert adoption.blockers(session) == [told], "as `check` and `run` ask"
+    for enough in ("numeric(5,4)", "numeric(9,6)", "numeric"):
+        run(empty, f"ALTER TABLE exp.variants ALTER allocation TYPE {enough}")
+        assert adoption.survey(empty, None).blockers == ()
 
 
 MANY = """

@@ -235,6 +235,24 @@ def test_runs_that_do_not_pass(
     assert stage_of_model(engine, 4) is None
 
 
+def test_the_first_model_has_nothing_to_compare_with(engine: Engine, registry: Registry, client: MlflowClient) -> None:
+    client.set_model_version_tag(MODEL, "2", "stage", "archived")
+    run(client, 4, PASSING)
+    found = qualify(engine, registry, 4)
+    assert (found.passed, found.baseline) == (False, None)
+    assert str(found.note).startswith(f"No version of {MODEL} is in production, so there is none to compare with.")
+
+
+def test_the_baselines_run_on_the_dataset_is_found_behind_many_others(
+    engine: Engine, registry: Registry, client: MlflowClient
+) -> None:
+    run(client, 2, PASSING)
+    for number in range(51):
+        run(client, 2, PASSING, dataset_version=f"other {number}")
+    run(client, 4, PASSING)
+    assert qualify(engine, registry, 4).passed
+
+
 def test_a_newer_run_outweighs_an_older_replay_but_not_its_own(
     replayed: Engine, registry: Registry, client: MlflowClient
 ) -> None:

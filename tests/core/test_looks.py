@@ -6,12 +6,14 @@ import random
 import statistics
 import uuid
 from collections import Counter
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session
 
 from core import db, measure, steps
@@ -112,11 +114,92 @@ def test_units_by_assignment(platform: Engine) -> None:
     assign(platform, 4, control=5, candidate=6)
     with db.transaction(platform) as session:
         assert units(session).source == "events"
-        assert steps.count_assigned(session) == steps.count_assigned(session) == 111
+    assert count(platform) == count(platform) == 111
+    with db.transaction(platform) as session:
         found = units(session)
     first, second = found.by_step
     assert found.source == "assignments"
     assert (found.by_step[first], found.by_step[second]) == ({CONTROL: 90, CANDIDATE: 10}, {CONTROL: 5, CANDIDATE: 6})
+
+
+def count(engine: Engine, is_stopping: Callable[[], bool] = lambda: False) -> int:
+    return steps.count_assigned(partial(db.transaction, engine), is_stopping=is_stopping)
+
+
+def kept(engine: Engine) -> int:
+    with engine.connect() as connection:
+        return int(connection.scalar(text("SELECT coalesce(sum(units), 0) FROM promotion.measure_assigned")) or 0)
+
+
+def test_assignments_are_counted_part_by_part(platform: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(steps, "BLOCKS", 1)
+    assign(platform, 0, control=900, candidate=100)
+    assign(platform, 4, control=50, candidate=60)
+    looks = 0
+
+    def is_stopping() -> bool:
+        nonlocal looks
+        looks += 1
+        return False
+
+    assert count(platform, is_stopping) == kept(platform) == 1_110
+    assert looks > 10, "as many parts as blocks"
+    with db.transaction(platform) as session:
+        assert list(units(session).by_step.values()) == [{CONTROL: 900, CANDIDATE: 100}, {CONTROL: 50, CANDIDATE: 60}]
+
+
+def test_a_count_that_is_broken_off_leaves_the_one_before(platform: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(steps, "BLOCKS", 1)
+    assign(platform, 0, control=90)
+    count(platform)
+    assign(platform, 0, control=900)
+    looks = iter([False, False, True])
+    assert count(platform, lambda: next(looks)) == 0
+    assert kept(platform) == 90
+
+
+def test_nobody_waits_for_a_count(platform: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between two parts there is no lock, and no transaction that would keep the database from tidying up."""
+    monkeypatch.setattr(steps, "BLOCKS", 1)
+    assign(platform, 0, control=900)
+
+    def others_need_it_all() -> bool:
+        with db.transaction(platform, patience_ms=200) as session:
+            session.execute(text("LOCK exp.assignments, promotion.measure_assigned IN ACCESS EXCLUSIVE MODE"))
+        return False
+
+    assert count(platform, others_need_it_all) == 900
+
+
+STEP = """
+INSERT INTO promotion.allocation_steps (experiment_id, shares) VALUES (:e, jsonb_build_object(CAST(:v AS text), '1'))"""
+LATE = """
+INSERT INTO exp.assignments (experiment_id, unit_type, unit_id, variant_id)
+SELECT :e, 'user', 'late' || n, :v FROM generate_series(1, 30) n"""
+
+
+def test_what_comes_while_it_counts_is_for_the_next_time(platform: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the units of a step that opens meanwhile would be held against the shares of the one before."""
+    monkeypatch.setattr(steps, "BLOCKS", 1)
+    assign(platform, 0, control=900)
+    came = False
+
+    def step_opens() -> bool:
+        nonlocal came
+        if not came:
+            came = True
+            with platform.begin() as connection:
+                run(connection, STEP, e=ONE, v=CANDIDATE)
+            with platform.begin() as connection:
+                run(connection, LATE, e=ONE, v=CANDIDATE)
+        return False
+
+    count(platform, step_opens)
+    with db.transaction(platform) as session:
+        assert all(CANDIDATE not in found for found in units(session).by_step.values())
+    count(platform)
+    with db.transaction(platform) as session:
+        assert list(units(session).by_step.values())[-1] == {CANDIDATE: 30}
 
 
 def test_units_by_event_where_nobody_is_assigned(platform: Engine) -> None:

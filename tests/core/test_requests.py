@@ -152,6 +152,17 @@ def test_a_newer_request_takes_the_place_of_ones_own_or_of_one_that_is_named(des
     newest = asks(desk, BOB, replaces=True)
     assert [card(desk, each).state for each in (newer, newest)] == ["superseded", "open"]
     assert [entry.actor for entry in steps.ledger(desk, "supersede")] == [ALICE.id, BOB.id]
+    with db.transaction(desk) as session:
+        assert [requests.closed_for(session, each) for each in (number, newer, newest)] == [None, number, newer]
+
+
+def test_ones_own_rollback_is_not_replaced_unsaid(desk: Engine) -> None:
+    change(desk, "start")
+    number = ask(desk, "rollback", reason="slow")
+    with pytest.raises(Refused, match=f"Request #{number} .rollback.*add `instead`"):
+        ask(desk, "increase", override=BECAUSE)
+    newer = ask(desk, "rollback", reason="slow and wrong")
+    assert ask(desk, "increase", override=BECAUSE, replaces=True) > newer
 
 
 def test_who_may_ask(desk: Engine) -> None:
@@ -494,6 +505,7 @@ def test_a_stale_retirement_names_what_would_go_now(desk: Engine) -> None:
     with db.transaction(desk) as session:
         add_variant(session, steps.place(session), "b", "0")
     assert approve(desk, number).outcome == "redrawn"
+    steps.redraw(desk, number)
     found = card(desk, number)
     assert found.subject == "a, b"
     assert set(found.params["lost"]) == {"a", "b"}

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import httpx
 import pytest
 from sqlalchemy import Engine, text
 
+from bot.http import DRAIN_S
 from bot.manifest import manifest
 from bot.sandbox import Sandbox
+from bot.stopping import STOP_S
 from tests.bot.acts import aloud, answer, approve, redrawn
 from tests.bot.conftest import APPROVALS, ROLLOUTS, make_sandbox, waiting
 from tests.bot.test_http import free_port
 from tests.core import steps
 from tests.core.conftest import EXPERIMENT
 from tests.crash.balancer import Balancer, balancing
-from tests.crash.test_processes import LONG_S
+from tests.crash.test_processes import LONG_S, READY
+from tests.crash.test_stopping import LATE_S
 from tests.crash.watched import Begin, Watched
 from tests.workspace import Person, Reply, waits_until
 
@@ -149,3 +154,19 @@ def _one_that_is_told_to_stop_finishes_what_it_holds(
     for _ in range(2):
         assert "control" in answer(bob, f"status {EXPERIMENT}")
     assert other.is_ready()
+
+
+def test_what_a_balancer_still_sends_after_sigterm_is_answered(begin: Begin, sandbox: Sandbox, port: int) -> None:
+    one = begin("one", {"SLACK_SIGNING_SECRET": sandbox.signing_secret}, "--port", str(port))
+    one.process.waits_for(READY)
+    where = f"http://127.0.0.1:{port}"
+    one.process.running.terminate()
+    told = time.monotonic()
+    waits_until(lambda: one.parts()["process"] == "failing", LONG_S, "it to say that it ends")
+    assert httpx.get(f"{where}/readyz").status_code == 503
+    while time.monotonic() - told < DRAIN_S - 0.5:
+        answered = httpx.post(f"{where}/slack/events", content="command=%2Frollout&text=help")
+        assert (answered.status_code, answered.headers["connection"]) == (401, "close")
+    assert one.process.ends() == 0
+    assert time.monotonic() - told < STOP_S + LATE_S
+    assert "not everything ended in time" not in one.process.said()

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import Engine, text
 
 from bot.schedule import AT_ONCE
-from bot.stopping import STOP_S
+from bot.stopping import ONCE_S, STOP_S
 from core import db, stages
 from tests.benchmarks.verdicts import _fill, _world
 from tests.bot.conftest import ROLLOUTS
@@ -82,9 +82,23 @@ def test_while_the_registry_hangs(desk: Engine, start: Start, hanging: str, alic
     hold(second, alice)
     second.running.terminate()
     second.waits_for("told to stop")
+    time.sleep(2 * ONCE_S)
     second.running.terminate()
-    assert second.ends() == -signal.SIGTERM  # at once, and not in the end
+    assert second.ends() == 128 + signal.SIGTERM  # at once, and not in the end
+    assert "ended at once" in second.said()
     assert "stopped" not in second.said()
+
+
+def test_two_signals_at_once_are_one(desk: Engine, start: Start) -> None:  # noqa: F811
+    for number, pause_s in enumerate((0.0, 0.0, 0.05, 0.3)):
+        one = start(f"bot {number}")
+        one.waits_for(READY)
+        one.running.send_signal(signal.SIGINT)
+        time.sleep(pause_s)
+        one.running.terminate()
+        assert one.ends() == 0
+        assert "stopped" in one.said()
+        assert "Traceback" not in one.said()
 
 
 def test_while_migrations_wait(engine: Engine, start: Start) -> None:  # noqa: F811

@@ -1,6 +1,7 @@
 """The rollout in progress: the bot says at once what to do with it, and why."""
 
 from datetime import UTC, datetime
+from functools import partial
 
 import pytest
 from sqlalchemy import Engine
@@ -23,8 +24,7 @@ def measured(engine: Engine) -> Engine:
     while not is_done:
         with db.transaction(engine, patience_ms=60_000) as session:
             is_done = rollup.advance(session).is_done
-    with db.transaction(engine, patience_ms=60_000) as session:
-        steps.count_assigned(session)
+    steps.count_assigned(partial(db.transaction, engine, patience_ms=60_000))
     return engine
 
 

@@ -76,10 +76,11 @@ lines = st.one_of(
     st.builds("[experiments.'{}']".format, keys),
     texts,
 )
+files = st.lists(lines, max_size=8).map("\n".join)
 
 
 @tried
-@given(written=st.lists(lines, max_size=8).map("\n".join))
+@given(written=files)
 @example(written="[experiments]\nx = 1")
 @example(written="[recommendations]\ntimezone = '../../etc/passwd'")
 @example(written="[alerts]\nevery_minutes = 1e400")

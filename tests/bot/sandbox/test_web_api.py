@@ -188,6 +188,13 @@ def test_people_groups_and_channels_are_listed(client: WebClient, ws: Workspace)
     assert error_of(client, "users.lookupByEmail", email="no@x.example") == "users_not_found"
 
 
+def test_a_page_of_channels_is_chosen_from_after_it_was_cut(client: WebClient, ws: Workspace) -> None:
+    """As Slack does, so that an empty page is not yet the end."""
+    pages = client.conversations_list(types="private_channel", limit=2)  # one object, which becomes the next page
+    assert [[each["name"] for each in page["channels"]] for page in pages][:2] == [[], ["council"]]
+    assert error_of(client, "conversations.list", limit=1_000) == "invalid_limit"
+
+
 def test_direct_messages_are_opened_and_written_to_by_person(client: WebClient, ws: Workspace) -> None:
     alice = ws.person("alice")
     opened = client.conversations_open(users=alice.id)["channel"]["id"]
