@@ -177,7 +177,7 @@ def test_a_token_that_is_refused_ends_the_start(
     method: str, desk: Engine, configured: Settings, workspace: Workspace
 ) -> None:
     workspace.fails(method, "error", error="token_revoked")
-    with pytest.raises(Refused, match="does not accept the bot: token_revoked"):
+    with pytest.raises(Refused, match="does not accept SLACK_BOT_TOKEN: token_revoked"):
         Bot(desk, configured).start()
 
 
