@@ -42,6 +42,7 @@ DEEDS = {
     "rollback": "rolled back",
     "retire": "retired",
     "erase": "deleted, as decided,",
+    "keep": "did not delete",
     "pause": "paused",
     "resume": "resumed",
     "qualify": "qualified",

@@ -18,7 +18,8 @@ from core.outbox import Due, Later
 EVENT_TYPE = "promotion_bot_delivery"
 HISTORY_PAGES = 10
 CARD_FIRST_S = 2.0
-GONE = ("message_not_found", "cant_update_message")
+CHANNEL_GONE = ("channel_not_found", "is_archived")
+GONE = ("message_not_found", "cant_update_message", *CHANNEL_GONE)
 THREAD_GONE = ("thread_not_found", "cannot_reply_to_message", "message_not_found")
 
 

@@ -75,7 +75,7 @@ def refresh_people(desk: Desk) -> None:
 
 def compare_configuration(desk: Desk) -> None:
     """Whether a process that started later goes by another configuration is noticed: who clicks meets either."""
-    with desk.transaction() as session:
+    with desk.transaction(patience_ms=db.BACKGROUND_MS) as session:
         differing = ledger.differing_from(session, desk.settings.policy)
     if differing and differing != desk.pulse.differing:
         rules = ", ".join(differing)

@@ -402,8 +402,7 @@ WITH added AS (
 )
 INSERT INTO promotion.ledger (actor, action, subject, after, evidence)
 SELECT :actor, :action, coalesce(p.name, 'nameless') || ' v' || v.version, jsonb_build_object('stage', a.stage),
-       jsonb_build_object('model', v.mlflow_model_name, 'version', v.mlflow_model_version, 'policy_version_id', v.id,
-                          'variant_id', CAST(:arms AS jsonb) -> CAST(v.id AS text))
+       jsonb_build_object('policy_version_id', v.id, 'variant_id', CAST(:arms AS jsonb) -> CAST(v.id AS text))
   FROM added a JOIN exp.policy_versions v ON v.id = a.policy_version_id LEFT JOIN exp.policies p ON p.id = v.policy_id
  ORDER BY p.name, v.version
 """

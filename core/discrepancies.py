@@ -31,7 +31,7 @@ from core.tables import (
     Rollout,
     Variant,
 )
-from core.variants import find_experiment, linked_version, linked_version_id, variants
+from core.variants import find_experiment, linked_version_id, variants
 
 DECIDED_BY: Final = ("bot", "adopted")
 """The sources of steps that somebody decided. Where there is none, nothing was decided that could be other."""
@@ -259,12 +259,21 @@ def _is_deleted(session: Session, version: PolicyVersion) -> bool:
 
 def send_back_idle(session: Session, place: Experiment) -> None:
     """Versions in an experiment whose traffic others took, or whose experiment is over, become candidates again."""
-    there = variants(session, place)
-    serving = {linked_version_id(v.config) for v in there if v.allocation > 0 and place.status != "completed"}
-    for variant in there:
-        version = linked_version(session, variant)
-        if version is not None and version.id not in serving and stages.has_model(version):
+    there = {linked_version_id(variant.config) for variant in variants(session, place)}
+    query = select(PolicyVersion).join(PolicyStage, PolicyStage.policy_version_id == PolicyVersion.id)
+    on_trial = query.where(PolicyStage.stage == Stage.EXPERIMENT, PolicyVersion.id.in_(there - {None}))
+    versions = list(session.scalars(on_trial.order_by(PolicyVersion.id)))
+    serving = _serving(session) if versions else set()
+    for version in versions:
+        if version.id not in serving:
             _send_back(session, version)
+
+
+def _serving(session: Session) -> set[uuid.UUID | None]:
+    """The versions with traffic, wherever it goes on."""
+    query = select(Variant.config).join(Experiment, Experiment.id == Variant.experiment_id)
+    goes_on = Variant.allocation > 0, Experiment.status != "completed"
+    return {linked_version_id(config) for config in session.scalars(query.where(*goes_on))}
 
 
 def _send_back(session: Session, version: PolicyVersion) -> bool:
@@ -325,7 +334,7 @@ def record(session: Session, row: Discrepancy, action: str, *, by: str, reason: 
 def end(session: Session, row: Discrepancy, state: str, *, by: str, why: str | None = None) -> int:
     """Ends a discrepancy; the number of the row that records it."""
     row.state, row.ended_by, row.end_reason, row.ended_at = state, by, why, func.now()
-    action = {"adopted": "adopt", "reverted": "revert", "gone": "discrepancy gone"}[state]
+    action = {"adopted": "adopt", "reverted": "revert", "gone": ledger.GONE}[state]
     number = record(session, row, action, by=by, reason=why)
     redraw(session, row)
     return number

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from core import blocks, db, ledger, outbox
 from core.errors import Refused
-from core.outbox import Due, Later
+from core.outbox import Due
 from core.tables import Effect, Variant
 
 KIND: Final = "erase"
@@ -26,7 +26,8 @@ BLOCKS: Final = 2_000
 """How much of a table is searched at once, in blocks of mostly 8 kB: about a second where all of it goes."""
 NAME_LIMIT: Final = 255
 SUBJECT: Final = "variant:"
-LOOKED_AT_AGAIN_S: Final = 300.0
+LAST_MS: Final = 600_000
+"""How long the last part may take: without an index on what points to the variant, all of that is looked through."""
 
 
 def is_there() -> ColumnElement[bool]:
@@ -68,14 +69,14 @@ _IS_LEFT = "SELECT EXISTS (SELECT FROM exp.{table} WHERE variant_id = :id)"
 def erase(session: Session, due: Due) -> None:
     """Effect handler: deletes some rows of a variant and asks for the next; at the end the variant itself.
 
-    Raises:
-        Later: while others give the variant traffic.
+    Others may have given it traffic meanwhile: then it stays for good, whatever its share is later.
     """
-    variant = session.get(Variant, uuid.UUID(due.payload["variant"]), with_for_update=True)
+    # Not FOR UPDATE: the platform goes on writing rows that point to it.
+    variant = session.get(Variant, uuid.UUID(due.payload["variant"]), with_for_update={"key_share": True})
     if variant is None:  # others deleted it, and before that its rows
         return _tell(session, due)
     if variant.allocation > 0:
-        raise Later("others gave the variant traffic", LOOKED_AT_AGAIN_S)
+        return _keep(session, variant, due)
     table, block = due.payload["table"], due.payload["block"]
     until = block + blocks.extent(session, f"exp.{table}").at_once(BLOCKS)
     gone = _erase(session, variant, table, block, until)
@@ -105,9 +106,31 @@ def _has_any(session: Session, variant: Variant, table: str) -> bool:
     return bool(session.execute(text(_IS_LEFT.format(table=table)), {"id": variant.id}).scalar_one())
 
 
+def _keep(session: Session, variant: Variant, due: Due) -> None:
+    name = due.payload["name"]
+    is_taken = select(Variant.id).where(Variant.experiment_id == variant.experiment_id, Variant.name == name)
+    if session.scalar(is_taken) is None:
+        variant.name = name
+        session.flush()
+    entry = ledger.record(
+        session,
+        actor=ledger.BOT,
+        action="keep",
+        subject=variant.name,
+        experiment_id=variant.experiment_id,
+        request_id=due.request_id,
+        reason="others gave it traffic",
+        after={"deleted": due.payload["deleted"]},
+        evidence={"variant_id": due.payload["variant"]},
+    )
+    outbox.put_notice(session, ledger_id=entry.id)
+    _tell(session, due)
+
+
 def _end(session: Session, variant: Variant, due: Due, deleted: Mapping[str, int]) -> None:
     """Without the lock on the experiment, for which people would wait: for them the variant is gone already."""
     place = variant.experiment_id
+    session.execute(text(f"SET LOCAL statement_timeout = {LAST_MS}"))
     session.delete(variant)
     session.flush()
     ledger.record(

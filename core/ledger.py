@@ -118,13 +118,15 @@ def newest_reason(session: Session, *, request_id: int, action: str) -> str | No
 
 
 Pauses = Sequence[tuple[datetime, datetime]]
+GONE: Final = "discrepancy gone"
+DECIDED_HERE: Final = ("pause", "resume")
 STATUS_FROM_THEN_ON: Final[Mapping[str, str]] = {
     "pause": "after",
     "resume": "after",
     "discrepancy": "after",
     "adopt": "after",
     "revert": "after",
-    "discrepancy gone": "before",
+    GONE: "before",
 }
 """On which side of a row stands the status that an experiment has from then on."""
 
@@ -137,9 +139,14 @@ def pauses(session: Session, experiments: Collection[uuid.UUID], *, until: datet
     tells = LedgerEntry.action.in_(STATUS_FROM_THEN_ON) & LedgerEntry.after.has_key("status")
     query = select(LedgerEntry).where(LedgerEntry.experiment_id.in_(experiments), tells).order_by(LedgerEntry.id)
     found: dict[uuid.UUID, list[tuple[str, datetime]]] = {experiment: [] for experiment in experiments}
+    latest: dict[uuid.UUID, str] = {}
     for row in session.scalars(query):
-        if row.experiment_id:
-            found[row.experiment_id].append((getattr(row, STATUS_FROM_THEN_ON[row.action])["status"], row.at))
+        place = row.experiment_id
+        # What was decided here after others had changed it holds; that a discrepancy is gone by that says nothing.
+        if place is None or (row.action == GONE and latest.get(place) in DECIDED_HERE):
+            continue
+        found[place].append((getattr(row, STATUS_FROM_THEN_ON[row.action])["status"], row.at))
+        latest[place] = row.action
     return {experiment: _paired([*there, ("active", until)]) for experiment, there in found.items()}
 
 

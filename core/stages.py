@@ -7,7 +7,7 @@ from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import func, select, text
+from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -90,9 +90,7 @@ def model_of(policy_version: PolicyVersion) -> tuple[str, str]:
 
 def lock(session: Session, mlflow_model_name: str) -> None:
     """Until the end of the transaction nobody else decides about stages of this model; read them after it."""
-    session.execute(
-        text("SELECT pg_advisory_xact_lock(hashtextextended(:lane, 0))"), {"lane": f"stages:{mlflow_model_name}"}
-    )
+    outbox.take_lane(session, f"stages:{mlflow_model_name}")
 
 
 def has_failed(session: Session, policy_version_id: uuid.UUID | None) -> bool:
@@ -175,7 +173,7 @@ def mirror(
         request_id=request_id,
         mlflow_model_name=mlflow_model_name,
         decided=decided(session, mlflow_model_name),
-        **({"reverts": reverts, "shown": dict(shown or {})} if reverts else {}),
+        **({"reverts": reverts, "shown": shown} if reverts else {}),
     )
 
 
@@ -210,18 +208,20 @@ def told(session: Session, mlflow_model_name: str) -> Written:
 
 def _taken_over(session: Session, mlflow_model_name: str) -> dict[str, str]:
     """The versions that were known to be in production by their tags; those in an experiment are by their traffic."""
-    evidence, in_production = LedgerEntry.evidence, LedgerEntry.after["stage"].as_string() == Stage.PRODUCTION
-    of_model = evidence["model"].as_string() == mlflow_model_name
-    query = select(evidence["version"].as_string()).where(LedgerEntry.action == TAKE_OVER, of_model, in_production)
-    return dict.fromkeys(session.scalars(query), Stage.PRODUCTION.value)
+    versions = select(PolicyVersion).where(PolicyVersion.mlflow_model_name == mlflow_model_name)
+    labels = {label(version): version.mlflow_model_version for version in session.scalars(versions)}
+    in_production = LedgerEntry.after["stage"].as_string() == Stage.PRODUCTION
+    known = session.scalars(select(LedgerEntry.subject).where(LedgerEntry.action == TAKE_OVER, in_production))
+    found = (labels.get(subject) for subject in known)
+    return {version: Stage.PRODUCTION.value for version in found if version}
 
 
 def align_registry(session: Session, due: outbox.Due, registry: Registry) -> Alignment:
     """Effect handler: the registry gets the stages as they are decided now; record and card say so."""
     name = due.payload["mlflow_model_name"]
     wanted = decided(session, name)
-    puts_back = {"reverts": due.payload.get("reverts"), "shown": due.payload.get("shown", {})}
-    found = registry.align(name, wanted, replace(told(session, name), **puts_back))
+    reverts, shown = due.payload.get("reverts"), due.payload.get("shown")
+    found = registry.align(name, wanted, replace(told(session, name), reverts=reverts, shown=shown))
     production = next((v for v, stage in wanted.items() if stage == Stage.PRODUCTION), None)
     ledger.record(
         session,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, Literal
 
 from core.rules.lifecycle import Stage
@@ -26,8 +26,8 @@ class Written:
     is_known: bool = True
     reverts: Part | None = None
     """What somebody puts back: where it still says what was `shown` to them, it is not left alone."""
-    shown: Tags = field(default_factory=dict)
-    """By version, or of the alias by its name."""
+    shown: Tags | None = None
+    """By version, or of the alias by its name; None where the release before asked, which puts back all of the part."""
     maybe: Sequence[Tags] = ()
     """What was decided since and may be written already, by attempts whose end nobody knows."""
 
@@ -69,7 +69,8 @@ def set_by_others(present: Tags, wanted: Mapping[str, str], written: Written) ->
 
 
 def _is_put_back(part: Part, key: str, says: str | None, written: Written) -> bool:
-    return written.reverts == part and key in written.shown and written.shown[key] == says
+    shown = written.shown
+    return written.reverts == part and (shown is None or (key in shown and shown[key] == says))
 
 
 def _is_anothers(version: str, tag: str | None, wanted: str, written: Written) -> bool:

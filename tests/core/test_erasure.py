@@ -10,8 +10,7 @@ from sqlalchemy.orm import Session
 
 from core import cards, db, discrepancies, erasure, outbox
 from core.errors import Refused
-from core.outbox import Due, Later
-from core.tables import Effect
+from core.outbox import Due
 from core.variants import find_experiment
 from tests.core import steps
 from tests.core.conftest import EXPERIMENT, add_variant
@@ -126,18 +125,21 @@ def test_its_name_is_free_at_once(desk: Engine, old: uuid.UUID) -> None:
 
 
 def test_one_that_others_gave_traffic_is_there_again_and_stays(desk: Engine, old: uuid.UUID) -> None:
-    steps.change(desk, "retire", mode="delete")
+    number = steps.change(desk, "retire", mode="delete")
     with desk.begin() as connection:
         connection.execute(text("UPDATE exp.variants SET allocation = 0.4 WHERE id = :id"), {"id": old})
         connection.execute(text("UPDATE exp.variants SET allocation = 0.6 WHERE id <> :id"), {"id": old})
     before = left(desk)
-    assert part(desk)
-    assert left(desk) == before
-    assert sorted(shares(desk).values()) == sorted(shares_of(a="0.6", b="0.4").values())
     with db.transaction(desk) as session:
-        (waiting,) = session.query(Effect).filter(Effect.kind == erasure.KIND)
-        assert str(waiting.last_error).startswith(Later.__name__)
         assert discrepancies.suspects(session) == [place(session).id]
+    steps.erase(desk)
+    assert left(desk) == before
+    assert shares(desk) == shares_of(control="0.6", old="0.4"), "under its name"
+    assert steps.ledger(desk)[-1].action == "keep"
+    assert progress(desk, number)[-1] == ("Rows of what is deleted", True)
+    by_hand(desk, "UPDATE exp.variants SET allocation = CASE WHEN id = :id THEN 0 ELSE 1 END", id=old)
+    steps.erase(desk)
+    assert left(desk) == before, "whatever its share is later"
 
 
 def test_rows_that_come_meanwhile_go_too(desk: Engine, old: uuid.UUID) -> None:

@@ -10,14 +10,15 @@ from mlflow import MlflowClient
 from sqlalchemy import Engine, select, text
 from sqlalchemy.orm import Session
 
-from core import db, discrepancies, freezes, ledger, outbox, settling, stages
+from core import db, discrepancies, experiments, freezes, ledger, outbox, settling, stages
 from core import steps as allocation_steps
 from core.errors import Refused, RegistryUnavailable
 from core.registry import Registry
 from core.rules.approval import Actor
 from core.rules.lifecycle import Stage
 from core.settling import DiscrepancyCard, Way
-from core.tables import Discrepancy, Experiment
+from core.tables import AllocationStep, Discrepancy, Experiment
+from core.variants import variants
 from tests.core import steps
 from tests.core.conftest import EXPERIMENT, MODEL, add_variant
 from tests.core.steps import ALICE, BOB, ROLES, TERMS, alias, change, deliver_registry, place, shares, shares_of, tags
@@ -255,6 +256,24 @@ def test_what_is_adopted_leaves_no_version_behind(
         change(running, "start")
 
 
+def test_a_version_that_runs_elsewhere_stays_where_it_is(running: Engine) -> None:
+    with db.transaction(running) as session:
+        earlier = Experiment(name="an earlier one", status="active")
+        session.add(earlier)
+        session.flush()
+        add_variant(session, earlier, "control", "1", steps.version(session, 2))
+        add_variant(session, earlier, "candidate_v3", "0", steps.version(session, 3))
+        session.add(AllocationStep(experiment_id=earlier.id, shares=named_ids(session, earlier), source="adopted"))
+    others(running, "UPDATE exp.experiments SET status = 'completed' WHERE name = 'an earlier one'")
+    (card,) = compare(running)
+    settle(running, card, "adopt", ALICE)
+    assert steps.stages_of(running, 3) == [Stage.EXPERIMENT]
+
+
+def named_ids(session: Session, place: Experiment) -> dict[str, str]:
+    return {str(v.id): str(v.allocation) for v in variants(session, place)}
+
+
 def test_nothing_is_learned_while_others_have_paused_it(running: Engine) -> None:
     def worked(days: float) -> float:
         with db.transaction(running) as session:
@@ -276,6 +295,14 @@ def test_nothing_is_learned_while_others_have_paused_it(running: Engine) -> None
     compare(running)
     steps.days_pass(running, 1)
     assert worked(8) == 8 - 4, "and one until it was settled by itself"
+    set_status(running, "paused")
+    compare(running)
+    for status in ("active", "paused"):
+        with db.transaction(running) as session:
+            experiments.set_status(session, experiment=EXPERIMENT, status=status, actor="U1", reason=None)
+    compare(running)
+    steps.days_pass(running, 1)
+    assert worked(9) == 9 - 5, "and one that the bot paused itself, though what others did is gone"
 
 
 def send_back(engine: Engine) -> int:

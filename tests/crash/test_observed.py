@@ -59,7 +59,7 @@ def test_a_process_says_how_it_is(
     one.process.waits_for("ready")
     waits_until(lambda: set(one.parts().values()) == {"ok"}, LONG_S, "everything well")
     assert list(one.parts()) == [
-        "process", "threads", "database", "schema", "leader", "effects", "socket", "registry",
+        "process", "threads", "database", "schema", "leader", "effects", "socket", "configuration", "registry",
     ]  # fmt: skip
     assert one.get("/healthz").text == "ok"
     assert health(one) == (0, "ok\n")

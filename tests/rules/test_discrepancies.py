@@ -156,6 +156,7 @@ def test_what_is_put_back_is_what_was_shown() -> None:
     there = AS_DECIDED | {"1": "candidate", "3": "archived"}
     reverts = replace(LAST, reverts="tags", shown={"1": "candidate", "2": None})
     assert mirroring.set_by_others(there, mirroring.wanted_tags(there, STAGES), reverts) == {"3": "archived"}
+    assert mirroring.set_by_others(there, mirroring.wanted_tags(there, STAGES), replace(reverts, shown=None)) == {}
     reverts = replace(LAST, reverts="alias", shown={"production": "4"})
     assert not mirroring.alias_set_by_others("4", "3", reverts)
     assert mirroring.alias_set_by_others("1", "3", reverts)

@@ -1,4 +1,5 @@
 """An effect outlives its request: what was decided before an experiment was deleted still reaches the registry.
+What is rare in a long record is found without reading it all.
 
 Revision ID: 0014
 """
@@ -16,6 +17,8 @@ ALTER TABLE promotion.effects
     ADD CONSTRAINT effects_request_id_fkey FOREIGN KEY (request_id) REFERENCES promotion.requests (id)
         ON DELETE SET NULL;
 CREATE INDEX effects_request_idx ON promotion.effects (request_id) WHERE request_id IS NOT NULL;
+CREATE INDEX ledger_rare_idx ON promotion.ledger (id) WHERE action IN ('policy', 'take over');
+CREATE INDEX recommendations_experiment_idx ON promotion.recommendations (experiment_id);
 """
 
 
