@@ -138,10 +138,12 @@ def run(arguments: argparse.Namespace) -> None:
         with suppress(KeyboardInterrupt), ExitStack() as stack:
             stack.enter_context(http.watched(pulse, health_address()))
             url = _database(stack, found)
-            with told.interrupting():
-                _start(stack, url, found, arguments, told.event, pulse)
-            told.event.wait()
-            pulse.phase = "stopping"
+            try:
+                with told.interrupting():
+                    _start(stack, url, found, arguments, told.event, pulse)
+                told.event.wait()
+            finally:
+                pulse.phase = "stopping"
         stopping.leave()
 
 

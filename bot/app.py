@@ -98,8 +98,10 @@ def _answer(
     """Says in private what came of something; on the Home tab it stands above everything else."""
     if "response_url" in where:
         hands.tell(partial(showing.privately, client, desk.able, where, answer, replaces=replaces))
-    else:
+    elif "home" in where:
         hands.read(partial(_draw_home, hands, desk, client, where["home"], answer))
+    else:  # a form that the bot did not open: whoever sent it has seen what came of it, if anything
+        log.warning("an answer had nowhere to go")
 
 
 def _draw_home(hands: Hands, desk: Desk, client: WebClient, user: str, said: Answer | None = None) -> None:

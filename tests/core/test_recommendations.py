@@ -290,11 +290,12 @@ def test_a_new_run_starts_without_a_past(running: Engine) -> None:
 
 def test_a_pause_is_no_time_at_a_share(running: Engine) -> None:
     with running.begin() as connection:
-        for action, days in (("pause", 3.5), ("resume", 1.0)):
+        for action, status, days in (("pause", "paused", 3.5), ("resume", "active", 1.0)):
             connection.execute(
-                text("""INSERT INTO promotion.ledger (at, actor, action, subject, experiment_id)
-                        SELECT now() - make_interval(secs => :s), 'U1', :action, name, id FROM exp.experiments"""),
-                {"s": days * 86_400, "action": action},
+                text("""INSERT INTO promotion.ledger (at, actor, action, subject, experiment_id, after)
+                        SELECT now() - make_interval(secs => :s), 'U1', :action, name, id,
+                               jsonb_build_object('status', CAST(:status AS text)) FROM exp.experiments"""),
+                {"s": days * 86_400, "action": action, "status": status},
             )
     found = standing(running)
     assert found.seen.look.days_in_step == pytest.approx(1.5, abs=0.01)

@@ -128,6 +128,16 @@ def test_whatever_a_form_holds(
     no_errors(caplog)
 
 
+def test_the_answer_to_a_form_that_the_bot_did_not_open_has_nowhere_to_go(
+    dispatched: App, team: str, bob: Person, caplog: pytest.LogCaptureFixture
+) -> None:
+    state = {"values": {"new": {"new": {"value": "x"}}, "model": {"model": {"value": "9@none"}}}}
+    view = {"id": "V1", "type": "modal", "callback_id": "policy", "private_metadata": "{}", "state": state}
+    assert sent(dispatched, team, "view_submission", bob.id, view=view).status == 200
+    waits_until(lambda: "an answer had nowhere to go" in caplog.text, 30, "the form to be done")
+    no_errors(caplog)
+
+
 @pytest.mark.parametrize("kind", ["team", "team_id"])
 def test_another_workspace_decides_nothing(
     dispatched: App, desk: Engine, bob: Person, caplog: pytest.LogCaptureFixture, kind: str
