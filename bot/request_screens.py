@@ -66,12 +66,20 @@ def _consequence(card: RequestCard) -> str | None:
         return f"Then: {name(card.subject)} is archived in MLflow. Units assigned earlier may keep it for a while."
     if _deletes(card):
         lost = ", ".join(
-            f"{name(variant)}: {counts['assignments']:,} assignments, {counts['aggregates']:,} aggregates deleted, "
-            f"{counts['events']:,} events orphaned"
+            f"{name(variant)}: {_some(counts['assignments'])} assignments, {_some(counts['aggregates'])} aggregates "
+            f"deleted, {_some(counts['events'])} events orphaned"
             for variant, counts in card.params["lost"].items()
         )
         return f":warning: Deleting loses history. {lost}"
     return None
+
+
+MANY = 100_000
+
+
+def _some(many: int) -> str:
+    """Of large tables it is what the database expects."""
+    return f"about {many:,}" if many >= MANY else f"{many:,}"
 
 
 def _deletes(card: RequestCard) -> bool:

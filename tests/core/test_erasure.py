@@ -8,9 +8,10 @@ import pytest
 from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session
 
-from core import cards, db, discrepancies, erasure, outbox
+from core import blocks, cards, db, discrepancies, erasure, experiments, outbox
 from core.errors import Refused
 from core.outbox import Due
+from core.tables import Variant
 from core.variants import find_experiment
 from tests.core import steps
 from tests.core.conftest import EXPERIMENT, add_variant
@@ -69,6 +70,18 @@ def test_the_click_neither_counts_nor_touches_a_row(desk: Engine, old: uuid.UUID
     assert steps.ledger(desk)[-1].after == {
         "mode": "delete", "lost": {"old": {"assignments": 300, "aggregates": 150, "events": 0}}
     }  # fmt: skip
+
+
+def test_large_tables_are_not_counted(desk: Engine, old: uuid.UUID) -> None:
+    by_hand(desk, "ALTER TABLE exp.assignments SET (fillfactor = 10)")
+    by_hand(desk, "INSERT INTO exp.assignments (experiment_id, unit_type, unit_id, variant_id)"
+                  " SELECT experiment_id, 'user', 'n' || n || repeat('x', 240), id FROM exp.variants,"
+                  " generate_series(1, 35000) n WHERE id = :id", id=old)  # fmt: skip
+    by_hand(desk, "ANALYZE exp.assignments")
+    with db.transaction(desk) as session:
+        assert blocks.extent(session, "exp.assignments").blocks > experiments.COUNTED_BLOCKS
+        variant = session.get_one(Variant, old)
+        assert experiments.history_that_would_go(session, variant)["assignments"] == pytest.approx(35_300, rel=0.05)
 
 
 def test_its_rows_go_part_by_part_then_the_variant(desk: Engine, old: uuid.UUID) -> None:
