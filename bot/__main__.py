@@ -21,10 +21,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
-from sqlalchemy.exc import ArgumentError, OperationalError, ProgrammingError
 
 from bot import logs, options, stopping
-from core import db, settings
+from core import db, installation, settings
 from core.addresses import health_address
 from core.errors import Refused
 from core.settings import Settings
@@ -48,74 +47,6 @@ HEALTH_S = 3
 """How long a bot may take to say how it is; it answers within one, whatever the database does."""
 
 
-def _database(stack: ExitStack, found: Settings) -> str:
-    if found.database_url is not None:
-        return found.database_url.get_secret_value()
-    found.promotion_bot_data.mkdir(parents=True, exist_ok=True)
-    return stack.enter_context(db.embedded(found.promotion_bot_data))
-
-
-def _engine(url: str) -> db.Engine:
-    try:
-        return db.connect(url)
-    except ArgumentError:  # it repeats the URL, and with it the password
-        form = "postgresql://name:password@host/base, with %40 for an @ in the password"
-        raise Refused(f"DATABASE_URL is no address of a PostgreSQL. Write it like {form}.") from None
-
-
-@contextmanager
-def _reaching(engine: db.Engine) -> Iterator[None]:
-    try:
-        yield
-    except OperationalError as error:
-        raise Refused(f"The database at {db.address(engine.url)} cannot be used: {error.orig}") from error
-    except ProgrammingError as error:
-        if getattr(error.orig, "sqlstate", None) != "42501":  # insufficient_privilege
-            raise
-        raise Refused(f"{db.NO_RIGHT} ({str(error.orig).splitlines()[0]})") from error
-
-
-def _connected(url: str) -> db.Engine:
-    engine = _engine(url)
-    with _reaching(engine):
-        db.migrate(engine)
-    return engine
-
-
-@contextmanager
-def _closing(engine: db.Engine) -> Iterator[db.Engine]:
-    """The engine, whose connections are closed at the end."""
-    try:
-        yield engine
-    finally:
-        engine.dispose()
-
-
-@contextmanager
-def _base(arguments: argparse.Namespace) -> Iterator[tuple[db.Engine, Settings]]:
-    """The configured database, brought up to date, and the settings."""
-    found = settings.load(arguments.config)
-    with ExitStack() as stack:
-        engine = _connected(_database(stack, found))
-        stack.callback(engine.dispose)
-        yield engine, found
-
-
-@contextmanager
-def _as_it_is(found: Settings) -> Iterator[db.Engine]:
-    """The configured database, in which nothing is changed, its schema included."""
-    with ExitStack() as stack:
-        engine = _engine(_database(stack, found))
-        stack.callback(engine.dispose)
-        with _reaching(engine):
-            is_current = db.is_current(engine)
-        if not is_current:
-            raise Refused(
-                "The database is not of this program's version. Start this version of the bot: it updates it."
-            )
-        yield engine
-
-
 @contextmanager
 def _pointing_to_check() -> Iterator[None]:
     try:
@@ -137,7 +68,7 @@ def run(arguments: argparse.Namespace) -> None:
     with stopping.until_told(stopping.STOP_S) as told:
         with suppress(KeyboardInterrupt), ExitStack() as stack:
             stack.enter_context(http.watched(pulse, health_address()))
-            url = _database(stack, found)
+            url = installation.database(stack, found)
             try:
                 with told.interrupting():
                     _start(stack, url, found, arguments, told.event, pulse)
@@ -158,7 +89,7 @@ def _check_environment(found: Settings) -> None:
         wrong.append(TOKENS)
     looks: list[Callable[[], object]] = [health_address]
     if found.database_url is not None:
-        looks.append(partial(_engine, found.database_url.get_secret_value()))
+        looks.append(partial(installation.engine, found.database_url.get_secret_value()))
     for look in looks:
         try:
             look()
@@ -179,7 +110,7 @@ def _start(
     """Everything begins, one after the other, and ends with the stack in reverse."""
     from bot import http, running
 
-    engine = _connected(url)
+    engine = installation.connected(url)
     stack.callback(engine.dispose)
     made = stack.enter_context(running.running(engine, found, stopping=told, pulse=pulse))
     if found.slack_app_token is not None:
@@ -220,7 +151,7 @@ def adopt(arguments: argparse.Namespace) -> int:
     if arguments.apply and found.mlflow_tracking_uri is None:
         raise Refused("Set MLFLOW_TRACKING_URI: what is in production is read from MLflow's tags.")
     mlflow = registry.at(found.tracking_uri, found.mlflow_timeout_s) if found.mlflow_tracking_uri else None
-    with _closing(_engine(found.database_url.get_secret_value())) as engine:
+    with installation.closing(installation.engine(found.database_url.get_secret_value())) as engine:
         if arguments.grants is not None:
             print(rights.script(arguments.grants, str(engine.url.database)))
             return 0
@@ -240,7 +171,10 @@ def measure(arguments: argparse.Namespace) -> None:
     """Makes the samples of one experiment, or of all, anew from the raw events; until it is done the old ones stand."""
     from core import rollup, variants
 
-    with _base(arguments) as (engine, found), db.transaction(engine, patience_ms=FOREVER_MS) as session:
+    with (
+        installation.base(arguments.config) as (engine, found),
+        db.transaction(engine, patience_ms=FOREVER_MS) as session,
+    ):
         name = arguments.experiment
         chosen = variants.find_experiment(session, name, lock=False).id if name else None
         print(f"{rollup.rebuild(session, chosen, collected=found.collected):,} events read anew")
@@ -250,7 +184,7 @@ def audit(arguments: argparse.Namespace) -> int:
     """Looks whether any row of the record was edited, removed, slipped in or moved, and says which."""
     from core import audit
 
-    with _base(arguments) as (engine, _):
+    with installation.base(arguments.config) as (engine, _):
         with db.transaction(engine, patience_ms=FOREVER_MS) as session:
             audit.seal(session)
         with db.transaction(engine, patience_ms=FOREVER_MS) as session:
@@ -271,7 +205,7 @@ def replay(arguments: argparse.Namespace) -> int:
     if kind not in ([], ["look"]) or not number.removeprefix("#").isdecimal():
         raise Refused("Give the number of a request, like 12, or of a look, like: look 345.")
     again = replays.of_look if kind else replays.of_request
-    with _base(arguments) as (engine, _), db.transaction(engine, patience_ms=FOREVER_MS) as session:
+    with installation.base(arguments.config) as (engine, _), db.transaction(engine, patience_ms=FOREVER_MS) as session:
         found = again(session, int(number.removeprefix("#")))
     if found.difference is None:
         whole, part = f"{len(found.said.encode()):,} bytes", "action and sentence; no more was kept then"
@@ -318,7 +252,7 @@ def _seen_again(before: Settings, after: Settings, days: int) -> tuple[date, Hin
     """The verdicts of so many days on other terms, and their first day; nothing is written, no schema changed."""
     from core import hindsight
 
-    with _as_it_is(before) as engine:
+    with installation.as_it_is(before) as engine:
         # A transaction for each run: a new version of the bot, which changes tables, must not wait for all of them.
         reading = partial(db.transaction, engine, patience_ms=FOREVER_MS, only_reads=True)
         with reading() as session:
@@ -335,8 +269,9 @@ def _seen_again(before: Settings, after: Settings, days: int) -> tuple[date, Hin
 def migrate(arguments: argparse.Namespace) -> None:
     """Brings the schema up to date, as every start does; with --after also what waits for old processes to end."""
     with ExitStack() as stack:
-        engine = stack.enter_context(_closing(_engine(_database(stack, settings.load(arguments.config)))))
-        with _reaching(engine):
+        url = installation.database(stack, settings.load(arguments.config))
+        engine = stack.enter_context(installation.closing(installation.engine(url)))
+        with installation.reaching(engine):
             print(migrated(db.migrate(engine, after=arguments.after), db.standing(engine)))
 
 
