@@ -6,6 +6,7 @@ import socket
 import time
 from collections.abc import Iterator
 from http.client import HTTPConnection
+from typing import Any
 from urllib.parse import urlencode
 
 import httpx
@@ -83,6 +84,20 @@ def test_a_fault_is_counted_with_its_reference(
     assert acks(pulse) == {("command", "ok"): 1}
 
 
+def command(secret: str, sandbox: Sandbox, user: str, typed: str, age_s: int = 0) -> dict[str, Any]:
+    """A command as Slack sends it, signed with a secret so many seconds ago."""
+    url = f"{sandbox.url}/response/none"
+    body = urlencode({"command": "/rollout", "text": typed, "user_id": user, "response_url": url})
+    at = str(int(time.time()) - age_s)
+    signed = SignatureVerifier(secret).generate_signature(timestamp=at, body=body)
+    headers = {
+        "content-type": "application/x-www-form-urlencoded",
+        "x-slack-request-timestamp": at,
+        "x-slack-signature": str(signed),
+    }
+    return {"content": body, "headers": headers}
+
+
 @pytest.mark.parametrize(
     ("wrong", "age_s", "status"), [(False, 0, 200), (True, 0, 401), (False, 330, 401), (False, -330, 401)]
 )
@@ -90,17 +105,8 @@ def test_only_fresh_signatures_of_slack_count(
     served: httpx.Client, sandbox: Sandbox, workspace: Workspace, wrong: bool, age_s: int, status: int
 ) -> None:
     alice = workspace.person("alice")
-    url = f"{sandbox.url}/response/none"
-    body = urlencode({"command": "/rollout", "text": "help", "user_id": alice.id, "response_url": url})
-    at = str(int(time.time()) - age_s)
     secret = "0" * 32 if wrong else sandbox.signing_secret
-    signed = SignatureVerifier(secret).generate_signature(timestamp=at, body=body)
-    headers = {
-        "content-type": "application/x-www-form-urlencoded",
-        "x-slack-request-timestamp": at,
-        "x-slack-signature": str(signed),
-    }
-    answered = served.post("/slack/events", content=body, headers=headers)
+    answered = served.post("/slack/events", **command(secret, sandbox, alice.id, "help", age_s))
     assert answered.status_code == status
     assert ("step by step" in answered.text) == (status == 200)
 

@@ -17,7 +17,7 @@ from bot.sandbox import Sandbox
 from bot.stopping import STOP_S
 from tests.bot.acts import aloud, answer, approve, redrawn
 from tests.bot.conftest import APPROVALS, ROLLOUTS, make_sandbox, waiting
-from tests.bot.test_http import free_port
+from tests.bot.test_http import command, free_port
 from tests.core import steps
 from tests.core.conftest import EXPERIMENT
 from tests.crash.balancer import Balancer, balancing
@@ -156,7 +156,9 @@ def _one_that_is_told_to_stop_finishes_what_it_holds(
     assert other.is_ready()
 
 
-def test_what_a_balancer_still_sends_after_sigterm_is_answered(begin: Begin, sandbox: Sandbox, port: int) -> None:
+def test_what_a_balancer_still_sends_after_sigterm_is_answered(
+    begin: Begin, sandbox: Sandbox, alice: Person, port: int
+) -> None:
     one = begin("one", {"SLACK_SIGNING_SECRET": sandbox.signing_secret}, "--port", str(port))
     one.process.waits_for(READY)
     where = f"http://127.0.0.1:{port}"
@@ -165,8 +167,10 @@ def test_what_a_balancer_still_sends_after_sigterm_is_answered(begin: Begin, san
     waits_until(lambda: one.parts()["process"] == "failing", LONG_S, "it to say that it ends")
     assert httpx.get(f"{where}/readyz").status_code == 503
     while time.monotonic() - told < DRAIN_S - 0.5:
-        answered = httpx.post(f"{where}/slack/events", content="command=%2Frollout&text=help")
-        assert (answered.status_code, answered.headers["connection"]) == (401, "close")
+        sent = command(sandbox.signing_secret, sandbox, alice.id, "alerts")
+        answered = httpx.post(f"{where}/slack/events", **sent)
+        assert (answered.status_code, answered.headers["connection"]) == (200, "close")
+        assert "No alert is open" in answered.text
     assert one.process.ends() == 0
     assert time.monotonic() - told < STOP_S + LATE_S
     assert "not everything ended in time" not in one.process.said()
