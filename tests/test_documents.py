@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from pathlib import Path
 
+import mlflow
 import pytest
 from mlflow import MlflowClient
 from sqlalchemy import Engine
@@ -59,11 +60,15 @@ def sql(engine: Engine, statements: Sequence[str]) -> None:
 
 
 @pytest.fixture
-def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Registry:
-    """An empty store, where the environment says that MLflow is."""
-    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Registry]:
+    """An empty store, where the environment says that MLflow is; what another test told MLflow would go before that."""
+    uri, before = f"sqlite:///{tmp_path / 'mlflow.db'}", (mlflow.get_tracking_uri(), mlflow.get_registry_uri())
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    return Registry(uri)
+    mlflow.set_tracking_uri(uri)
+    mlflow.set_registry_uri(uri)
+    yield Registry(uri)
+    mlflow.set_tracking_uri(before[0])
+    mlflow.set_registry_uri(before[1])
 
 
 def listed(engine: Engine) -> str:

@@ -325,7 +325,9 @@ def test_migrating_twice_changes_nothing(empty: Engine) -> None:
 
 
 def test_two_migrators_at_once(empty: Engine) -> None:
-    assert at_once(*[lambda: db.migrate(empty)] * 2) == [None, None]
+    applied = at_once(*[lambda: db.migrate(empty)] * 2)
+    assert sorted(applied) == [0, max(applied)], "by one of them alone"
+    assert max(applied) > 0
     assert catalog(empty)["columns"]
 
 
