@@ -15,6 +15,7 @@ from slack_sdk import WebClient
 from slack_sdk.errors import SlackApiError
 
 from bot import alert_screens, discrepancy_screens, history_screens, posting, request_screens, rollout_screens
+from bot.channels import GONE
 from bot.desk import Desk
 from core import (
     alert_cards,
@@ -65,7 +66,11 @@ def request_card(client: WebClient, desk: Desk, session: Session, due: Due) -> N
 def _deleted(client: WebClient, session: Session, number: int, key: str) -> None:
     place = cards.place_of(session, key)
     if place is not None:
-        posting.redraw(client, place, request_screens.deleted(number))
+        try:
+            posting.redraw(client, place, request_screens.deleted(number))
+        except SlackApiError as error:  # an archived channel shows nobody a button
+            if error.response["error"] not in GONE:
+                raise
         cards.forget_place(session, key)
 
 

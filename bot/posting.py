@@ -18,8 +18,7 @@ from core.outbox import Due, Later
 EVENT_TYPE = "promotion_bot_delivery"
 HISTORY_PAGES = 10
 CARD_FIRST_S = 2.0
-CHANNEL_GONE = ("channel_not_found", "is_archived")
-GONE = ("message_not_found", "cant_update_message", *CHANNEL_GONE)
+GONE = ("message_not_found", "cant_update_message")
 THREAD_GONE = ("thread_not_found", "cannot_reply_to_message", "message_not_found")
 
 
