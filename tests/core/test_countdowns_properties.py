@@ -249,7 +249,7 @@ def test_nothing_acts_by_itself_but_as_signed_and_seen(engine: Engine) -> None:
     run_state_machine_as_test(
         lambda: Countdowns(engine),
         settings=settings(
-            max_examples=50,
+            max_examples=80,
             stateful_step_count=2,  # setting up is one of them
             deadline=None,
             suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
